@@ -1,0 +1,84 @@
+"""Every limit and default of the broker: name, unit, meaning. There is no second place.
+
+Records only: reading files, environment and flags is the command line's business (`cli.settings`). The defaults
+here are what the documentation and `triode serve --check` print.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+Positive = Annotated[int, Meta(ge=1)]
+NotNegative = Annotated[int, Meta(ge=0)]
+
+
+class Limits(Struct, frozen=True, forbid_unknown_fields=True):
+    """Bounds on what one connection, one topic and one node may take."""
+
+    # Packets and frames
+    max_packet_bytes: Positive = 65_536
+    max_frame_bytes: Positive = 1_048_576  # of a WebSocket message, both directions
+    max_connect_bytes: Positive = 8_192  # of the connect packet
+    max_before_connect_bytes: Positive = 65_536  # all that is read until connect has succeeded
+    max_fragments: Positive = 1_024  # frames since the last complete message (S4)
+    max_control_frames: Positive = 256  # WebSocket pings and pongs per keep-alive interval (S4)
+
+    # HTTP heads
+    max_head_bytes: Positive = 8_192
+    max_headers: Positive = 64
+
+    # Names
+    max_topic_bytes: Annotated[int, Meta(ge=1, le=1_024)] = 255
+    max_topic_levels: Annotated[int, Meta(ge=1, le=16)] = 8
+    max_message_headers: NotNegative = 16
+    max_message_header_bytes: NotNegative = 4_096  # names and values of one message together
+
+    # Connections
+    max_connections: Positive = 100_000
+    max_subscriptions: Positive = 200  # of one connection
+    max_wildcard_subscriptions: Positive = 100  # of one connection
+    max_inflight_publishes: Positive = 256  # unacknowledged, of one connection
+    max_outbox_bytes: Positive = 1_048_576  # waiting for one connection
+    connect_timeout_ms: Positive = 5_000  # from accept to a successful connect
+    close_timeout_ms: Positive = 5_000  # from our close frame to the peer's
+    drain_timeout_ms: Positive = 30_000  # an outbox over its bound, until the connection is closed
+    ping_ms: Positive = 25_000  # between pings; silent for twice as long: closed
+
+    # Reconnects, as announced to clients
+    reconnect_min_ms: Positive = 250
+    reconnect_max_ms: Positive = 20_000
+
+    # Logs
+    max_history_messages: Positive = 1_000  # in one history reply
+    max_shard_bytes: Positive = 67_108_864  # messages held by one memory shard
+    max_shard_topics: Positive = 16_384  # topics one memory shard remembers
+    recent_bytes: NotNegative = 4_194_304  # each memory shard keeps at least its newest messages, for resumes:
+    recent_seconds: NotNegative = 30  # ... so many bytes, for so long
+    max_dedupe_bytes: NotNegative = 16_777_216  # message ids remembered by one shard
+    match_cache_topics: Positive = 16_384  # topics whose subscribers are remembered
+
+
+class TopicRule(Struct, frozen=True, forbid_unknown_fields=True):
+    """The policy of the topics that `filter` matches; the first matching rule holds."""
+
+    filter: str = "#"
+    retention_messages: NotNegative = 1_000
+    retention_seconds: NotNegative = 300
+    retention_bytes: NotNegative = 1_048_576
+    ttl_seconds: NotNegative = 0  # 0 = messages do not expire before retention ends
+    max_payload_bytes: NotNegative = 0  # of `data` or `b64`; 0 = what max_packet_bytes allows
+    dedupe_seconds: NotNegative = 300
+
+
+class Config(Struct, frozen=True, forbid_unknown_fields=True):
+    """What `triode serve` runs with."""
+
+    listen: str = "127.0.0.1:7400"
+    node: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,64}$")] = "n1"
+    data: str = ""  # directory for what outlives the process; "" = none
+    demo: bool = False  # publish this machine's figures on demo/host/#
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "json", "console"] = "auto"  # auto: console on a terminal, else JSON lines
+    memory_shards: Annotated[int, Meta(ge=1, le=64)] = 8  # fixed when a cluster is created
+    limits: Limits = Limits()
+    topics: tuple[TopicRule, ...] = field(default_factory=tuple)

@@ -1,0 +1,163 @@
+"""Writes what is generated from the packet types and the registry; `--check` only says whether it is current.
+
+Run by `make generate`; CI runs `--check`. Makes: triode_protocol/errors.py, schemas/*.json, and the tables in
+SPEC.md between `<!-- generated: NAME -->` and `<!-- end -->`.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+HERE = Path(__file__).parent
+SPEC = HERE.parent / "SPEC.md"
+
+_HEAD = '''"""Error names, close codes and gap reasons. Generated from registry.json: edit that, then
+`make generate`."""
+
+from enum import IntEnum, StrEnum
+from typing import Final
+'''
+
+
+def read_registry() -> dict[str, list[dict[str, Any]]]:
+    registry: dict[str, list[dict[str, Any]]] = json.loads((HERE / "registry.json").read_text())
+    return registry
+
+
+def errors_module(registry: dict[str, list[dict[str, Any]]]) -> str:
+    lines = [_HEAD]
+    lines += ["", "class ErrorName(StrEnum):", '    """What went wrong (SPEC 5.1)."""', ""]
+    lines += [f'    {e["name"].upper()} = "{e["name"]}"' for e in registry["errors"]]
+    lines += [
+        "",
+        "",
+        "class CloseCode(IntEnum):",
+        '    """Why the connection ends (SPEC 5.3)."""',
+        "",
+    ]
+    lines += [f"    {c['name'].upper()} = {c['code']}" for c in registry["closes"]]
+    lines += [
+        "",
+        "",
+        "class GapReason(StrEnum):",
+        '    """Why messages are missing (SPEC 4.6)."""',
+        "",
+    ]
+    lines += [f'    {g["name"].upper()} = "{g["name"]}"' for g in registry["gap_reasons"]]
+    lines += [
+        "",
+        "",
+        "#: What a client does about an error (SPEC 5.1).",
+        "RETRY: Final[dict[str, str]] = {",
+    ]
+    lines += [f'    "{e["name"]}": "{e["retry"]}",' for e in registry["errors"]]
+    lines += [
+        "}",
+        "",
+        "#: What a client does after a close: first code, last code, action (SPEC 5.3).",
+    ]
+    lines += ["CLOSE_RANGES: Final = ("]
+    lines += [f'    ({r["from"]}, {r["to"]}, "{r["action"]}"),' for r in registry["ranges"]]
+    lines += [")", ""]
+    return "\n".join(lines)
+
+
+def spec_tables(registry: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
+    errors = ["| name | retry | meaning |", "| --- | --- | --- |"]
+    errors += [f"| `{e['name']}` | {e['retry']} | {e['meaning']} |" for e in registry["errors"]]
+    closes = ["| code | name | meaning |", "| --- | --- | --- |"]
+    closes += [f"| {c['code']} | `{c['name']}` | {c['meaning']} |" for c in registry["closes"]]
+    ranges = ["| codes | action | meaning |", "| --- | --- | --- |"]
+    ranges += [f"| {r['from']}–{r['to']} | {r['action']} | {r['meaning']} |" for r in registry["ranges"]]
+    gaps = ["| reason | meaning |", "| --- | --- |"]
+    gaps += [f"| `{g['name']}` | {g['meaning']} |" for g in registry["gap_reasons"]]
+    tables = {"errors": errors, "closes": closes, "ranges": ranges, "gap_reasons": gaps}
+    return {name: "\n".join(rows) for name, rows in tables.items()}
+
+
+def spec_text(text: str, tables: dict[str, str]) -> str:
+    for name, table in tables.items():
+        pattern = re.compile(rf"(<!-- generated: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        text = pattern.sub(lambda m, table=table: f"{m[1]}{table}\n{m[2]}", text)  # type: ignore[misc]  # bound now
+    return text
+
+
+def _describable(packet: type[msgspec.Struct]) -> type[msgspec.Struct]:
+    """The packet with its raw JSON fields as "any", and "absent" (0, "", an empty Raw) as no default at all."""
+    absent = msgspec.field(default_factory=lambda: None)
+    fields: list[Any] = []
+    for field in msgspec.structs.fields(packet):
+        if isinstance(field.default, msgspec.Raw):
+            fields.append((field.name, Any, absent))
+        elif field.default in (0, -1, "", msgspec.UNSET) and field.default is not False:
+            fields.append((field.name, field.type, absent))
+        elif field.default is not msgspec.NODEFAULT:
+            fields.append((field.name, field.type, field.default))
+        elif field.default_factory is not msgspec.NODEFAULT:
+            made = msgspec.field(default_factory=field.default_factory)
+            fields.append((field.name, field.type, made))
+        else:
+            fields.append((field.name, field.type))
+    config = packet.__struct_config__
+    return msgspec.defstruct(
+        packet.__name__,
+        fields,
+        namespace={"__doc__": packet.__doc__},
+        tag=config.tag,
+        tag_field=config.tag_field,
+        forbid_unknown_fields=config.forbid_unknown_fields,
+        rename={f.name: f.encode_name for f in msgspec.structs.fields(packet)},
+    )
+
+
+def schemas() -> dict[Path, str]:
+    from triode_protocol import packets
+
+    made = {}
+    for side, union in (("client", packets.CLIENT_PACKETS), ("server", packets.SERVER_PACKETS)):
+        for packet in union:
+            schema = msgspec.json.schema(_describable(packet))
+            schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+            name = f"{side}.{packet.__struct_config__.tag}.json"
+            made[HERE / "schemas" / name] = json.dumps(schema, indent=1, sort_keys=True) + "\n"
+    return made
+
+
+def generated() -> dict[Path, str]:
+    """Every generated file and the text it must have."""
+    registry = read_registry()
+    files = {HERE / "triode_protocol" / "errors.py": errors_module(registry)}
+    if SPEC.exists():
+        files[SPEC] = spec_text(SPEC.read_text(), spec_tables(registry))
+    return files
+
+
+def outdated() -> list[Path]:
+    """The generated files that are not current, and those that nothing generates any more."""
+    files = generated() | schemas()
+    stale = [path for path, text in files.items() if not path.exists() or path.read_text() != text]
+    return stale + [path for path in (HERE / "schemas").glob("*.json") if path not in files]
+
+
+def main(arguments: list[str]) -> int:
+    if arguments == ["--check"]:
+        stale = outdated()
+        for path in stale:
+            sys.stderr.write(f"{path.name} is not current: run `make generate`\n")
+        return 1 if stale else 0
+    for path, text in generated().items():  # first: the packet types import the enums
+        path.write_text(text)
+    for path in (HERE / "schemas").glob("*.json"):
+        path.unlink()
+    (HERE / "schemas").mkdir(exist_ok=True)
+    for path, text in schemas().items():
+        path.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,205 @@
+"""Text of a WebSocket message ↔ packets (SPEC 1.4-1.9): one packet or a non-empty flat array of packets.
+
+Knows the packet types and nothing of sessions. Two decisions surprise: text arrives as `str`, because msgspec does
+not check the UTF-8 of a `Raw` (one bad publisher would make the broker send invalid text to everybody); and a
+failed packet is decoded a second time, leniently, only to find its `id` and `sub` for the answer, so that the
+good path pays nothing for errors.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, TypeVar, Union
+
+import msgspec
+from msgspec import Raw
+
+from triode_protocol.errors import RETRY, ErrorName
+from triode_protocol.packets import (
+    CLIENT_PACKETS,
+    SERVER_PACKETS,
+    ClientPacket,
+    ServerPacket,
+)
+from triode_protocol.positions import MAX_INTEGER
+
+MAX_DATA_DEPTH: Final = 32
+MAX_ERROR_CHARACTERS: Final = 200  # of what is said back about a bad packet
+MAX_FIELD_CHARACTERS: Final = 64
+
+#: All that msgspec raises on bad input; RecursionError is its answer to very deep nesting.
+DECODE_ERRORS: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
+
+_Packet = TypeVar("_Packet", ClientPacket, ServerPacket)
+
+_client: Final = msgspec.json.Decoder(Union[CLIENT_PACKETS])  # noqa: UP007  # a tuple made at run time
+_clients: Final = msgspec.json.Decoder(list[Union[CLIENT_PACKETS]])  # type: ignore[valid-type]  # noqa: UP007
+_server: Final = msgspec.json.Decoder(Union[SERVER_PACKETS])  # noqa: UP007
+_raw_array: Final = msgspec.json.Decoder(list[Raw])
+encode: Final = msgspec.json.Encoder().encode
+
+
+class Refused(Exception):
+    """A packet that is not served: what the answering `error` says (SPEC 5.1).
+
+    `id` and `sub` are 0 where the packet had none. Raised by the codec and by every rule behind it; the connection
+    lives on.
+    """
+
+    def __init__(self, name: ErrorName, message: str, *, field: str = "", retry_after_ms: int = 0) -> None:
+        super().__init__(name, message)
+        self.name = name
+        self.message = message[:MAX_ERROR_CHARACTERS]
+        self.field = field[:MAX_FIELD_CHARACTERS]
+        self.retry_after_ms = retry_after_ms
+        self.id = 0
+        self.sub = 0
+
+    @property
+    def retry(self) -> str:
+        """What the client does about it: never, now, backoff or reauth."""
+        return RETRY[self.name]
+
+
+def decode(text: str, max_packet_bytes: int) -> Sequence[ClientPacket | Refused]:
+    """The packets of one WebSocket message from a client, in order, each judged alone.
+
+    A packet that cannot be served is a `Refused` in its place. Never raises for any text. Bounds: a packet longer
+    than `max_packet_bytes` (UTF-8) is refused as too_large; the whole text is the WebSocket layer's to bound.
+    """
+    if text[:1] == "[":
+        return _decode_array(text, max_packet_bytes)
+    if len(text) * 4 > max_packet_bytes and len(text.encode()) > max_packet_bytes:
+        return (_too_large(text, max_packet_bytes),)
+    try:
+        return (_client.decode(text),)
+    except DECODE_ERRORS as error:
+        if text.lstrip(" \t\r\n")[:1] == "[":
+            return _decode_array(text, max_packet_bytes)
+        return (_explain(error, text),)
+
+
+def _decode_array(text: str, max_packet_bytes: int) -> Sequence[ClientPacket | Refused]:
+    if len(text) * 4 <= max_packet_bytes:
+        try:
+            return _clients.decode(text) or (_refused("an array has at least one packet"),)
+        except DECODE_ERRORS:
+            pass  # at least one element is bad: judge each alone
+    try:
+        elements = _raw_array.decode(text)
+    except DECODE_ERRORS as error:
+        return (_refused(f"not JSON: {error}"),)
+    if not elements or any(bytes(raw).lstrip()[:1] == b"[" for raw in elements):
+        return (_refused("an array holds packets, at least one, and no arrays"),)
+    return [_decode_element(raw, max_packet_bytes) for raw in elements]
+
+
+def _decode_element(raw: Raw, max_packet_bytes: int) -> ClientPacket | Refused:
+    if len(memoryview(raw)) > max_packet_bytes:
+        return _too_large(raw, max_packet_bytes)
+    try:
+        packet: ClientPacket = _client.decode(raw)
+    except DECODE_ERRORS as error:
+        return _explain(error, raw)
+    return packet
+
+
+def decode_server(text: str) -> list[ServerPacket]:
+    """The packets of one WebSocket message from a server; those of unknown type are left out (SPEC 1.8).
+
+    Raises ValueError for text that is no packet and no array of packets: a broken server.
+    """
+    try:
+        if text[:1] != "[":
+            return [_server.decode(text)]
+        elements = _raw_array.decode(text)
+    except DECODE_ERRORS as error:
+        return _known_only([text], error)
+    return _known_only(elements, None)
+
+
+def _known_only(elements: Iterable[str | Raw], first: Exception | None) -> list[ServerPacket]:
+    packets = []
+    for element in elements:
+        try:
+            if first is not None:
+                raise first
+            packets.append(_server.decode(element))
+        except DECODE_ERRORS as error:
+            found = _lenient(element)
+            if not isinstance(found.get("type"), str) or "$.type" not in str(error):
+                raise ValueError(f"not a packet of this protocol: {error}") from error
+    return packets
+
+
+def join(payloads: Sequence[bytes]) -> bytes:
+    """Encoded packets as one array."""
+    return b"[%b]" % b",".join(payloads)
+
+
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')  # linear: no two branches start alike
+
+
+def is_too_deep(data: Raw) -> bool:
+    """Whether valid JSON nests deeper than MAX_DATA_DEPTH; cheap for the short and the flat."""
+    view = memoryview(data)
+    if len(view) <= 2 * MAX_DATA_DEPTH:
+        return False
+    text = view.tobytes()
+    if text.count(b"[") + text.count(b"{") <= MAX_DATA_DEPTH:
+        return False
+    depth = deepest = 0
+    for match in _BRACKETS.finditer(text):
+        mark = match[0]
+        depth += 1 if mark in b"[{" else -1 if mark in b"]}" else 0
+        deepest = max(deepest, depth)
+    return deepest > MAX_DATA_DEPTH
+
+
+def _refused(message: str) -> Refused:
+    return Refused(ErrorName.MALFORMED, message)
+
+
+def _too_large(text: str | Raw, max_packet_bytes: int) -> Refused:
+    refused = Refused(ErrorName.TOO_LARGE, f"a packet has at most {max_packet_bytes} bytes")
+    return _addressed(refused, text)
+
+
+_UNKNOWN_FIELD = re.compile(r"unknown field `(.*?)`", re.DOTALL)
+_MISSING_FIELD = re.compile(r"missing required field `(.*?)`", re.DOTALL)
+_AT = re.compile(r"at `(?:key` in `)?\$\.([A-Za-z0-9_]+)")
+
+
+def _explain(error: Exception, text: str | Raw) -> Refused:
+    """What is wrong, in the terms of the protocol."""
+    said = str(error)
+    if not isinstance(error, msgspec.ValidationError):
+        return _refused(f"not JSON: {said}")
+    at = _AT.search(said)
+    if unknown := _UNKNOWN_FIELD.search(said):
+        refused = Refused(ErrorName.UNSUPPORTED, said, field=unknown[1])
+    elif said.startswith(("Invalid value", "Invalid enum value")):
+        refused = Refused(ErrorName.UNSUPPORTED, said, field=at[1] if at else "")
+    else:
+        missing = _MISSING_FIELD.search(said)
+        field = missing[1] if missing else at[1] if at else ""
+        refused = Refused(ErrorName.MALFORMED, said, field=field)
+    return _addressed(refused, text)
+
+
+def _addressed(refused: Refused, text: str | Raw) -> Refused:
+    found = _lenient(text)
+    refused.id = _number(found.get("id"))
+    refused.sub = _number(found.get("sub"))
+    return refused
+
+
+def _lenient(text: str | Raw) -> dict[str, Any]:
+    try:
+        found = msgspec.json.decode(text)
+    except DECODE_ERRORS:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _number(value: object) -> int:
+    return value if type(value) is int and 1 <= value <= MAX_INTEGER else 0

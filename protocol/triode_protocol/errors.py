@@ -1,0 +1,87 @@
+"""Error names, close codes and gap reasons. Generated from registry.json: edit that, then
+`make generate`."""
+
+from enum import IntEnum, StrEnum
+from typing import Final
+
+
+class ErrorName(StrEnum):
+    """What went wrong (SPEC 5.1)."""
+
+    MALFORMED = "malformed"
+    BAD_STATE = "bad_state"
+    UNSUPPORTED = "unsupported"
+    TOO_LARGE = "too_large"
+    BAD_TOPIC = "bad_topic"
+    UNAUTHORIZED = "unauthorized"
+    TOKEN_EXPIRED = "token_expired"
+    REVOKED = "revoked"
+    FORBIDDEN = "forbidden"
+    RATE_LIMITED = "rate_limited"
+    QUOTA = "quota"
+    OVERLOADED = "overloaded"
+    INFLIGHT = "inflight"
+    CONFLICT = "conflict"
+    NO_SUCH_SUBSCRIPTION = "no_such_subscription"
+    UNAVAILABLE = "unavailable"
+    TIMEOUT = "timeout"
+    INTERNAL = "internal"
+
+
+class CloseCode(IntEnum):
+    """Why the connection ends (SPEC 5.3)."""
+
+    PROTOCOL = 4000
+    AUTH_FAILED = 4001
+    REVOKED = 4002
+    FORBIDDEN_ORIGIN = 4003
+    REPLACED = 4005
+    SHUTDOWN = 4100
+    INTERNAL = 4101
+    OVERLOADED = 4102
+    CONNECTION_LIMIT = 4103
+    SLOW_CONSUMER = 4104
+    PING_TIMEOUT = 4105
+    CONNECT_TIMEOUT = 4106
+    DRAINING = 4200
+    TOKEN_EXPIRED = 4201
+
+
+class GapReason(StrEnum):
+    """Why messages are missing (SPEC 4.6)."""
+
+    RETENTION = "retention"
+    SLOW = "slow"
+    PARTITION = "partition"
+    RESET = "reset"
+    PERMISSION = "permission"
+
+
+#: What a client does about an error (SPEC 5.1).
+RETRY: Final[dict[str, str]] = {
+    "malformed": "never",
+    "bad_state": "never",
+    "unsupported": "never",
+    "too_large": "never",
+    "bad_topic": "never",
+    "unauthorized": "reauth",
+    "token_expired": "reauth",
+    "revoked": "never",
+    "forbidden": "never",
+    "rate_limited": "backoff",
+    "quota": "never",
+    "overloaded": "backoff",
+    "inflight": "backoff",
+    "conflict": "never",
+    "no_such_subscription": "never",
+    "unavailable": "backoff",
+    "timeout": "backoff",
+    "internal": "backoff",
+}
+
+#: What a client does after a close: first code, last code, action (SPEC 5.3).
+CLOSE_RANGES: Final = (
+    (4000, 4099, "stop"),
+    (4100, 4199, "backoff"),
+    (4200, 4299, "once"),
+)
