@@ -56,7 +56,6 @@ class SuiteFailed(Exception):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the cases and print the verdict; return the exit code."""
     command = _parse(arguments)
-    signal.signal(signal.SIGTERM, _exit_on_signal)
     try:
         summary = run(command)
     except CannotRun as error:
@@ -67,8 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     print(summary.table())
     if summary.missing_cases:
-        print(f"The last case begun is named in {CACHE / 'wstest.log'}; the server's output is")
-        print(f"in {CACHE / 'server.log'}.")
+        print(f"How far it came: {CACHE / 'wstest.log'}; the server's words: {CACHE / 'server.log'}")
     print(f"Report: {CACHE / 'report' / 'index.html'}")
     print(
         f"{'passed' if summary.passed else 'NOT passed'}: "
@@ -83,7 +81,7 @@ def run(command: Sequence[str]) -> Summary:
     Raises CannotRun, SuiteFailed, UnreadableReport.
     """
     python27 = find_python27(os.environ)
-    print(f"{python27}: the suite is installed under {CACHE} (first time: about a minute)")
+    print(f"{python27}; environment: {CACHE} (the first run makes it: a minute)", flush=True)
     interpreter = make_environment(CACHE, python27)
     port = _free_port()
     with listening_server(command, port, CACHE / "server.log"):
@@ -219,4 +217,5 @@ def _spec(report: Path, port: int) -> dict[str, object]:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _exit_on_signal)
     sys.exit(main())

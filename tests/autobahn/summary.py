@@ -80,9 +80,7 @@ class Summary:
                 lines.append(f"{verdict}: {' '.join(self._with(verdict))}")
         for case in self.failed:
             result = self.results[case]
-            lines.append(
-                f"{FAILED} {case} (behavior {result.behavior}, close {result.behavior_close})"
-            )
+            lines.append(f"{FAILED} {case} (behavior {result.behavior}, close {result.behavior_close})")
         return "\n".join(lines)
 
     def _ordered(self) -> list[str]:
