@@ -95,7 +95,7 @@ def listening_server(command: Sequence[str], port: int, log: Path) -> Iterator[N
     """Run `command` with PORT replaced while the block runs, from when it accepts connections.
 
     Its output goes to `log`. It has a process group of its own, so that what a wrapper starts is
-    ended too. Raises CannotRun if it does not listen in time.
+    ended too (killed, not waited for: only the command itself is). Raises CannotRun if it does not listen in time.
     """
     with log.open("wb") as output:
         try:

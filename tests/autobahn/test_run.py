@@ -17,6 +17,7 @@ from tests.autobahn.python27 import CannotRun, find_python27
 from tests.autobahn.run import listening_server, main
 
 PYTHON27_ANSWER = 'echo "CPython 2.7 $0"'
+HTTP_SERVER = [sys.executable, "-m", "http.server", "PORT", "--bind", "127.0.0.1"]
 
 
 def program(path: Path, body: str) -> Path:
@@ -85,13 +86,25 @@ def test_main_refuses_a_server_command_it_cannot_use(command: str) -> None:
 
 def test_server_listens_inside_the_block_and_is_gone_after_it(tmp_path: Path) -> None:
     port = unused_port()
-    serve = [sys.executable, "-m", "http.server", "PORT", "--bind", "127.0.0.1"]
-    # Through a shell that stays, so that the server is not the process that was started.
-    wrapped = ["sh", "-c", '"$@"; true', "sh", *serve]
-    with listening_server(wrapped, port, tmp_path / "server.log"):
+    with listening_server(HTTP_SERVER, port, tmp_path / "server.log"):
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), timeout=5)
+
+
+def test_server_started_by_a_wrapper_is_ended_too(tmp_path: Path) -> None:
+    # The server alone holds the pipe's writing end, so the pipe's end is the server's.
+    pipe = tmp_path / "alive"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        os.set_blocking(reader, True)
+        wrapped = ["sh", "-c", '"$@" 9>"$0"; true', str(pipe), *HTTP_SERVER]
+        with listening_server(wrapped, unused_port(), tmp_path / "server.log"):
+            pass
+        assert os.read(reader, 1) == b""
+    finally:
+        os.close(reader)
 
 
 def test_server_that_ends_at_once_is_reported_with_its_words(tmp_path: Path) -> None:
