@@ -21,7 +21,9 @@ class Outbox:
 
     __slots__ = ("connection", "dirty", "frame", "is_batch", "is_blocked", "items", "limit", "size", "wants_room")
 
-    def __init__(self, connection: Any, dirty: "list[Outbox]", frame: Callable[[bytes], bytes], limit: int) -> None:
+    def __init__(
+        self, connection: Any, dirty: "list[Outbox]", frame: Callable[[bytes], bytes], limit: int
+    ) -> None:
         self.connection = connection  # the edge's, opaque here
         self.dirty = dirty
         self.frame = frame  # payload → wire bytes; pure

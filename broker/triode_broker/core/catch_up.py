@@ -1,0 +1,126 @@
+"""Catch-up: serves a subscription from the logs until it has everything, then hands it over to live.
+
+The one rule: the hand-over happens in a single synchronous step in which every covered log was read up to its
+head (G4); nothing can be published in between, so nothing is lost or doubled. Reads may answer later (a store
+thread); the step then happens inside the answer. Pages stop when the outbox is half full and go on when it has
+drained.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+from triode_protocol.codec import encode
+from triode_protocol.errors import GapReason
+from triode_protocol.packets import CaughtUp, Gap
+
+from triode_broker.core.interfaces import Page
+from triode_broker.core.record import Record
+from triode_broker.core.shard import Shard
+from triode_broker.core.subscription import Subscription
+
+#: One page is at most so much, so that a tick stays short.
+PAGE_BYTES = 262_144
+
+
+class CatchUp:
+    """How far one subscription has been served, per log."""
+
+    __slots__ = ("_go_live", "_sub", "excused", "is_reading", "position", "snapshot")
+
+    def __init__(
+        self, sub: Subscription, position: dict[str, int], go_live: Callable[[Subscription], None]
+    ) -> None:
+        self._sub = sub
+        self._go_live = go_live
+        self.position = position
+        self.excused: dict[str, int] = {}  # per log: what retention took up to there was not due, or is reported
+        self.snapshot: list[Record] = []  # newest last; still to be sent before anything else
+        self.is_reading = False  # a read is under way
+
+    def advance(self, now_ms: int) -> None:
+        """Send what fits; go live when everything has been sent."""
+        sub = self._sub
+        while sub.is_open and not sub.is_live and not self.is_reading:
+            if not sub.outbox.has_room:
+                sub.outbox.wants_room = True
+                return
+            if self.snapshot:
+                _deliver(sub, self.snapshot.pop(), None)
+            elif (shard := self._next()) is not None:
+                self._read(shard, now_ms)
+            else:
+                self._finish()
+
+    def _next(self) -> Shard | None:
+        position = self.position
+        for shard in self._sub.shards:
+            if position[shard.log.name] < shard.log.head():
+                return shard
+        return None
+
+    def _read(self, shard: Shard, now_ms: int) -> None:
+        self.is_reading = True
+        is_inside = [True]
+        after = self.position[shard.log.name]
+        shard.log.read(self._sub.filter, after, PAGE_BYTES, partial(self._take, shard, is_inside, now_ms))
+        is_inside.clear()
+
+    def _take(self, shard: Shard, is_inside: list[bool], now_ms: int, page: Page) -> None:
+        self.is_reading = False
+        sub = self._sub
+        if not sub.is_open:
+            return
+        log = shard.log.name
+        if page.missing > self.excused.get(log, 0):  # SPEC 4.6: the gap comes before the next message
+            self.excused[log] = page.missing
+            self.report(GapReason.RETENTION)
+        for record, prev in zip(page.records, page.prevs, strict=True):
+            if not record.is_expired(now_ms):
+                _deliver(sub, record, prev)
+        self.position[log] = page.upto
+        if not is_inside:  # the answer came later: nobody else goes on
+            self.advance(now_ms)
+
+    def report(self, reason: GapReason) -> None:
+        """Tell the client that something due is missing; delivery goes on behind the position so far."""
+        sub = self._sub
+        sub.outbox.put(encode(Gap(sub.number, self.position, reason, sub.only_topic)))
+
+    def _finish(self) -> None:
+        sub = self._sub
+        self._go_live(sub)
+        sub.outbox.put(encode(CaughtUp(sub.number, sub.heads())))
+
+
+class Skip:
+    """The overflow policy `gap`: once there is room, say what was not delivered and go on live from the heads."""
+
+    __slots__ = ("_go_live", "_sub")
+
+    def __init__(self, sub: Subscription, go_live: Callable[[Subscription], None]) -> None:
+        self._sub = sub
+        self._go_live = go_live
+
+    def advance(self, now_ms: int) -> None:
+        """Report and go live, or wait for room."""
+        sub = self._sub
+        if not sub.outbox.has_room:
+            sub.outbox.wants_room = True
+            return
+        heads = sub.heads()
+        sub.outbox.put(encode(Gap(sub.number, heads, GapReason.SLOW, sub.only_topic)))
+        self._go_live(sub)
+        sub.outbox.put(encode(CaughtUp(sub.number, heads)))
+
+
+def _deliver(sub: Subscription, record: Record, prev: int | None) -> None:
+    """Put a `delivery` around the message's own bytes (SPEC 4.3)."""
+    if prev is None or prev == record.offset - 1:
+        payload = b'{"type":"delivery","sub":%d,"attempt":1,"message":%b}' % (sub.number, record.payload)
+    else:
+        payload = b'{"type":"delivery","sub":%d,"attempt":1,"prev":%d,"message":%b}' % (
+            sub.number,
+            prev,
+            record.payload,
+        )
+    sub.outbox.put(payload)

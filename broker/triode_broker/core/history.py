@@ -1,0 +1,90 @@
+"""History requests: a page of what one topic still holds (SPEC 3.5, 4.7). Reads the log, changes nothing."""
+
+from collections.abc import Callable
+
+import attrs
+from msgspec import UNSET, Raw
+from triode_protocol.codec import Refused
+from triode_protocol.errors import ErrorName
+from triode_protocol.packets import History, HistoryRequest, Start
+from triode_protocol.positions import MAX_INTEGER
+
+from triode_broker.config import Limits
+from triode_broker.core.interfaces import Log, Page, Place
+
+#: Room in a frame for what surrounds the messages of a reply.
+REPLY_OVERHEAD_BYTES = 1_024
+
+
+def check_history(packet: HistoryRequest) -> None:
+    """Raise Refused unless at most one of after, before and last is given."""
+    given = [packet.after is not UNSET, packet.before is not UNSET, packet.last > 0]
+    if sum(given) > 1:
+        raise Refused(ErrorName.MALFORMED, "give one of after, before and last", field="after")
+
+
+def answer_history(
+    log: Log, packet: HistoryRequest, limits: Limits, now_ms: int, reply: Callable[[History], None]
+) -> None:
+    """Find the page and hand the reply to `reply`, at once or when the log answers."""
+    limit = min(packet.limit, limits.max_history_messages)
+    max_bytes = limits.max_frame_bytes - REPLY_OVERHEAD_BYTES
+    query = _Query(log, packet, limit, max_bytes, now_ms, reply)
+    if packet.after is not UNSET:
+        query.read_after(packet.after.get(log.name, -1))
+    else:
+        before = MAX_INTEGER if packet.before is UNSET else packet.before.get(log.name, MAX_INTEGER)
+        query.read_newest(before)
+
+
+@attrs.define
+class _Query:
+    """One request on its way through the log."""
+
+    _log: Log
+    _packet: HistoryRequest
+    _limit: int
+    _max_bytes: int
+    _now_ms: int
+    _reply: Callable[[History], None]
+
+    def read_after(self, pos: int) -> None:
+        """Oldest first behind a position; one that the log does not know is "from the oldest", not complete."""
+        is_known = 0 <= pos <= self._log.head()
+        after = pos if is_known else 0
+
+        def found(page: Page) -> None:
+            self._answer(page, after, MAX_INTEGER, is_known and not page.missing)
+
+        self._log.read(self._packet.topic, after, self._max_bytes, found)
+
+    def read_newest(self, before: int) -> None:
+        """The newest ones before a position, oldest first."""
+        wanted = self._packet.last or self._limit
+        start = Start(last=min(wanted, self._limit))
+
+        def sought(place: Place) -> None:
+            def found(page: Page) -> None:
+                self._answer(page, place.pos, before, wanted <= self._limit)
+
+            self._log.read(self._packet.topic, place.pos, self._max_bytes, found)
+
+        self._log.seek(self._packet.topic, start, before, sought)
+
+    def _answer(self, page: Page, after: int, before: int, is_complete: bool) -> None:
+        messages: list[Raw] = []
+        room = self._max_bytes
+        for record in page.records:
+            room -= len(record.payload) + 1
+            if record.pos >= before:
+                break
+            if len(messages) == self._limit or room < 0:
+                is_complete = False
+                break
+            after = record.pos
+            if not record.is_expired(self._now_ms):
+                messages.append(Raw(record.payload))
+        else:
+            after = min(page.upto, before - 1)
+            is_complete = is_complete and after == min(self._log.head(), before - 1)
+        self._reply(History(messages, is_complete, {self._log.name: after}, self._packet.id))

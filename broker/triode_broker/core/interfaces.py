@@ -1,0 +1,72 @@
+"""What the core asks of others: a connection it can end, and a log it can append to and read.
+
+Interfaces live here, with their consumer; implementations are joined to it in `server.py`.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import attrs
+from triode_protocol.packets import Start
+
+from triode_broker.config import TopicRule
+from triode_broker.core.record import Record
+
+
+class Connection(Protocol):
+    """One live attachment of a client, as the core sees it."""
+
+    def close(self, code: int, reconnect_after_ms: int = 0) -> None:
+        """Say bye (for codes ≥ 4000), flush, close. Only marks: safe in the middle of a fan-out; idempotent."""
+
+
+@attrs.define
+class Page:
+    """What a read found, in pos order.
+
+    `upto`: everything up to there was looked at; the log's head at the moment of `done` if the read got that far.
+    `missing`: the highest pos behind the read's `after` that a matching topic may have lost to retention, or 0.
+    `prevs[i]`: the offset after which nothing else of that topic was due before `records[i]` (SPEC 4.3).
+    """
+
+    records: list[Record]
+    prevs: list[int]
+    upto: int
+    missing: int
+
+
+@attrs.define
+class Place:
+    """Where a start lies: deliver what has a higher pos. `is_complete`: retention removed nothing of it."""
+
+    pos: int
+    is_complete: bool
+
+
+class Log(Protocol):
+    """One life of one sequence. `done` may be called at once (memory) or later (a store thread), exactly once.
+
+    Appends arrive in rising `pos`. A read never sees what is not committed. No method raises for what is not
+    there; a storage fault is reported through the log's own state, never through `done`.
+    """
+
+    name: str
+    level: str
+
+    def head(self) -> int:
+        """The highest committed pos; 0 while empty."""
+
+    def append(self, record: Record, rule: TopicRule) -> None:
+        """Add one record. Retention by `rule` follows at once or at the next trim."""
+
+    def read(self, filter: str, after: int, max_bytes: int, done: Callable[[Page], None]) -> None:
+        """Records that match with pos > after, oldest first: at least one, then while within max_bytes."""
+
+    def seek(self, filter: str, start: Start, before: int, done: Callable[[Place], None]) -> None:
+        """The place of `start` among what is held with pos < before; `Start()` is the oldest held."""
+
+    def newest(self, filter: str, done: Callable[[list[Record]], None]) -> None:
+        """The newest record of each matching topic, in pos order."""
+
+    def trim(self, now_ms: int) -> None:
+        """Forget what retention no longer keeps; a bounded piece of work per call."""

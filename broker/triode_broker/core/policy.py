@@ -1,0 +1,25 @@
+"""Policies: which rule holds for a topic. The first matching `[[topics]]` rule does, else the defaults."""
+
+from collections.abc import Sequence
+
+from triode_protocol.topics import check_filter, matches
+
+from triode_broker.config import TopicRule
+
+#: For a topic that no rule matches: 1,000 messages, 300 s, 1 MiB.
+DEFAULT_RULE = TopicRule()
+
+
+class Policies:
+    """The configured rules, in order. Raises BadTopic for a rule whose filter breaks the grammar."""
+
+    __slots__ = ("_rules",)
+
+    def __init__(self, rules: Sequence[TopicRule]) -> None:
+        for rule in rules:
+            check_filter(rule.filter)
+        self._rules = tuple(rules)
+
+    def of(self, topic: str) -> TopicRule:
+        """The rule for a checked topic."""
+        return next((rule for rule in self._rules if matches(rule.filter, topic)), DEFAULT_RULE)

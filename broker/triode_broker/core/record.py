@@ -1,0 +1,26 @@
+"""A message as logs and outboxes hold it: encoded once, with the few facts needed to find it again."""
+
+from msgspec import Struct
+
+#: What a record costs beside its payload, in bytes, for the byte bounds of logs (measured: about 180).
+RECORD_OVERHEAD_BYTES = 180
+
+
+class Record(Struct, gc=False):
+    """One accepted message. Never changed after it was made. `gc=False`: no cycles; 60 ns, not 200."""
+
+    topic: str
+    pos: int
+    offset: int
+    ts: int
+    payload: bytes  # the `message` packet
+    expires_ms: int = 0  # wall clock; 0 = only retention ends it
+
+    @property
+    def size(self) -> int:
+        """Bytes it counts for."""
+        return len(self.payload) + RECORD_OVERHEAD_BYTES
+
+    def is_expired(self, now_ms: int) -> bool:
+        """Whether its time to live has passed (SPEC 3.4)."""
+        return self.expires_ms != 0 and self.expires_ms <= now_ms

@@ -1,0 +1,222 @@
+"""Router: takes an accepted publish to its place and to everybody who is live for it.
+
+The walk of one message (architecture.md) passes here: the topic's rule and limits, deduplication, the shard (which
+numbers, encodes once and appends), then one bounded loop over the outboxes of the audience. No await, no lock, no
+encoding inside the loop. Subscriptions enter and leave live delivery here and nowhere else.
+"""
+
+from collections.abc import Callable, Sequence
+
+import attrs
+from msgspec import Struct
+from triode_protocol.codec import Refused, encode
+from triode_protocol.errors import CloseCode, ErrorName, GapReason
+from triode_protocol.packets import CatchingUp, Publish
+from triode_protocol.topics import BadTopic, check_filter, check_topic, is_reserved, is_wildcard
+
+from triode_broker.config import Limits
+from triode_broker.core.catch_up import CatchUp, Skip
+from triode_broker.core.message_ids import Remembered
+from triode_broker.core.outbox import Outbox
+from triode_broker.core.policy import DEFAULT_RULE, Policies
+from triode_broker.core.publish_check import check_publish
+from triode_broker.core.record import Record
+from triode_broker.core.shard import Shard, Topic, Topics, shard_index
+from triode_broker.core.subscription import Subscription
+from triode_broker.core.topic_tree import TopicTree
+
+
+class Audience:
+    """Who gets a topic's messages: each outbox once, however many of its subscriptions match."""
+
+    __slots__ = ("batch", "plain", "subscriptions")
+
+    def __init__(self, subscriptions: list[Subscription]) -> None:
+        self.subscriptions = subscriptions
+        boxes = dict.fromkeys(sub.outbox for sub in subscriptions)
+        self.plain = [box for box in boxes if not box.is_batch]  # written as frames
+        self.batch = [box for box in boxes if box.is_batch]  # written as arrays of payloads
+
+
+class Accepted(Struct, gc=False):
+    """Where a publish went; `is_duplicate`: it had gone there before (G2)."""
+
+    log: str
+    pos: int
+    offset: int
+    level: str
+    is_duplicate: bool = False
+
+
+@attrs.define
+class RouterStatistics:
+    """Counters since the start, and what is there now."""
+
+    published: int = 0
+    duplicates: int = 0
+    delivered: int = 0  # live, into outboxes
+    overflows: int = 0  # times a subscription left live because its connection was slow
+
+
+class Router:
+    """One node's topics, shards and live subscriptions."""
+
+    def __init__(
+        self, shards: Sequence[Shard], policies: Policies, limits: Limits, frame: Callable[[bytes], bytes]
+    ) -> None:
+        self._shards = tuple(shards)
+        self._policies = policies
+        self._limits = limits
+        self._frame = frame  # payload → a WebSocket frame; given, because frames are the edge's business
+        self._topics = Topics(limits.max_shard_topics * len(self._shards))
+        self._by_name = self._topics.by_name
+        self._tree: TopicTree[Subscription, Audience] = TopicTree(Audience, limits.match_cache_topics)
+        self._audiences = self._tree.cache
+        self.statistics = RouterStatistics()
+
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        """All shards of this node."""
+        return self._shards
+
+    @property
+    def live_subscriptions(self) -> int:
+        """How many subscriptions are live."""
+        return self._tree.size
+
+    @property
+    def dedupe_window_ms(self) -> int:
+        """The deduplication window of topics that no rule changes."""
+        return DEFAULT_RULE.dedupe_seconds * 1000
+
+    def heads(self) -> dict[str, int]:
+        """The head of every log that has a message: the bookmark of a ping (SPEC 4.8)."""
+        return {shard.log.name: head for shard in self._shards if (head := shard.log.head())}
+
+    # Publishing
+
+    def publish(self, packet: Publish, user: str, now_ms: int) -> Accepted:
+        """Accept a message and deliver it. Raises Refused: then it was surely not stored (G2)."""
+        topic = self._by_name.get(packet.topic) or self._open(packet.topic)
+        rule = topic.rule
+        check_publish(packet, rule, self._limits)
+        shard = topic.shard
+        log = shard.log
+        if not packet.message_id or not rule.dedupe_seconds:
+            record = shard.accept(topic, packet, user, now_ms)
+        else:
+            key = (packet.topic, user, packet.message_id)
+            if (first := shard.ids.find(key, now_ms)) is not None:
+                return self._duplicate(shard, first, packet)
+            record = shard.accept(topic, packet, user, now_ms)
+            expires_ms = now_ms + rule.dedupe_seconds * 1000
+            shard.ids.remember(key, Remembered(_digest(packet), record.pos, record.offset, expires_ms))
+        self.statistics.published += 1
+        self._fan_out(record)
+        return Accepted(log.name, record.pos, record.offset, log.level)
+
+    def _duplicate(self, shard: Shard, first: Remembered, packet: Publish) -> Accepted:
+        if first.digest != _digest(packet):
+            message = "this message_id was used for another content"
+            raise Refused(ErrorName.CONFLICT, message, field="message_id")
+        self.statistics.duplicates += 1
+        return Accepted(shard.log.name, first.pos, first.offset, shard.log.level, True)
+
+    def _open(self, name: str) -> Topic:
+        self.check_topic(name)
+        shard = self._shard_of(name)
+        topic = Topic(name, self._policies.of(name), shard, shard.offset_before_first())
+        self._topics.add(topic)
+        return topic
+
+    def check_topic(self, name: str) -> None:
+        """Raise Refused unless clients may publish to it or ask for its history (SPEC 6)."""
+        try:
+            check_topic(name, self._limits.max_topic_levels, self._limits.max_topic_bytes)
+        except BadTopic as error:
+            raise Refused(ErrorName.BAD_TOPIC, f"not a topic: {error}", field="topic") from None
+        if is_reserved(name):
+            raise Refused(ErrorName.BAD_TOPIC, "topics beginning with $ belong to the broker", field="topic")
+
+    def check_filter(self, filter: str) -> None:
+        """Raise Refused unless it is a filter (SPEC 6)."""
+        try:
+            check_filter(filter, self._limits.max_topic_levels, self._limits.max_topic_bytes)
+        except BadTopic as error:
+            raise Refused(ErrorName.BAD_TOPIC, f"not a filter: {error}", field="filter") from None
+
+    def covered(self, filter: str) -> tuple[Shard, ...]:
+        """The shards that hold topics the filter can match."""
+        return self._shards if is_wildcard(filter) else (self._shard_of(filter),)
+
+    def _shard_of(self, topic: str) -> Shard:
+        return self._shards[shard_index(topic, len(self._shards))]
+
+    # Delivering
+
+    def _fan_out(self, record: Record) -> None:
+        audience = self._audiences.get(record.topic) or self._tree.match(record.topic)
+        if audience.plain:
+            self._put(audience.plain, self._frame(record.payload), record)
+        if audience.batch:
+            self._put(audience.batch, record.payload, record)
+
+    def _put(self, boxes: list[Outbox], item: bytes, record: Record) -> None:
+        """The hottest loop: the same bytes object into every outbox (Outbox.put, written out: 0.05 µs each)."""
+        length = len(item)
+        self.statistics.delivered += len(boxes)
+        for box in boxes:
+            size = box.size + length
+            if size > box.limit:
+                self._overflow(box, record)
+                continue
+            items = box.items
+            if not items and not box.is_blocked:
+                box.dirty.append(box)
+            items.append(item)
+            box.size = size
+
+    def _overflow(self, box: Outbox, record: Record) -> None:
+        """The message does not fit: each live subscription it was for follows its own policy (G7)."""
+        self.statistics.delivered -= 1
+        for sub in self._tree.match(record.topic).subscriptions:
+            if sub.outbox is box:
+                self.statistics.overflows += 1
+                self._leave_live(sub, record)
+
+    def _leave_live(self, sub: Subscription, refused: Record) -> None:
+        self._tree.remove(sub.filter, sub)
+        sub.is_live = False
+        if sub.overflow == "disconnect":
+            sub.outbox.connection.close(CloseCode.SLOW_CONSUMER)
+            return
+        position = sub.heads()
+        position[self._shard_of(refused.topic).log.name] = refused.pos - 1
+        sub.outbox.put(encode(CatchingUp(sub.number, position, GapReason.SLOW)))
+        sub.pending = CatchUp(sub, position, self.go_live) if sub.overflow == "replay" else Skip(sub, self.go_live)
+        sub.outbox.wants_room = True
+
+    def go_live(self, sub: Subscription) -> None:
+        """From here on it gets what is published; the caller has seen that it has everything before."""
+        sub.pending = None
+        sub.is_live = True
+        self._tree.add(sub.filter, sub)
+
+    def close(self, sub: Subscription) -> None:
+        """End a subscription; nothing more is put into its outbox. Idempotent."""
+        if sub.is_live:
+            self._tree.remove(sub.filter, sub)
+        sub.is_live = sub.is_open = False
+        sub.pending = None
+
+    def trim(self, now_ms: int) -> None:
+        """Forget what retention and windows no longer keep; called about once a second."""
+        for shard in self._shards:
+            shard.log.trim(now_ms)
+            shard.ids.expire(now_ms)
+
+
+def _digest(packet: Publish) -> int:
+    """Tells contents apart within one process; 64 bits keyed per process."""
+    headers = tuple(sorted(packet.headers.items()))
+    return hash((bytes(packet.data), bytes(packet.b64), packet.key, headers, packet.ttl_ms))

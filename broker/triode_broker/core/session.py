@@ -1,0 +1,322 @@
+"""Session: the protocol state of one connection, and what each packet does (SPEC 3).
+
+States: connecting → connected → closed; what is allowed where is the table HANDLERS and nothing else. Runs to its
+end when called; replies go into the outbox. A packet that fails costs its sender an `error`; only what breaks the
+protocol itself raises Disconnect.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+from msgspec import Raw, Struct
+from triode_protocol.codec import Refused, decode, encode
+from triode_protocol.errors import CloseCode, ErrorName
+from triode_protocol.packets import (
+    ABSENT,
+    PROTOCOL,
+    Ack,
+    Auth,
+    ClientPacket,
+    ClientPing,
+    ClientPong,
+    Connect,
+    Connected,
+    Error,
+    Extend,
+    HistoryRequest,
+    Nack,
+    PresenceRequest,
+    Publish,
+    Published,
+    Reconnect,
+    ServerPing,
+    ServerPong,
+    Subscribe,
+    Unsubscribe,
+    Unsubscribed,
+)
+from triode_protocol.packets import Disconnect as DisconnectPacket
+from triode_protocol.packets import Limits as AnnouncedLimits
+
+from triode_broker.config import Limits
+from triode_broker.core.errors import Disconnect
+from triode_broker.core.history import answer_history, check_history
+from triode_broker.core.outbox import Outbox
+from triode_broker.core.router import Router
+from triode_broker.core.start import check_start, start
+from triode_broker.core.subscription import Subscription
+from triode_broker.core.used_numbers import UsedNumbers
+
+#: What this broker offers, as announced in `connected` (SPEC 7.2).
+CAPABILITIES = ("batch", "history", "resume", "dedupe")
+NORMAL_CLOSE = 1000
+
+_PONG = encode(ServerPong())
+_PING = encode(ServerPing())
+
+
+@attrs.define
+class Node:
+    """What all sessions of a node share."""
+
+    name: str
+    router: Router
+    limits: Limits
+    random_id: Callable[[], str]  # ≥ 128 bits, URL-safe (S28)
+    sessions: "dict[str, Session]" = attrs.field(factory=dict)  # connected ones by connection id
+
+    @property
+    def dedupe_window_ms(self) -> int:
+        """The default deduplication window; a rule may make it shorter or longer for its topics."""
+        return self.router.dedupe_window_ms
+
+
+class Session:
+    """One connection's side of the protocol. The edge calls it; see `edge.application` for the contract."""
+
+    __slots__ = ("_backlog", "_node", "_outbox", "_subscriptions", "_used", "connection_id", "user", "wildcards")
+
+    def __init__(self, node: Node, outbox: Outbox) -> None:
+        self._node = node
+        self._outbox = outbox
+        self._backlog: Sequence[ClientPacket | Refused] = ()  # decoded, waiting for room in the outbox
+        self._subscriptions: dict[int, Subscription] | None = None  # made at need: idle connections are many
+        self._used: UsedNumbers | None = None
+        self.connection_id = ""
+        self.user = ""  # anonymous clients are one identity
+        self.wildcards = 0
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether connect has succeeded."""
+        return self.connection_id != ""
+
+    @property
+    def subscription_count(self) -> int:
+        """Open subscriptions."""
+        return len(self._subscriptions) if self._subscriptions else 0
+
+    # Called by the edge
+
+    def receive_text(self, text: str, now_ms: int) -> None:
+        """Serve the packets of one text message, in order. Raises Disconnect."""
+        packets = decode(text, self._node.limits.max_packet_bytes)
+        if not self.connection_id:
+            self._check_first(packets[0], len(text))
+        if len(packets) == 1:
+            self._serve(packets[0], now_ms)
+        else:
+            self._serve_all(packets, now_ms)
+
+    def receive_binary(self, data: bytes, now_ms: int) -> None:
+        """Binary messages are not part of this version; the connection stays (SPEC 1.6)."""
+        message = "binary messages are not supported: send JSON as text"
+        self._answer_refused(Refused(ErrorName.UNSUPPORTED, message))
+
+    def room(self, now_ms: int) -> None:
+        """The outbox has drained to half: go on with what had to wait."""
+        self._outbox.wants_room = False
+        backlog, self._backlog = self._backlog, ()
+        self._serve_all(backlog, now_ms)
+        if self._subscriptions:
+            for sub in list(self._subscriptions.values()):
+                if sub.pending is not None:
+                    sub.pending.advance(now_ms)
+
+    def keepalive(self, now_ms: int) -> None:
+        """Send a ping, with the bookmark of what live subscriptions have had (SPEC 4.8)."""
+        heads = self._node.router.heads() if self._subscriptions else {}
+        self._outbox.put(encode(ServerPing(heads)) if heads else _PING)
+
+    def detach(self) -> None:
+        """The connection is gone: nothing of it stays."""
+        self._backlog = ()
+        for sub in (self._subscriptions or {}).values():
+            self._node.router.close(sub)
+        self._subscriptions = None
+        self._node.sessions.pop(self.connection_id, None)
+
+    # Serving
+
+    def _check_first(self, packet: ClientPacket | Refused, characters: int) -> None:
+        """SPEC 1.12: the first packet is connect, within its bound; else its error, and the end."""
+        error: Refused | None = None
+        limit = self._node.limits.max_connect_bytes
+        if isinstance(packet, Refused):
+            error = packet
+        elif not isinstance(packet, Connect):
+            error = Refused(ErrorName.BAD_STATE, "the first packet must be connect")
+            error.id = getattr(packet, "id", 0)
+        elif characters * 4 > limit and len(encode(packet)) > limit:
+            error = Refused(ErrorName.TOO_LARGE, f"a connect packet has at most {limit} bytes")
+            error.id = packet.id
+        if error is not None:
+            self._answer_refused(error)
+            raise Disconnect(CloseCode.PROTOCOL)
+
+    def _serve_all(self, packets: Sequence[ClientPacket | Refused], now_ms: int) -> None:
+        outbox = self._outbox
+        for place, packet in enumerate(packets):
+            if outbox.size > outbox.limit:  # G6: nothing more is taken in; the rest waits with its bytes
+                self._backlog = packets[place:]
+                outbox.wants_room = True
+                return
+            self._serve(packet, now_ms)
+
+    def _serve(self, packet: ClientPacket | Refused, now_ms: int) -> None:
+        try:
+            HANDLERS[type(packet)](self, packet, now_ms)
+        except Refused as refused:
+            refused.id = refused.id or getattr(packet, "id", 0)
+            self._answer_refused(refused)
+            if not self.connection_id:
+                raise Disconnect(CloseCode.PROTOCOL) from None
+
+    def _answer_refused(self, refused: Refused, *_: object) -> None:
+        error = Error(
+            refused.name,
+            refused.message,
+            refused.retry,
+            refused.id,
+            refused.sub,
+            refused.field,
+            refused.retry_after_ms,
+        )
+        self._outbox.put(encode(error))
+
+    def _connect(self, packet: Connect, now_ms: int) -> None:
+        if self.connection_id:
+            raise Refused(ErrorName.BAD_STATE, "this connection is connected already")
+        _refuse_absent(packet, ("will",))
+        node = self._node
+        if packet.replaces and (old := node.sessions.get(packet.replaces)) is not None:
+            old._outbox.connection.close(CloseCode.REPLACED)
+        self._outbox.is_batch = "batch" in packet.capabilities
+        self.connection_id = "c-" + node.random_id()
+        node.sessions[self.connection_id] = self
+        self._outbox.put(encode(self._greeting(packet.id)))
+
+    def _greeting(self, id: int) -> Connected:
+        limits = self._node.limits
+        announced = AnnouncedLimits(
+            limits.max_packet_bytes,
+            limits.max_frame_bytes,
+            limits.max_subscriptions,
+            limits.max_inflight_publishes,
+            self._node.dedupe_window_ms,
+        )
+        reconnect = Reconnect(limits.reconnect_min_ms, limits.reconnect_max_ms)
+        capabilities = list(CAPABILITIES)
+        return Connected(
+            self.connection_id, self._node.name, PROTOCOL, capabilities, announced, limits.ping_ms, reconnect, id
+        )
+
+    def _publish(self, packet: Publish, now_ms: int) -> None:
+        accepted = self._node.router.publish(packet, self.user, now_ms)
+        if packet.id:
+            self._outbox.put(
+                encode(
+                    Published(
+                        packet.id,
+                        accepted.log,
+                        accepted.pos,
+                        accepted.offset,
+                        accepted.level,
+                        accepted.is_duplicate,
+                    )
+                )
+            )
+
+    def _subscribe(self, packet: Subscribe, now_ms: int) -> None:
+        try:
+            sub = self._open(packet)
+        except Refused as refused:
+            refused.sub = packet.sub
+            raise
+        start(self._node.router, sub, packet, now_ms)
+
+    def _open(self, packet: Subscribe) -> Subscription:
+        limits, router = self._node.limits, self._node.router
+        _refuse_absent(packet, _NOT_OFFERED)
+        if packet.overflow == "conflate":
+            raise Refused(ErrorName.UNSUPPORTED, "this node does not offer conflate", field="overflow")
+        router.check_filter(packet.filter)
+        used = self._used or UsedNumbers()
+        if packet.sub in used:
+            raise Refused(ErrorName.CONFLICT, "this sub was used on this connection already", field="sub")
+        sub = Subscription(packet.sub, packet.filter, packet.overflow, self._outbox, router.covered(packet.filter))
+        check_start(packet, sub.is_wildcard)
+        if self.subscription_count >= limits.max_subscriptions:
+            message = f"a connection has at most {limits.max_subscriptions} subscriptions"
+            raise Refused(ErrorName.QUOTA, message)
+        if sub.is_wildcard and self.wildcards >= limits.max_wildcard_subscriptions:
+            message = f"a connection has at most {limits.max_wildcard_subscriptions} subscriptions with wildcards"
+            raise Refused(ErrorName.QUOTA, message)
+        used.add(packet.sub)
+        self._used = used
+        if self._subscriptions is None:
+            self._subscriptions = {}
+        self._subscriptions[packet.sub] = sub
+        self.wildcards += sub.is_wildcard
+        return sub
+
+    def _unsubscribe(self, packet: Unsubscribe, now_ms: int) -> None:
+        sub = self._subscriptions.pop(packet.sub, None) if self._subscriptions else None
+        if sub is None:
+            refused = Refused(ErrorName.NO_SUCH_SUBSCRIPTION, "there is no such subscription", field="sub")
+            refused.sub = packet.sub
+            raise refused
+        self.wildcards -= sub.is_wildcard
+        self._node.router.close(sub)
+        self._outbox.put(encode(Unsubscribed(packet.sub, packet.id)))
+
+    def _history(self, packet: HistoryRequest, now_ms: int) -> None:
+        node = self._node
+        node.router.check_topic(packet.topic)
+        check_history(packet)
+        log = node.router.covered(packet.topic)[0].log
+        answer_history(log, packet, node.limits, now_ms, lambda reply: self._outbox.put(encode(reply)))
+
+    def _ping(self, packet: ClientPing, now_ms: int) -> None:
+        self._outbox.put(encode(ServerPong(packet.id)) if packet.id else _PONG)
+
+    def _pong(self, packet: ClientPong, now_ms: int) -> None:
+        """Any frame counts as life; the edge has seen it."""
+
+    def _disconnect(self, packet: DisconnectPacket, now_ms: int) -> None:
+        raise Disconnect(NORMAL_CLOSE)
+
+    def _not_offered(self, packet: ClientPacket, now_ms: int) -> None:
+        name = packet.__struct_config__.tag
+        raise Refused(ErrorName.UNSUPPORTED, f"this node does not offer {name}", field="type")
+
+
+#: Fields of subscribe whose feature this node does not have (SPEC 7.3).
+_NOT_OFFERED = ("presence", "durable", "shared", "group", "window", "ack_wait_ms", "max_attempts")
+
+
+def _refuse_absent(packet: Struct, fields: Sequence[str]) -> None:
+    """Raise Refused if the packet has one of the fields this node does not offer."""
+    for field in fields:
+        value: Raw = getattr(packet, field)
+        if value is not ABSENT:
+            raise Refused(ErrorName.UNSUPPORTED, f"this node does not offer {field}", field=field)
+
+
+HANDLERS: dict[type, Callable[[Session, Any, int], None]] = {
+    Connect: Session._connect,
+    Publish: Session._publish,
+    Subscribe: Session._subscribe,
+    Unsubscribe: Session._unsubscribe,
+    HistoryRequest: Session._history,
+    ClientPing: Session._ping,
+    ClientPong: Session._pong,
+    DisconnectPacket: Session._disconnect,
+    Refused: Session._answer_refused,
+    Ack: Session._not_offered,
+    Nack: Session._not_offered,
+    Extend: Session._not_offered,
+    PresenceRequest: Session._not_offered,
+    Auth: Session._not_offered,
+}

@@ -1,0 +1,115 @@
+"""Shards: where a topic's messages get their place (architecture: shards, logs, owners).
+
+A shard gives every message its `pos` and `offset` and hands it to its log. Knows no subscriptions. `offset ≤ pos`
+always, so the counters of a topic may be forgotten: its next message gets `offset = pos`, a number never used.
+"""
+
+from zlib import crc32
+
+from triode_protocol.codec import encode
+from triode_protocol.packets import Message, Publish
+
+from triode_broker.config import TopicRule
+from triode_broker.core.interfaces import Log
+from triode_broker.core.message_ids import MessageIds
+from triode_broker.core.record import Record
+
+HASH_VERSION = 1  # of `shard_index`; fixed when a cluster is created
+
+
+def shard_index(topic: str, shards: int) -> int:
+    """The shard of a topic among those of its storage class."""
+    return crc32(topic.encode()) % shards
+
+
+class Topic:
+    """A topic's counters and what was looked up for it once."""
+
+    __slots__ = ("name", "offset", "rule", "seen_pos", "shard")
+
+    def __init__(self, name: str, rule: TopicRule, shard: "Shard", offset: int) -> None:
+        self.name = name
+        self.rule = rule
+        self.shard = shard
+        self.offset = offset  # of its newest message; -1: take pos for the next one
+        self.seen_pos = 0  # the shard's pos when the clock hand last passed
+
+
+class Shard:
+    """One log and the numbers given out in it."""
+
+    __slots__ = ("has_forgotten", "ids", "log", "pos", "ts")
+
+    def __init__(self, log: Log, max_dedupe_bytes: int) -> None:
+        self.log = log
+        self.pos = log.head()
+        self.ts = 0
+        self.ids = MessageIds(max_dedupe_bytes)
+        self.has_forgotten = False  # a topic's counters were dropped in this life
+
+    def offset_before_first(self) -> int:
+        """What a topic unknown here starts from: 0, or "take pos" once the counters of any were dropped."""
+        return -1 if self.has_forgotten else 0
+
+    def accept(self, topic: Topic, packet: Publish, user: str, now_ms: int) -> Record:
+        """Give a checked publish its place, encode it once, append it. This order is everybody's (G3)."""
+        pos = self.pos = self.pos + 1
+        offset = topic.offset = topic.offset + 1 if topic.offset >= 0 else pos
+        if now_ms > self.ts:  # ts never goes back inside a log, whatever the wall clock does
+            self.ts = now_ms
+        name = topic.name
+        payload = encode(
+            Message(
+                name,
+                offset,
+                self.log.name,
+                pos,
+                self.ts,
+                user,
+                packet.data,
+                packet.b64,
+                packet.key,
+                packet.headers,
+                packet.message_id,
+            )
+        )
+        rule = topic.rule
+        record = Record(name, pos, offset, self.ts, payload)
+        if rule.ttl_seconds or packet.ttl_ms:
+            record.expires_ms = self.ts + _ttl_ms(rule, packet)
+        self.log.append(record, rule)
+        return record
+
+
+def _ttl_ms(rule: TopicRule, packet: Publish) -> int:
+    """The shorter of the topic's and the message's own time to live; 0 means none."""
+    return min(ttl for ttl in (rule.ttl_seconds * 1000, packet.ttl_ms) if ttl)
+
+
+class Topics:
+    """The topics a node remembers, bounded: under a flood the longest unused are forgotten (S8, G6).
+
+    Which one: a clock hand over the topics in order of arrival; one published to since the hand last passed stays.
+    """
+
+    __slots__ = ("_max", "by_name")
+
+    def __init__(self, max_topics: int) -> None:
+        self._max = max_topics
+        self.by_name: dict[str, Topic] = {}  # read directly by the hot path
+
+    def add(self, topic: Topic) -> None:
+        """Remember a topic; make room first."""
+        while len(self.by_name) >= self._max:
+            self._forget_one()
+        self.by_name[topic.name] = topic
+
+    def _forget_one(self) -> None:
+        while True:
+            name = next(iter(self.by_name))
+            topic = self.by_name.pop(name)
+            if topic.offset == topic.seen_pos:  # nothing new since the hand passed
+                topic.shard.has_forgotten = True
+                return
+            topic.seen_pos = topic.offset
+            self.by_name[name] = topic

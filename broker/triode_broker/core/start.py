@@ -1,0 +1,115 @@
+"""How a subscription starts: from `new`, the past, or a position it had (SPEC 3.2, 4.2).
+
+Each way ends the same: `subscribed` with the position everything will come after, then a gap where something due
+is known to be missing, then the logs, then live. Logs may answer later; the reply waits for all of them.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from msgspec import UNSET
+from triode_protocol.codec import Refused, encode
+from triode_protocol.errors import ErrorName, GapReason
+from triode_protocol.packets import Start, Subscribe, Subscribed
+from triode_protocol.positions import MAX_INTEGER
+
+from triode_broker.core.catch_up import CatchUp
+from triode_broker.core.interfaces import Place
+from triode_broker.core.record import Record
+from triode_broker.core.router import Router
+from triode_broker.core.shard import Shard
+from triode_broker.core.subscription import Subscription
+
+T = TypeVar("T")
+
+
+def check_start(packet: Subscribe, is_wildcard: bool) -> None:
+    """Raise Refused for a start that is not one."""
+    start = packet.from_
+    if isinstance(start, Start):
+        if (start.last > 0) == (start.since >= 0):
+            raise Refused(ErrorName.MALFORMED, 'from is {"last": n} or {"since": ms}', field="from")
+        if start.last and is_wildcard:
+            message = 'from {"last": n} is for exact topics; "last" works with wildcards'
+            raise Refused(ErrorName.UNSUPPORTED, message, field="from")
+    if packet.after is not UNSET and start != "new":
+        raise Refused(ErrorName.MALFORMED, "give from or after, not both", field="after")
+
+
+def start(router: Router, sub: Subscription, packet: Subscribe, now_ms: int) -> None:
+    """Answer a checked subscribe and set the subscription going."""
+    if packet.after is not UNSET:
+        _resume(router, sub, packet, now_ms)
+    elif packet.from_ == "new":
+        router.go_live(sub)
+        sub.outbox.put(encode(Subscribed(sub.number, sub.heads(), True, packet.id)))
+    elif packet.from_ == "last":
+        _from_newest(router, sub, packet, now_ms)
+    else:
+        _from_place(router, sub, packet, now_ms)
+
+
+def _resume(router: Router, sub: Subscription, packet: Subscribe, now_ms: int) -> None:
+    """Go on after a position. A covered log without a place in it is a reset, never "new" (SPEC 4.6)."""
+    assert packet.after is not UNSET
+    heads = sub.heads()
+    position = {log: pos for log, pos in packet.after.items() if pos <= heads.get(log, -1)}
+    reset = [log for log in heads if log not in position]
+    position |= dict.fromkeys(reset, 0)
+    if position == heads and not reset:
+        router.go_live(sub)
+        sub.outbox.put(encode(Subscribed(sub.number, position, True, packet.id)))
+        return
+    catch_up = _begin(router, sub, packet, position)
+    if reset:
+        catch_up.excused = {log: heads[log] for log in reset}  # what retention took is part of this gap
+        catch_up.report(GapReason.RESET)
+    catch_up.advance(now_ms)
+
+
+def _from_newest(router: Router, sub: Subscription, packet: Subscribe, now_ms: int) -> None:
+    def answer(newest: list[list[Record]]) -> None:
+        catch_up = _begin(router, sub, packet, sub.heads())
+        catch_up.snapshot = [record for records in newest for record in records][::-1]
+        catch_up.advance(now_ms)
+
+    _ask(sub, lambda shard, done: shard.log.newest(sub.filter, done), answer)
+
+
+def _from_place(router: Router, sub: Subscription, packet: Subscribe, now_ms: int) -> None:
+    wanted = packet.from_ if isinstance(packet.from_, Start) else Start()
+
+    def answer(places: list[Place]) -> None:
+        names = [shard.log.name for shard in sub.shards]
+        position = {name: place.pos for name, place in zip(names, places, strict=True)}
+        catch_up = _begin(router, sub, packet, position)
+        catch_up.excused = sub.heads()  # what retention took before is not due
+        if not all(place.is_complete for place in places):
+            catch_up.report(GapReason.RETENTION)
+        catch_up.advance(now_ms)
+
+    _ask(sub, lambda shard, done: shard.log.seek(sub.filter, wanted, MAX_INTEGER, done), answer)
+
+
+def _begin(router: Router, sub: Subscription, packet: Subscribe, position: dict[str, int]) -> CatchUp:
+    catch_up = CatchUp(sub, position, router.go_live)
+    sub.pending = catch_up
+    sub.outbox.put(encode(Subscribed(sub.number, position, False, packet.id)))
+    return catch_up
+
+
+def _ask(
+    sub: Subscription,
+    question: Callable[[Shard, Callable[[T], None]], None],
+    then: Callable[[list[T]], None],
+) -> None:
+    """Ask every covered log; when all have answered, and the subscription is still wanted, go on."""
+    answers: dict[int, T] = {}
+
+    def take(index: int, answer: T) -> None:
+        answers[index] = answer
+        if len(answers) == len(sub.shards) and sub.is_open:
+            then([answers[place] for place in range(len(sub.shards))])
+
+    for index, shard in enumerate(sub.shards):
+        question(shard, lambda answer, index=index: take(index, answer))  # type: ignore[misc]  # bound now

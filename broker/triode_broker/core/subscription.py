@@ -1,0 +1,55 @@
+"""Subscription: one connection's interest in one filter, live or served from the logs.
+
+State only; `router` and `catch_up` decide. While live it holds no position: everything up to the logs' heads is in
+its outbox, so its position *is* the heads. Out of live, `pending` knows what it still has to be told.
+"""
+
+from typing import Protocol
+
+from triode_protocol.topics import is_wildcard
+
+from triode_broker.core.outbox import Outbox
+from triode_broker.core.shard import Shard
+
+
+class Pending(Protocol):
+    """What stands between a subscription and live delivery."""
+
+    def advance(self, now_ms: int) -> None:
+        """Say what fits into the outbox now; go live when all is said."""
+
+
+class Subscription:
+    """What one `subscribe` asked for (SPEC 3.2)."""
+
+    __slots__ = (
+        "filter",
+        "is_live",
+        "is_open",
+        "is_wildcard",
+        "number",
+        "outbox",
+        "overflow",
+        "pending",
+        "shards",
+    )
+
+    def __init__(self, number: int, filter: str, overflow: str, outbox: Outbox, shards: tuple[Shard, ...]) -> None:
+        self.number = number  # `sub`, chosen by the client
+        self.filter = filter
+        self.is_wildcard = is_wildcard(filter)
+        self.overflow = overflow
+        self.outbox = outbox
+        self.shards = shards  # those the filter can match
+        self.is_open = True
+        self.is_live = False
+        self.pending: Pending | None = None
+
+    def heads(self) -> dict[str, int]:
+        """The position that has everything so far."""
+        return {shard.log.name: shard.log.head() for shard in self.shards}
+
+    @property
+    def only_topic(self) -> str:
+        """The topic, where the filter names exactly one; else ""."""
+        return "" if self.is_wildcard else self.filter
