@@ -1,0 +1,103 @@
+"""A broker's core on a desk: no event loop, no sockets, time in the hand; what tests of the core work with."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from triode_broker.config import Limits, TopicRule
+from triode_broker.core.errors import Disconnect
+from triode_broker.core.interfaces import Log
+from triode_broker.core.outbox import Outbox
+from triode_broker.core.policy import Policies
+from triode_broker.core.router import Router
+from triode_broker.core.session import Node, Session
+from triode_broker.core.shard import Shard
+from triode_broker.log.memory import MemoryLog
+
+Packet = dict[str, Any]
+
+
+class Line:
+    """One connection: what a client would send and see, and what the edge would do."""
+
+    def __init__(self, desk: "Desk") -> None:
+        self._desk = desk
+        self.closed_with = 0
+        self.outbox = Outbox(self, desk.dirty, bytes, desk.limits.max_outbox_bytes)
+        self.session = Session(desk.node, self.outbox)
+
+    def close(self, code: int, reconnect_after_ms: int = 0) -> None:
+        """The core ends the connection."""
+        self.closed_with = self.closed_with or code
+
+    def send(self, *packets: Packet) -> None:
+        """Hand one message of packets to the session, as the edge does; read nothing back."""
+        self.send_text(json.dumps(packets[0] if len(packets) == 1 else packets))
+
+    def send_text(self, text: str) -> None:
+        """Hand over text."""
+        try:
+            self.session.receive_text(text, self._desk.now_ms)
+        except Disconnect as disconnect:
+            self.close(disconnect.code)
+
+    def read(self) -> list[Packet]:
+        """Everything in the outbox, decoded, and the outbox empty; not yet told that there is room."""
+        items, self.outbox.items = self.outbox.items, []
+        self.outbox.size = 0
+        return [json.loads(item) for item in items]
+
+    def drain(self) -> list[Packet]:
+        """Read, tell the session there is room, until it has no more to say."""
+        packets = self.read()
+        while self.outbox.wants_room:
+            self.session.room(self._desk.now_ms)
+            packets += self.read()
+        return packets
+
+    def ask(self, *packets: Packet) -> list[Packet]:
+        """Send and drain."""
+        self.send(*packets)
+        return self.drain()
+
+
+class Desk:
+    """A node with memory logs; `now_ms` is yours."""
+
+    def __init__(
+        self,
+        *rules: TopicRule,
+        limits: Limits | None = None,
+        shards: int = 1,
+        make_log: Callable[[str, Limits], Log] = MemoryLog,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.now_ms = 1_000_000
+        self.dirty: list[Outbox] = []
+        self.logs = [make_log(f"m{index}-life", self.limits) for index in range(shards)]
+        parts = [Shard(log, self.limits.max_dedupe_bytes) for log in self.logs]
+        self.router = Router(parts, Policies(rules), self.limits, bytes)
+        self._serial = 0
+        self.node = Node("n1", self.router, self.limits, self._next_id)
+
+    def _next_id(self) -> str:
+        self._serial += 1
+        return f"id{self._serial}"
+
+    def dial(self) -> Line:
+        """A connection that has not said connect."""
+        return Line(self)
+
+    def connect(self, **fields: Any) -> Line:
+        """A connected connection, its greeting read."""
+        line = self.dial()
+        (greeting,) = line.ask({"type": "connect", "id": 1, **fields})
+        assert greeting["type"] == "connected"
+        return line
+
+    def publish(self, topic: str, data: Any = None, **fields: Any) -> Packet:
+        """Publish from a connection of its own; its answer."""
+        line = self.connect()
+        (answer,) = line.ask({"type": "publish", "id": 9, "topic": topic, "data": data, **fields})
+        line.session.detach()
+        return answer
