@@ -7,7 +7,7 @@ good path pays nothing for errors.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, TypeVar, Union
 
 import msgspec
@@ -25,6 +25,7 @@ from triode_protocol.positions import MAX_INTEGER
 MAX_DATA_DEPTH: Final = 32
 MAX_ERROR_CHARACTERS: Final = 200  # of what is said back about a bad packet
 MAX_FIELD_CHARACTERS: Final = 64
+_BLANKS: Final = " \t\r\n"  # what JSON allows around values
 
 #: All that msgspec raises on bad input; RecursionError is its answer to very deep nesting.
 DECODE_ERRORS: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
@@ -68,14 +69,19 @@ def decode(text: str, max_packet_bytes: int) -> Sequence[ClientPacket | Refused]
     """
     if text[:1] == "[":
         return _decode_array(text, max_packet_bytes)
-    if len(text) * 4 > max_packet_bytes and len(text.encode()) > max_packet_bytes:
-        return (_too_large(text, max_packet_bytes),)
+    if len(text) * 4 > max_packet_bytes and len(text.encode("utf-8", "surrogatepass")) > max_packet_bytes:
+        return _decode_bad(None, text, max_packet_bytes)
     try:
         return (_client.decode(text),)
     except DECODE_ERRORS as error:
-        if text.lstrip(" \t\r\n")[:1] == "[":
-            return _decode_array(text, max_packet_bytes)
-        return (_explain(error, text),)
+        return _decode_bad(error, text, max_packet_bytes)
+
+
+def _decode_bad(error: Exception | None, text: str, max_packet_bytes: int) -> Sequence[ClientPacket | Refused]:
+    """No packet within its limit: an array behind blanks, too large (no `error`), or what `error` says."""
+    if text.lstrip(_BLANKS)[:1] == "[":
+        return _decode_array(text, max_packet_bytes)
+    return (_explain(error, text) if error else _too_large(text, max_packet_bytes),)
 
 
 def _decode_array(text: str, max_packet_bytes: int) -> Sequence[ClientPacket | Refused]:
@@ -85,12 +91,19 @@ def _decode_array(text: str, max_packet_bytes: int) -> Sequence[ClientPacket | R
         except DECODE_ERRORS:
             pass  # at least one element is bad: judge each alone
     try:
-        elements = _raw_array.decode(text)
+        elements = _split(text)
     except DECODE_ERRORS as error:
         return (_refused(f"not JSON: {error}"),)
     if not elements or any(bytes(raw).lstrip()[:1] == b"[" for raw in elements):
         return (_refused("an array holds packets, at least one, and no arrays"),)
     return [_decode_element(raw, max_packet_bytes) for raw in elements]
+
+
+def _split(text: str) -> list[Raw]:
+    try:
+        return _raw_array.decode(text)
+    except RecursionError:  # one element nests too deep for the parser: cut it down, the others are served
+        return _raw_array.decode(_cut(text))
 
 
 def _decode_element(raw: Raw, max_packet_bytes: int) -> ClientPacket | Refused:
@@ -109,26 +122,25 @@ def decode_server(text: str) -> list[ServerPacket]:
     Raises ValueError for text that is no packet and no array of packets: a broken server.
     """
     try:
-        if text[:1] != "[":
+        if text.lstrip(_BLANKS)[:1] != "[":
             return [_server.decode(text)]
         elements = _raw_array.decode(text)
     except DECODE_ERRORS as error:
-        return _known_only([text], error)
-    return _known_only(elements, None)
-
-
-def _known_only(elements: Iterable[str | Raw], first: Exception | None) -> list[ServerPacket]:
+        _pass_over_unknown(error)
+        return []
     packets = []
     for element in elements:
         try:
-            if first is not None:
-                raise first
             packets.append(_server.decode(element))
         except DECODE_ERRORS as error:
-            found = _lenient(element)
-            if not isinstance(found.get("type"), str) or "$.type" not in str(error):
-                raise ValueError(f"not a packet of this protocol: {error}") from error
+            _pass_over_unknown(error)
     return packets
+
+
+def _pass_over_unknown(error: Exception) -> None:
+    """Return for a packet of unknown type; raise for everything else."""
+    if not str(error).startswith("Invalid value "):  # said of the tag alone: no other field is a tagged union
+        raise ValueError(f"not a packet of this protocol: {error}") from error
 
 
 def join(payloads: Sequence[bytes]) -> bytes:
@@ -137,6 +149,7 @@ def join(payloads: Sequence[bytes]) -> bytes:
 
 
 _BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')  # linear: no two branches start alike
+_KEPT_DEPTH = 2 * MAX_DATA_DEPTH  # of what is cut: deep enough to be refused, shallow enough for the parser
 
 
 def is_too_deep(data: Raw) -> bool:
@@ -155,6 +168,24 @@ def is_too_deep(data: Raw) -> bool:
     return deepest > MAX_DATA_DEPTH
 
 
+def _cut(text: str | Raw) -> bytes:
+    """The JSON with everything deeper than _KEPT_DEPTH replaced by 0: only to read the rest of it."""
+    whole = text.encode() if isinstance(text, str) else bytes(text)
+    kept: list[bytes] = []
+    depth = start = 0
+    for match in _BRACKETS.finditer(whole):
+        mark = match[0]
+        if mark in b"[{":
+            if depth == _KEPT_DEPTH:
+                kept += (whole[start : match.start()], b"0")
+            depth += 1
+        elif mark in b"]}":
+            depth -= 1
+            if depth == _KEPT_DEPTH:
+                start = match.end()
+    return b"".join((*kept, whole[start:]))
+
+
 def _refused(message: str) -> Refused:
     return Refused(ErrorName.MALFORMED, message)
 
@@ -164,23 +195,26 @@ def _too_large(text: str | Raw, max_packet_bytes: int) -> Refused:
     return _addressed(refused, text)
 
 
-_UNKNOWN_FIELD = re.compile(r"unknown field `(.*?)`", re.DOTALL)
-_MISSING_FIELD = re.compile(r"missing required field `(.*?)`", re.DOTALL)
-_AT = re.compile(r"at `(?:key` in `)?\$\.([A-Za-z0-9_]+)")
+# Anchored at both ends: what stands between may quote anything that the client wrote.
+_UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*?)`(?: - at `[^`]*`)?\Z", re.DOTALL)
+_MISSING_FIELD = re.compile(r"Object missing required field `(.*?)`")
+_AT = re.compile(r" - at `(?:key` in `)?\$\.([A-Za-z0-9_]+)[^`]*`\Z")
 
 
 def _explain(error: Exception, text: str | Raw) -> Refused:
     """What is wrong, in the terms of the protocol."""
     said = str(error)
+    if isinstance(error, RecursionError):
+        return _addressed(_refused(f"nested deeper than {MAX_DATA_DEPTH} levels"), text)
     if not isinstance(error, msgspec.ValidationError):
         return _refused(f"not JSON: {said}")
     at = _AT.search(said)
-    if unknown := _UNKNOWN_FIELD.search(said):
+    if unknown := _UNKNOWN_FIELD.match(said):
         refused = Refused(ErrorName.UNSUPPORTED, said, field=unknown[1])
     elif said.startswith(("Invalid value", "Invalid enum value")):
         refused = Refused(ErrorName.UNSUPPORTED, said, field=at[1] if at else "")
     else:
-        missing = _MISSING_FIELD.search(said)
+        missing = _MISSING_FIELD.match(said)
         field = missing[1] if missing else at[1] if at else ""
         refused = Refused(ErrorName.MALFORMED, said, field=field)
     return _addressed(refused, text)
@@ -196,6 +230,8 @@ def _addressed(refused: Refused, text: str | Raw) -> Refused:
 def _lenient(text: str | Raw) -> dict[str, Any]:
     try:
         found = msgspec.json.decode(text)
+    except RecursionError:
+        return _lenient(Raw(_cut(text)))
     except DECODE_ERRORS:
         return {}
     return found if isinstance(found, dict) else {}

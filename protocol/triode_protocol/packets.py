@@ -23,7 +23,8 @@ MAX_KEY_BYTES = 255
 Number = Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
 #: A count, a time in ms, or a place that may be "before the first": 0…2^53−1.
 Whole = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
-LogName = Annotated[str, Meta(pattern=rf"^[a-z0-9-]{{1,{MAX_LOG_CHARACTERS}}}$")]
+#: The last part because Python's `$` would let a line feed follow.
+LogName = Annotated[str, Meta(pattern=rf"^[a-z0-9-]{{1,{MAX_LOG_CHARACTERS}}}$(?!\n)")]
 #: {log: pos}; 64 entries are far more than any node has shards.
 Position = Annotated[dict[LogName, Whole], Meta(max_length=64)]
 Text = Annotated[str, Meta(max_length=255)]

@@ -11,6 +11,7 @@ MAX_INTEGER = 2**53 - 1  # what a JavaScript number holds exactly
 MAX_LOG_CHARACTERS = 32
 
 _LOG = re.compile(rf"[a-z0-9-]{{1,{MAX_LOG_CHARACTERS}}}")
+_POS = re.compile(r"0|[1-9][0-9]{0,15}")
 
 
 def is_log(name: str) -> bool:
@@ -24,11 +25,11 @@ def to_text(position: Mapping[str, int]) -> str:
 
 
 def from_text(text: str) -> dict[str, int]:
-    """The position that `to_text` wrote. Raises ValueError on anything else."""
+    """The position that `to_text` wrote, its parts in any order. Raises ValueError on anything else."""
     position: dict[str, int] = {}
     for part in text.split("~") if text else ():
         log, _, pos = part.partition(".")
-        if not is_log(log) or not (pos.isascii() and pos.isdigit()) or len(pos) > 16:
+        if not is_log(log) or not _POS.fullmatch(pos):
             raise ValueError(f"not a position: {part!r} is not log.pos")
         if int(pos) > MAX_INTEGER or log in position:
             raise ValueError(f"not a position: {part!r} is out of range or repeated")
