@@ -6,7 +6,8 @@
 // comparison errs in the peer's favour.
 "use strict";
 
-const uWS = require("@uwsjs/core");
+// µWebSockets has no npm package of its own; these ship its C++ build, one package per version of Node.js.
+const uWS = require(`@uwsjs/linux-x64-${process.versions.node.split(".")[0]}`);
 
 const port = Number(process.argv[2]);
 const offsets = new Map();

@@ -1,0 +1,192 @@
+"""Runs one workload on all servers at once, their windows in turn, and keeps what came out.
+
+What it must not know: ratios, targets, how results are printed or stored.
+The surprising decision: all servers are up at the same time, connected and silent, and the windows
+are dealt round (uws, triode, naive, uws, triode, …), a third of a second apart. What disturbs the
+machine for longer than that disturbs everybody, and drops out of the ratio.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import attrs
+
+from bench.load import LoadError
+from bench.plan import Budget, Workload
+from bench.servers import RECIPES, Cpu, Server, ServerError, running
+from bench.sockets import Loop
+from bench.workloads import Address, Traffic, open_idle, subscribe_own_topics
+
+_WARM_CONNECTIONS = 50
+
+
+@attrs.frozen
+class Window:
+    """One measured window of one server."""
+
+    contestant: str
+    round: int
+    cycle: int
+    count: int  # deliveries, acknowledged publishes or connections
+    seconds: float
+    user_seconds: float
+    system_seconds: float
+
+    @property
+    def cpu_us(self) -> float:
+        return (self.user_seconds + self.system_seconds) * 1e6 / max(self.count, 1)
+
+
+@attrs.frozen
+class Account:
+    """What else one round of one server showed."""
+
+    contestant: str
+    round: int
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+    lost: int = 0
+    doubled: int = 0
+    misordered: int = 0
+    notices: dict[str, int] = attrs.field(factory=dict)
+    kib: float | None = None  # private memory per connection
+    kib_own_topic: float | None = None  # per further subscription, to a topic of its own
+
+    @property
+    def exact(self) -> bool:
+        """Every message once, in order, and nothing the workload did not ask for."""
+        return not (self.lost or self.doubled or self.misordered or self.notices)
+
+
+@attrs.define
+class Results:
+    """Of one workload: all rounds of all contestants."""
+
+    workload: str
+    windows: list[Window] = attrs.field(factory=list)
+    accounts: list[Account] = attrs.field(factory=list)
+    failures: dict[str, str] = attrs.field(factory=dict)  # contestant → why it did not take part
+
+
+class _Seat:
+    """A contestant at the table: its server, its connections, its open traffic."""
+
+    def __init__(self, name: str, server: Server, loop: Loop, traffic: Traffic) -> None:
+        self.name = name
+        self._server = server
+        self._loop = loop
+        self._traffic = traffic
+
+    def warm(self, seconds: float) -> None:
+        self._traffic.pump(seconds)
+        self._traffic.latencies.clear()
+
+    def window(self, round_: int, cycle: int, seconds: float) -> Window:
+        before = sum(ledger.received for ledger in self._traffic.ledgers)
+        with _metered(self._server) as spent:
+            self._traffic.pump(seconds)
+        count = sum(ledger.received for ledger in self._traffic.ledgers) - before
+        return Window(self.name, round_, cycle, count, *spent)
+
+    def account(self, round_: int) -> Account:
+        self._traffic.close()
+        ledgers = self._traffic.ledgers
+        times = sorted(self._traffic.latencies) or [0]
+        return Account(
+            self.name,
+            round_,
+            times[len(times) // 2] / 1e6,
+            times[len(times) * 99 // 100] / 1e6,
+            sum(ledger.lost for ledger in ledgers),
+            sum(ledger.doubled for ledger in ledgers),
+            sum(ledger.misordered for ledger in ledgers),
+            dict(self._traffic.notices),
+        )
+
+
+def play(workload: Workload, names: Sequence[str], budget: Budget) -> Results:
+    """All rounds of one workload, on the servers named."""
+    results = Results(workload.name)
+    for round_ in range(budget.rounds):
+        if workload.opens is None:
+            _idle_round(workload, names, round_, results)
+        else:
+            _round(workload, names, budget, round_, results)
+    return results
+
+
+def contestants(workload: Workload, names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """(contestant, server): Triode takes part twice where `batch` makes a difference."""
+    for name in names:
+        yield name, name
+        if name == "triode" and workload.batched is not None:
+            yield "triode, batch", name
+
+
+def _round(workload: Workload, names: Sequence[str], budget: Budget, round_: int, results: Results) -> None:
+    with ExitStack() as stack:
+        seats = []
+        for contestant, name in contestants(workload, names):
+            opens = workload.opens if contestant == name else workload.batched
+            assert opens is not None
+            try:
+                seat = _take_seat(stack, contestant, name, opens)
+                seat.warm(0.0 if name == "naive" else budget.warm_seconds)
+            except (ServerError, LoadError) as error:
+                results.failures[contestant] = str(error)
+            else:
+                seats.append(seat)
+        for cycle in range(budget.cycles):
+            for seat in seats:
+                # One window of the naive server is enough to place it, and costs as much as ten.
+                if seat.name != "naive" or cycle == 0:
+                    results.windows.append(seat.window(round_, cycle, budget.window_seconds))
+        results.accounts += [seat.account(round_) for seat in seats]
+
+
+def _take_seat(stack: ExitStack, contestant: str, name: str, opens: Callable[[Loop, Address], Traffic]) -> _Seat:
+    server = stack.enter_context(running(RECIPES[name]))
+    loop = stack.enter_context(Loop())  # left before the server is stopped: it has no one to drain
+    return _Seat(contestant, server, loop, opens(loop, server.address))
+
+
+def _idle_round(workload: Workload, names: Sequence[str], round_: int, results: Results) -> None:
+    for name in names:
+        try:
+            with running(RECIPES[name]) as server, Loop() as loop:
+                _idle(workload, server, loop, round_, results)
+        except (ServerError, LoadError) as error:
+            results.failures[name] = str(error)
+
+
+def _idle(workload: Workload, server: Server, loop: Loop, round_: int, results: Results) -> None:
+    count = workload.connections
+    connections = open_idle(loop, server.address, _WARM_CONNECTIONS)
+    before = server.memory_kib()
+    with _metered(server) as spent:
+        connections += open_idle(loop, server.address, count)
+    opened = server.memory_kib()
+    confirmed = subscribe_own_topics(loop, connections)
+    owned = server.memory_kib()
+    results.windows.append(Window(server.name, round_, 0, count, *spent))
+    results.accounts.append(
+        Account(
+            server.name,
+            round_,
+            lost=len(connections) - confirmed,
+            kib=(opened - before) / count,
+            kib_own_topic=(owned - opened) / len(connections),
+        )
+    )
+
+
+@contextmanager
+def _metered(server: Server) -> Iterator[list[float]]:
+    """Filled at the end: wall, user and system seconds."""
+    spent: list[float] = []
+    cpu: Cpu = server.cpu()
+    began = time.perf_counter()
+    yield spent
+    spent.append(time.perf_counter() - began)
+    spent += server.cpu().since(cpu)

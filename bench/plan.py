@@ -1,0 +1,88 @@
+"""What is measured: the workloads with their sizes, the contestants, and the targets.
+
+What it must not know: how anything is run or printed.
+The surprising decision: targets are ratios to µWebSockets in the same run, never absolute times; a
+shared machine changes its speed by a third from minute to minute, and both sides feel it.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import attrs
+
+from bench.sockets import Loop
+from bench.workloads import Acked, Address, FanOut, FixedRate, Pairs, Traffic
+
+REFERENCE = "uws"
+
+
+@attrs.frozen
+class Workload:
+    """A workload by name. `opens` connects it to a server; without it, it is the idle workload."""
+
+    name: str
+    title: str
+    unit: str  # what one unit of the server's processor time is spent on
+    target: float  # the most that Triode's processor time may be, as a multiple of the reference's
+    opens: Callable[[Loop, Address], Traffic] | None = None
+    batched: Callable[[Loop, Address], Traffic] | None = None  # the same, capability `batch` offered
+    connections: int = 0
+
+
+@attrs.frozen
+class Budget:
+    """How long it all takes: per workload `rounds` × (set-up + `cycles` × servers × window)."""
+
+    rounds: int
+    cycles: int  # windows of each server per round, in turn
+    window_seconds: float
+    warm_seconds: float
+
+
+FULL = Budget(rounds=3, cycles=3, window_seconds=0.45, warm_seconds=0.25)
+QUICK = Budget(rounds=1, cycles=2, window_seconds=0.3, warm_seconds=0.15)
+
+IDLE_CONNECTIONS = 5000
+IDLE_TARGET_KIB = 2.0
+
+
+def _fan_out(subscribers: int, target: float) -> Workload:
+    opens = partial(FanOut, subscribers=subscribers)
+    return Workload(
+        f"fanout-{subscribers}",
+        f"fan-out 1→{subscribers:,}, 64 in flight",
+        "delivery",
+        target,
+        opens,
+        partial(FanOut, subscribers=subscribers, capabilities=("batch",)),
+    )
+
+
+WORKLOADS = (
+    _fan_out(200, 0.6),
+    _fan_out(1000, 0.6),
+    Workload(
+        "rate-1000",
+        "fan-out 1→1,000, 50 messages/s",
+        "delivery",
+        1.2,
+        partial(FixedRate, subscribers=1000, per_second=50),
+    ),
+    Workload("pairs-1", "200 pairs, 1 in flight", "delivery", 1.15, partial(Pairs, pairs=200, window=1)),
+    Workload("pairs-16", "200 pairs, 16 in flight", "delivery", 1.6, partial(Pairs, pairs=200, window=16)),
+    Workload(
+        "acked",
+        "16 publishers × 32 unacknowledged",
+        "publish",
+        1.5,
+        partial(Acked, publishers=16, window=32),
+    ),
+    # Connects per second of the server's processor time at least 0.8 times the reference's.
+    Workload(
+        "idle",
+        "5,000 idle subscribed connections",
+        "connect",
+        1 / 0.8,
+        connections=IDLE_CONNECTIONS,
+    ),
+)
