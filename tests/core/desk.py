@@ -45,6 +45,11 @@ class Line:
         """Everything in the outbox, decoded, and the outbox empty; not yet told that there is room."""
         items, self.outbox.items = self.outbox.items, []
         self.outbox.size = 0
+        return self.decode(items)
+
+    @staticmethod
+    def decode(items: list[bytes]) -> list[Packet]:
+        """Outbox items as packets."""
         return [json.loads(item) for item in items]
 
     def drain(self) -> list[Packet]:
