@@ -53,11 +53,6 @@ class Account:
     kib: float | None = None  # private memory per connection
     kib_own_topic: float | None = None  # per further subscription, to a topic of its own
 
-    @property
-    def exact(self) -> bool:
-        """Every message once, in order, and nothing the workload did not ask for."""
-        return not (self.lost or self.doubled or self.misordered or self.notices)
-
 
 @attrs.define
 class Results:

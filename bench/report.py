@@ -9,6 +9,7 @@ import datetime
 import json
 import os
 import platform
+import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
@@ -52,6 +53,7 @@ class Row:
 
     @property
     def exact(self) -> bool:
+        """Every message once, in order, and nothing the workload did not ask for."""
         return not (self.lost or self.doubled or self.misordered or self.notices)
 
 
@@ -193,7 +195,16 @@ def environment() -> dict[str, str]:
         "cpu": f"{os.cpu_count()} × {model}",
         "kernel": f"Linux {platform.release().split('-')[0]}",
         "python": platform.python_version(),
+        "node": _node_version(),
     }
+
+
+def _node_version() -> str:
+    try:
+        done = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "none"
+    return done.stdout.strip().lstrip("v")
 
 
 def write_latest(played: Sequence[Results]) -> Path:
@@ -215,6 +226,7 @@ def write_readme(played: Sequence[Results]) -> None:
     before, rest = text.split(_BEGIN, 1)
     after = rest.split(_END, 1)[1]
     where = environment()
-    heading = f"{where['date']}, {where['cpu']} (shared), {where['kernel']}, Python {where['python']}:\n\n"
+    machine = f"{where['cpu']} (shared), {where['kernel']}"
+    heading = f"{where['date']}, {machine}, Python {where['python']}, Node.js {where['node']}:\n\n"
     table = markdown([row for results in played for row in rows(results)])
     _README.write_text(f"{before}{_BEGIN}\n{heading}{table}\n{_END}{after}")

@@ -87,13 +87,9 @@ def _relative(path: os.PathLike[str]) -> str:
 
 def _status(played: Sequence[Results]) -> int:
     """1 if Triode did not take part or delivered anything but every message once and in order."""
-    for results in played:
-        accounts = [one for one in results.accounts if one.contestant.startswith("triode")]
-        if any(name.startswith("triode") for name in results.failures):
-            return 1
-        if not all(one.exact for one in accounts):
-            return 1
-    return 0
+    absent = any(name.startswith("triode") for results in played for name in results.failures)
+    ours = [row for results in played for row in rows(results) if row.contestant.startswith("triode")]
+    return int(absent or not all(row.exact for row in ours))
 
 
 if __name__ == "__main__":

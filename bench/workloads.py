@@ -64,7 +64,8 @@ class FanOut:
         self._publisher.take = overhear(self.notices)
         frames = greeting("bench/fan", capabilities)
         connections = open_connections(loop, address, [frames] * subscribers)
-        sampled = {*range(0, subscribers, max(subscribers // _SAMPLE, 1)), subscribers - 1}
+        step = (subscribers - 1) / (_SAMPLE - 1)
+        sampled = {round(index * step) for index in range(_SAMPLE)}
         everyone = [
             self._subscribe(connection, index in sampled, bool(capabilities))
             for index, connection in enumerate(connections)

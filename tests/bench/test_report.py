@@ -1,0 +1,75 @@
+"""Figures from windows: medians, ratios of neighbours, verdicts. No servers, no time."""
+
+import pytest
+
+from bench.contest import Account, Results, Window
+from bench.report import Row, correctness, markdown, rows, verdict
+
+
+def window(contestant: str, cycle: int, cpu_us: float) -> Window:
+    """A window of a million deliveries in two seconds, a quarter of the processor time in user."""
+    return Window(contestant, 0, cycle, 1_000_000, 2.0, cpu_us / 4, cpu_us * 3 / 4)
+
+
+def results(workload: str, *windows: Window, accounts: tuple[Account, ...] = ()) -> Results:
+    return Results(workload, list(windows), list(accounts))
+
+
+def row_of(contestant: str, played: Results) -> Row:
+    [row] = [row for row in rows(played) if row.contestant == contestant]
+    return row
+
+
+def test_ratio_is_the_median_over_neighbouring_windows() -> None:
+    # The machine becomes ten times slower after the first cycle; neighbours agree all the same.
+    played = results(
+        "pairs-1",
+        *(window("uws", cycle, cost) for cycle, cost in enumerate([1.0, 10.0, 10.0])),
+        *(window("triode", cycle, cost) for cycle, cost in enumerate([1.2, 12.0, 12.0])),
+    )
+    row = row_of("triode", played)
+    assert row.ratio == pytest.approx(1.2)
+    assert (row.cpu_us, row.user_us, row.rate) == pytest.approx((12.0, 3.0, 500_000.0))
+    assert row_of("uws", played).ratio == pytest.approx(1.0)
+
+
+def test_ratio_is_absent_without_the_reference() -> None:
+    row = row_of("triode", results("pairs-1", window("triode", 0, 1.0)))
+    assert row.ratio is None
+    assert verdict(row) == ""
+
+
+@pytest.mark.parametrize(("cost", "word"), [(1.15, "met"), (1.16, "MISSED")])
+def test_verdict_compares_with_the_target(cost: float, word: str) -> None:
+    played = results("pairs-1", window("uws", 0, 1.0), window("triode", 0, cost))
+    assert verdict(row_of("triode", played)) == f"{word}: ≤ 1.15 ×"
+    assert verdict(row_of("uws", played)) == ""
+
+
+def test_verdict_on_idle_speaks_of_connects_and_memory() -> None:
+    played = results(
+        "idle",
+        window("uws", 0, 30.0),
+        window("triode", 0, 60.0),
+        accounts=(Account("triode", 0, kib=1.5, kib_own_topic=0.5),),
+    )
+    assert verdict(row_of("triode", played)) == "MISSED: connects/s ≥ 0.8 × (is 0.50 ×); met: ≤ 2 KiB"
+
+
+def test_faults_of_all_rounds_are_added_and_shown() -> None:
+    accounts = (
+        Account("triode", 0, 1.0, 2.0, lost=1, notices={"gap": 1}),
+        Account("triode", 1, 3.0, 4.0, doubled=2, misordered=3, notices={"gap": 2}),
+    )
+    row = row_of("triode", results("pairs-1", window("triode", 0, 1.0), accounts=accounts))
+    assert not row.exact
+    assert correctness(row) == "lost 1, doubled 2, misordered 3, 3 × gap"
+    assert (row.p50_ms, row.p99_ms) == (2.0, 3.0)
+    assert "3 × gap" in markdown([row])
+
+
+def test_table_has_a_line_per_row_and_as_many_cells_as_its_head() -> None:
+    played = results("fanout-200", window("uws", 0, 1.0), window("triode", 0, 0.3), window("naive", 0, 30.0))
+    lines = markdown(rows(played)).splitlines()
+    assert len(lines) == 2 + 3
+    assert {line.count(" | ") for line in lines} == {8}
