@@ -1,0 +1,69 @@
+# Needs git, make and Python 3.11 or newer; everything else goes into .venv.
+# `make run` and `make test` are the two to know.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help run test generate format lint types bench autobahn clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 17
+
+run: $(VENV)/.server ## a broker on 127.0.0.1:7400, with the demo
+	@$(BIN)/triode serve --demo
+
+# Every check is a test (formatting, lint, types, generated files and the coverage gate too: tests/house), so that
+# the last line says it all and one failure hides no other.
+test: $(VENV)/.dev ## every check
+	@$(BIN)/python -m coverage run -m pytest
+
+generate: $(VENV)/.dev ## errors.py, schemas and the tables of SPEC.md, from the registry and the packet types
+	@$(BIN)/python protocol/generate.py
+	@$(BIN)/ruff format --quiet protocol
+
+format: $(VENV)/.dev ## put every file into the one form
+	@$(BIN)/ruff format
+	@$(BIN)/ruff check --fix
+
+lint: $(VENV)/.dev ## ruff alone
+	@$(BIN)/ruff format --check
+	@$(BIN)/ruff check
+
+types: $(VENV)/.dev ## mypy alone
+	@$(BIN)/mypy
+
+bench: $(VENV)/.dev ## the figures of bench/README.md
+	@$(BIN)/python -m bench.run
+
+autobahn: $(VENV)/.dev ## Autobahn's WebSocket cases against the edge (needs CPython 2.7: tests/autobahn/README.md)
+	@$(BIN)/python -m tests.autobahn.run
+
+clean: ## away with everything that is made
+	rm -rf $(VENV) .cache .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp per extra: installed again when pyproject.toml has changed.
+$(VENV)/.server: pyproject.toml | $(BIN)/python
+	@echo "installing the broker into $(VENV) …"
+	@$(PIP) install --editable '.[server]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	@echo "installing the broker and what its tests need into $(VENV), about a minute the first time …"
+	@$(PIP) install --editable '.[dev]'
+	@touch $@ $(VENV)/.server
+
+# Names of Pythons are tried, not believed: a shim may be there without the version behind it, and Debian's python3
+# may come without venv. Set PYTHON to choose one.
+$(BIN)/python:
+	@for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
+	  if $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    rm -rf $(VENV); exec $$python -m venv $(VENV); \
+	  fi; \
+	done; \
+	echo "No Python 3.11 or newer with venv was found." >&2; \
+	echo "Debian, Ubuntu: apt-get install python3 python3-venv. macOS: brew install python." >&2; \
+	echo "Or name one: make PYTHON=/path/to/python3.12 ..." >&2; \
+	exit 1

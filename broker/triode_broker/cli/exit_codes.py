@@ -1,0 +1,32 @@
+"""What `triode` tells the shell; printed by `triode --help` and fixed, because scripts branch on it."""
+
+from enum import IntEnum
+
+INTERRUPTED = 130  # Ctrl-C, as shells report it
+
+
+class ExitCode(IntEnum):
+    """How a command ended."""
+
+    OK = 0
+    FAILURE = 1
+    USAGE = 2
+    REFUSED = 3
+    TIMEOUT = 4
+
+
+MEANINGS = {
+    ExitCode.OK: "done",
+    ExitCode.FAILURE: "failed; stderr says why",
+    ExitCode.USAGE: "wrong arguments or configuration",
+    ExitCode.REFUSED: "the broker refused it",
+    ExitCode.TIMEOUT: "no broker reached, or not done in time",
+}
+
+
+class Failure(Exception):
+    """Ends a command with a sentence for its user and an exit code."""
+
+    def __init__(self, code: ExitCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code

@@ -1,0 +1,223 @@
+"""Settings of `triode serve`: defaults < TOML file < environment < flags, checked one by one.
+
+Knows the records in `config` only by their types (`known_settings`). The surprising decision: every value keeps
+the place it came from to the end. That lets an error name the file or variable it stands in, and `--check` say
+which layer won.
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from attrs import field, frozen
+from msgspec import Struct
+from triode_protocol.topics import BadTopic, check_filter
+
+from triode_broker.cli.known_settings import (
+    PREFIX,
+    allowed,
+    is_record,
+    nearest,
+    row_name,
+    single_settings,
+    tables,
+    variable,
+)
+from triode_broker.config import Config
+from triode_broker.printable import escape, shorten
+
+#: TRIODE_* that are not the broker's settings: the file's place, the client's, those of the project's own tests.
+OTHER_VARIABLES = frozenset({"CONFIG", "URL", "TOKEN", "REQUIRE_BROWSER", "FUZZ_SECONDS"})
+MAX_SHOWN_CHARACTERS = 200  # of a value in an error
+
+_Record = TypeVar("_Record", bound=Struct)
+
+
+class BadSettings(Exception):
+    """Everything that is wrong, one sentence each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+@frozen
+class Settings:
+    """A valid configuration, and for every value that is not a default the place it came from."""
+
+    config: Config
+    sources: Mapping[str, str]
+
+
+def load(
+    flags: Mapping[str, object] | None = None,
+    environ: Mapping[str, str] | None = None,
+    file: Path | None = None,
+) -> Settings:
+    """Put the layers together. Raises BadSettings with all that is wrong in any of them.
+
+    `flags`: names of top-level settings to values, None where the flag was not given.
+    """
+    layers = _Layers()
+    if file is not None:
+        layers.add_file(file)
+    layers.add_environment(environ or {})
+    layers.add_flags(flags or {})
+    if layers.problems:
+        raise BadSettings(layers.problems)
+    config = layers.record(Config)
+    problems = [f"{layers.source(name)}{name}{text}" for name, text in _contradictions(config)]
+    if problems:
+        raise BadSettings(problems)
+    return Settings(config, {name: source for name, (_, source) in layers.values.items()})
+
+
+@frozen
+class _Layers:
+    """Values by name, a later layer over an earlier one, and what was wrong on the way."""
+
+    values: dict[str, tuple[Any, str]] = field(factory=dict)
+    rows: dict[str, int] = field(factory=dict)  # how many each list of tables has
+    problems: list[str] = field(factory=list)
+
+    def add_file(self, file: Path) -> None:
+        try:
+            document = tomllib.loads(file.read_text("utf-8-sig"))
+        except OSError as error:
+            self.problems.append(f"{file}: cannot be read: {error.strerror or error}")
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            self.problems.append(f"{file}: not TOML: {error}")
+        else:
+            self._add_table(document, str(file), "")
+
+    def _add_table(self, table: Mapping[str, Any], source: str, prefix: str) -> None:
+        known, lists = single_settings(), tables()
+        for key, value in table.items():
+            name = prefix + key
+            if name in known:
+                self._add(name, value, source, known[name])
+            elif name in lists:
+                self._add_rows(name, value, source, lists[name])
+            elif not any(other.startswith(f"{name}.") for other in known):
+                tables_of_one = {other.rpartition(".")[0] for other in known if "." in other}
+                hint = nearest(name, [*known, *lists, *sorted(tables_of_one)])
+                self.problems.append(f"{source}: unknown key {escape(name)}{hint}")
+            elif isinstance(value, dict):
+                self._add_table(value, source, f"{name}.")
+            else:
+                self.problems.append(f"{source}: {name} = {_shown(value)}: allowed is a table, [{name}]")
+
+    def _add_rows(self, name: str, value: object, source: str, record: type[Struct]) -> None:
+        if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
+            self.problems.append(f"{source}: {name} = {_shown(value)}: allowed are tables, each under [[{name}]]")
+            return
+        self.rows[name] = len(value)
+        types = {one.name: one.type for one in msgspec.structs.fields(record)}
+        for number, row in enumerate(value, 1):
+            for key, inner in row.items():
+                if key in types:
+                    self._add(row_name(name, number, key), inner, source, types[key])
+                else:
+                    place = f"in [[{name}]] #{number}"
+                    self.problems.append(f"{source}: unknown key {escape(key)} {place}{nearest(key, list(types))}")
+
+    def add_environment(self, environ: Mapping[str, str]) -> None:
+        known = {variable(name): (name, type) for name, type in single_settings().items()}
+        lists = {variable(name): name for name in tables()}
+        for key in sorted(key for key in environ if key.startswith(PREFIX)):
+            if key in known:
+                name, type = known[key]
+                self._add(name, environ[key], f"environment {key}", type, is_text=True)
+            elif key in lists:
+                self.problems.append(f"environment {key}: [[{lists[key]}]] can only be set in the file")
+            elif key.removeprefix(PREFIX) not in OTHER_VARIABLES and not _is_service_link(key, environ):
+                self.problems.append(f"environment: unknown variable {escape(key)}{nearest(key, list(known))}")
+
+    def add_flags(self, flags: Mapping[str, object]) -> None:
+        known = single_settings()
+        for name, value in flags.items():
+            if value is not None:
+                self._add(name, value, f"--{name.replace('_', '-')}", known[name])
+
+    def _add(self, name: str, value: object, source: str, type: Any, *, is_text: bool = False) -> None:
+        try:
+            self.values[name] = (msgspec.convert(value, type, strict=not is_text), source)
+        except msgspec.ValidationError:
+            self.problems.append(f"{source}: {name} = {_shown(value)}: allowed is {allowed(type)}")
+
+    def record(self, record: type[_Record], prefix: str = "") -> _Record:
+        """The record of all values whose names begin with `prefix`, the others at their defaults."""
+        given: dict[str, Any] = {}
+        for one in msgspec.structs.fields(record):
+            name = prefix + one.name
+            if is_record(one.type):
+                given[one.name] = self.record(one.type, f"{name}.")
+            elif name in self.rows:
+                row, numbers = tables()[name], range(1, self.rows[name] + 1)
+                given[one.name] = tuple(self.record(row, row_name(name, number)) for number in numbers)
+            elif name in self.values:
+                given[one.name] = self.values[name][0]
+        return record(**given)
+
+    def source(self, name: str) -> str:
+        return f"{self.values[name][1]}: " if name in self.values else ""
+
+
+def split_listen(listen: str) -> tuple[str, int]:
+    """Host and port of `HOST:PORT`, an IPv6 address without its brackets. Raises ValueError with the reason."""
+    host, colon, port = listen.rpartition(":")
+    if not colon or not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65_535):
+        raise ValueError("allowed is HOST:PORT with a port from 0 to 65535, as 127.0.0.1:7400")
+    if not host:
+        raise ValueError(f"the host is missing; 0.0.0.0:{port} listens on every address of this machine")
+    if host[0] == "[" and host[-1] == "]":
+        return host[1:-1], int(port)
+    if ":" in host:
+        raise ValueError(f"an IPv6 address stands in brackets, as [::1]:{port}")
+    return host, int(port)
+
+
+#: Pairs of limits, the first not above the second: else what the one allows, the other never lets by.
+_ORDERED = (
+    ("max_packet_bytes", "max_frame_bytes"),
+    ("max_packet_bytes", "max_outbox_bytes"),
+    ("max_connect_bytes", "max_before_connect_bytes"),
+    ("reconnect_min_ms", "reconnect_max_ms"),
+)
+
+
+def _contradictions(config: Config) -> list[tuple[str, str]]:
+    """Name of a setting, and what is wrong with it though its type is right."""
+    found = []
+    try:
+        split_listen(config.listen)
+    except ValueError as error:
+        found.append(("listen", f" = {_shown(config.listen)}: {error}"))
+    if config.data and Path(config.data).exists() and not Path(config.data).is_dir():
+        found.append(("data", f" = {_shown(config.data)}: is not a directory"))
+    limits = config.limits
+    for low, high in _ORDERED:
+        least, most = getattr(limits, low), getattr(limits, high)
+        if least > most:
+            found.append((f"limits.{low}", f" = {least}: allowed is at most limits.{high}, which is {most}"))
+    for number, rule in enumerate(config.topics, 1):
+        try:
+            check_filter(rule.filter, limits.max_topic_levels, limits.max_topic_bytes)
+        except BadTopic as error:
+            name = row_name("topics", number, "filter")
+            found.append((name, f" = {_shown(rule.filter)}: not a filter: {error}"))
+    return found
+
+
+def _is_service_link(key: str, environ: Mapping[str, str]) -> bool:
+    """Whether Kubernetes made this variable: pods beside a service named triode… get TRIODE…_SERVICE_HOST etc."""
+    hosts = [name.removesuffix("_SERVICE_HOST") for name in environ if name.endswith("_SERVICE_HOST")]
+    return any(re.fullmatch(rf"{re.escape(host)}_(SERVICE_(HOST|PORT\w*)|PORT(_\d+_\w+)?)", key) for host in hosts)
+
+
+def _shown(value: object) -> str:
+    return shorten(escape(json.dumps(value, ensure_ascii=False, default=str)), MAX_SHOWN_CHARACTERS)

@@ -1,0 +1,57 @@
+"""`triode serve --check`: what it prints is true and can be read again."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from triode_broker.cli.effective import as_toml, in_words
+from triode_broker.cli.settings import load
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    file = tmp_path / "triode.toml"
+    file.write_text(
+        'node = "n7"\ndata = "dir\\\\with \\"quotes\\" \\u001b \\u007f é"\n'
+        '[limits]\nping_ms = 9000\n[[topics]]\nfilter = "logs/#"\n[[topics]]\nfilter = "a/+"\nretention_bytes = 10'
+    )
+    return file
+
+
+def test_the_effective_configuration_reads_back_as_itself(file: Path, tmp_path: Path) -> None:
+    settings = load({"demo": True}, {"TRIODE_LIMITS_MAX_HEADERS": "7"}, file)
+    again = tmp_path / "again.toml"
+    again.write_text(as_toml(settings))
+    assert load(file=again).config == settings.config
+
+
+def test_every_line_says_where_its_value_came_from(file: Path) -> None:
+    lines = as_toml(load({"demo": True}, {"TRIODE_LIMITS_MAX_HEADERS": "7"}, file)).splitlines()
+    assert f'node = "n7"  # {file}' in lines
+    assert "demo = true  # --demo" in lines
+    assert "max_headers = 7  # environment TRIODE_LIMITS_MAX_HEADERS" in lines
+    assert f"ping_ms = 9000  # 9 s · {file}" in lines
+    assert "max_packet_bytes = 65536  # 64 KiB · default" in lines
+    assert f"retention_bytes = 10  # 10 bytes · {file}" in lines
+
+
+def test_nothing_in_it_can_drive_a_terminal(file: Path) -> None:
+    text = as_toml(load(file=file))
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert tomllib.loads(text)["data"] == 'dir\\with "quotes" \x1b \x7f é'
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("max_bytes", 0, "0 bytes"),
+        ("max_bytes", 1_536, "1.5 KiB"),
+        ("max_bytes", 2**31, "2 GiB"),
+        ("ping_ms", 250, "250 ms"),
+        ("ping_ms", 90_000, "1.5 min"),
+        ("ttl_seconds", 86_400, "1 d"),
+        ("max_headers", 64, ""),
+    ],
+)
+def test_units_are_said_in_words(key: str, value: int, words: str) -> None:
+    assert in_words(key, value) == words
