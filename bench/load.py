@@ -127,8 +127,12 @@ def probe(loop: Loop, connection: Connection, topic: str) -> int:
     return int(found[1]) + 1
 
 
-def note(notices: "Counter[str]", payload: bytes) -> None:
-    """Count a packet nobody expected, by its type; an error with its text. Pings are expected."""
+def note(notices: "Counter[str]", opcode: int, payload: bytes) -> None:
+    """Count a frame nobody expected, by its packet's type; an error with its text. Pings are expected."""
+    if opcode == CLOSE:
+        notices["close"] += 1
+    if opcode >= CLOSE:
+        return
     match = _TYPE.search(payload)
     kind = match[1].decode() if match else "unreadable"
     if kind in ("error", "unreadable"):
@@ -142,9 +146,8 @@ def overhear(notices: "Counter[str]") -> Take:
 
     def take(buffer: bytearray, end: int) -> int:
         used = 0
-        for opcode, start, stop in split(buffer, end):
-            used = stop
-            note(notices, b'"type":"close"' if opcode == CLOSE else bytes(buffer[start:stop]))
+        for opcode, start, used in split(buffer, end):
+            note(notices, opcode, bytes(buffer[start:used]))
         return used
 
     return take
@@ -198,17 +201,13 @@ class Subscriber:
 
     def _take_each(self, buffer: bytearray, end: int) -> int:
         used = 0
-        for opcode, start, stop in split(buffer, end):
-            used = stop
-            if opcode == CLOSE:
-                self.notices["close"] += 1
-                continue
-            offsets = _OFFSET.findall(buffer, start, stop)
+        for opcode, start, used in split(buffer, end):
+            offsets = _OFFSET.findall(buffer, start, used)
             for text in offsets:
                 self.ledger.take(int(text))
                 self._time(int(text), 1)
             if not offsets:
-                self._notice(bytes(buffer[start:stop]))
+                note(self.notices, opcode, bytes(buffer[start:used]))
         return used
 
     def _time(self, first: int, count: int) -> None:
@@ -218,9 +217,6 @@ class Subscriber:
         now = time.perf_counter_ns()
         at = first - self.ledger.first
         latencies += [now - sent for sent in sent_at[max(at, 0) : at + count]]
-
-    def _notice(self, payload: bytes) -> None:
-        note(self.notices, payload)
 
 
 class AckedPublisher:
@@ -267,16 +263,18 @@ class AckedPublisher:
 
     def take(self, buffer: bytearray, end: int) -> int:
         found = skim(buffer, end)
-        answers = _ACK.findall(buffer, 0, found.used)
+        used = found.used
+        answers = _ACK.findall(buffer, 0, used)
         if len(answers) != found.frames or found.unusual:
-            self._notice(buffer, end)
+            used = self._take_notice(buffer, end)
+            answers = _ACK.findall(buffer, 0, used)
         now = time.perf_counter_ns()
         again: list[int] = []
         for number, offset in answers:
             self._answered(int(number), int(offset), now, again)
         if self.open and again:
             self._publish(again)
-        return found.used
+        return used
 
     def _answered(self, number: int, offset: int, now: int, again: list[int]) -> None:
         sent = self._sent_at.get(number, 0)
@@ -295,7 +293,9 @@ class AckedPublisher:
         self.published += len(numbers)
         self.connection.send(b"".join([self._frames[number] for number in numbers]))
 
-    def _notice(self, buffer: bytearray, end: int) -> None:
-        for _, start, stop in split(buffer, end):
-            if not _ACK.search(buffer, start, stop):
-                note(self.notices, bytes(buffer[start:stop]))
+    def _take_notice(self, buffer: bytearray, end: int) -> int:
+        used = 0
+        for opcode, start, used in split(buffer, end):
+            if not _ACK.search(buffer, start, used):
+                note(self.notices, opcode, bytes(buffer[start:used]))
+        return used

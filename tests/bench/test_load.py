@@ -192,10 +192,13 @@ def test_acked_publisher_keeps_its_window_and_counts_answers(
 def test_refused_publish_is_a_notice(loop: Loop, far: tuple[socket.socket, socket.socket]) -> None:
     notices: Counter[str] = Counter()
     connection = loop.adopt(far[0], lambda buffer, end: end)
-    AckedPublisher(connection, "t", FIRST, 2, notices, []).start()
-    far[1].send(server_frame(b'{"type":"error","id":10,"name":"forbidden"}'))
+    publisher = AckedPublisher(connection, "t", FIRST, 2, notices, [])
+    publisher.start()
+    error = b'{"type":"error","id":10,"name":"forbidden"}'
+    far[1].send(server_frame(b"", first=0x89) + server_frame(error) + ack(11, FIRST))
     loop.turn(5)
-    assert notices == {'{"type":"error","id":10,"name":"forbidden"}': 1}
+    assert notices == {error.decode(): 1}  # the ping is nothing to speak of
+    assert publisher.ledger.received == 1
 
 
 def test_connection_keeps_what_the_socket_does_not_take(
