@@ -1,7 +1,7 @@
 """The composition root: builds the parts, owns the top nursery, and the order of start and end.
 
-Nobody imports this but the command line and tests. Order of start: logs, router, edge, listeners, then what uses the
-broker as a client (the demo). Order of end: no more accepting, bye to everyone, flush, gone.
+Nobody imports this but the command line and tests. Order of start: logs, router, edge, listeners, then what uses
+the broker as a client (the demo). Order of end: no more accepting, bye to everyone, flush, gone.
 """
 
 import secrets
@@ -84,7 +84,7 @@ class Broker:
             "connections": seen.connections,
             "sessions": len(self.node.sessions),
             "live_subscriptions": self.router.live_subscriptions,
-            "published": counters.published,
+            "published": sum(shard.pos for shard in self.router.shards),
             "duplicates": counters.duplicates,
             "delivered": counters.delivered,
             "overflows": counters.overflows,

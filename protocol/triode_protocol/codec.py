@@ -18,6 +18,7 @@ from triode_protocol.packets import (
     CLIENT_PACKETS,
     SERVER_PACKETS,
     ClientPacket,
+    Publish,
     ServerPacket,
 )
 from triode_protocol.positions import MAX_INTEGER
@@ -72,9 +73,13 @@ def decode(text: str, max_packet_bytes: int) -> Sequence[ClientPacket | Refused]
     if len(text) * 4 > max_packet_bytes and len(text.encode("utf-8", "surrogatepass")) > max_packet_bytes:
         return _decode_bad(None, text, max_packet_bytes)
     try:
-        return (_client.decode(text),)
+        packet = _client.decode(text)
     except DECODE_ERRORS as error:
         return _decode_bad(error, text, max_packet_bytes)
+    # Two counts in C (0.1 µs) spare nearly every packet the look at how deep it nests.
+    if text.count("{") + text.count("[") > MAX_DATA_DEPTH:
+        return (_shallow(packet),)
+    return (packet,)
 
 
 def _decode_bad(error: Exception | None, text: str, max_packet_bytes: int) -> Sequence[ClientPacket | Refused]:
@@ -87,9 +92,11 @@ def _decode_bad(error: Exception | None, text: str, max_packet_bytes: int) -> Se
 def _decode_array(text: str, max_packet_bytes: int) -> Sequence[ClientPacket | Refused]:
     if len(text) * 4 <= max_packet_bytes:
         try:
-            return _clients.decode(text) or (_refused("an array has at least one packet"),)
+            packets = _clients.decode(text)
         except DECODE_ERRORS:
             pass  # at least one element is bad: judge each alone
+        else:
+            return [_shallow(packet) for packet in packets] or (_refused("an array has at least one packet"),)
     try:
         elements = _split(text)
     except DECODE_ERRORS as error:
@@ -113,7 +120,16 @@ def _decode_element(raw: Raw, max_packet_bytes: int) -> ClientPacket | Refused:
         packet: ClientPacket = _client.decode(raw)
     except DECODE_ERRORS as error:
         return _explain(error, raw)
-    return packet
+    return _shallow(packet)
+
+
+def _shallow(packet: ClientPacket) -> ClientPacket | Refused:
+    """The packet, unless its data nests too deep: only `data` can, the other fields have types."""
+    if type(packet) is not Publish or not is_too_deep(packet.data):
+        return packet
+    refused = Refused(ErrorName.MALFORMED, f"data nests deeper than {MAX_DATA_DEPTH} levels", field="data")
+    refused.id = packet.id
+    return refused
 
 
 def decode_server(text: str) -> list[ServerPacket]:

@@ -8,10 +8,9 @@ encoding inside the loop. Subscriptions enter and leave live delivery here and n
 from collections.abc import Callable, Sequence
 
 import attrs
-from msgspec import Struct
 from triode_protocol.codec import Refused, encode
 from triode_protocol.errors import CloseCode, ErrorName, GapReason
-from triode_protocol.packets import CatchingUp, Publish
+from triode_protocol.packets import CatchingUp, Publish, Published
 from triode_protocol.topics import BadTopic, check_filter, check_topic, is_reserved, is_wildcard
 
 from triode_broker.config import Limits
@@ -38,21 +37,10 @@ class Audience:
         self.batch = [box for box in boxes if box.is_batch]  # written as arrays of payloads
 
 
-class Accepted(Struct, gc=False):
-    """Where a publish went; `is_duplicate`: it had gone there before (G2)."""
-
-    log: str
-    pos: int
-    offset: int
-    level: str
-    is_duplicate: bool = False
-
-
 @attrs.define
 class RouterStatistics:
     """Counters since the start, and what is there now."""
 
-    published: int = 0
     duplicates: int = 0
     delivered: int = 0  # live, into outboxes
     overflows: int = 0  # times a subscription left live because its connection was slow
@@ -95,8 +83,11 @@ class Router:
 
     # Publishing
 
-    def publish(self, packet: Publish, user: str, now_ms: int) -> Accepted:
-        """Accept a message and deliver it. Raises Refused: then it was surely not stored (G2)."""
+    def publish(self, packet: Publish, user: str, now_ms: int) -> Published | None:
+        """Accept a message and deliver it; the acknowledgement, where the packet has an id.
+
+        Raises Refused: then it was surely not stored (G2).
+        """
         topic = self._by_name.get(packet.topic) or self._open(packet.topic)
         rule = topic.rule
         check_publish(packet, rule, self._limits)
@@ -111,16 +102,15 @@ class Router:
             record = shard.accept(topic, packet, user, now_ms)
             expires_ms = now_ms + rule.dedupe_seconds * 1000
             shard.ids.remember(key, Remembered(_digest(packet), record.pos, record.offset, expires_ms))
-        self.statistics.published += 1
         self._fan_out(record)
-        return Accepted(log.name, record.pos, record.offset, log.level)
+        return Published(packet.id, log.name, record.pos, record.offset, log.level) if packet.id else None
 
-    def _duplicate(self, shard: Shard, first: Remembered, packet: Publish) -> Accepted:
+    def _duplicate(self, shard: Shard, first: Remembered, packet: Publish) -> Published:
         if first.digest != _digest(packet):
             message = "this message_id was used for another content"
             raise Refused(ErrorName.CONFLICT, message, field="message_id")
         self.statistics.duplicates += 1
-        return Accepted(shard.log.name, first.pos, first.offset, shard.log.level, True)
+        return Published(packet.id, shard.log.name, first.pos, first.offset, shard.log.level, True)
 
     def _open(self, name: str) -> Topic:
         self.check_topic(name)

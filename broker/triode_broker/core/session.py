@@ -28,7 +28,6 @@ from triode_protocol.packets import (
     Nack,
     PresenceRequest,
     Publish,
-    Published,
     Reconnect,
     ServerPing,
     ServerPong,
@@ -213,20 +212,9 @@ class Session:
         )
 
     def _publish(self, packet: Publish, now_ms: int) -> None:
-        accepted = self._node.router.publish(packet, self.user, now_ms)
-        if packet.id:
-            self._outbox.put(
-                encode(
-                    Published(
-                        packet.id,
-                        accepted.log,
-                        accepted.pos,
-                        accepted.offset,
-                        accepted.level,
-                        accepted.is_duplicate,
-                    )
-                )
-            )
+        acknowledgement = self._node.router.publish(packet, self.user, now_ms)
+        if acknowledgement is not None and packet.id:
+            self._outbox.put(encode(acknowledgement))
 
     def _subscribe(self, packet: Subscribe, now_ms: int) -> None:
         try:

@@ -21,7 +21,7 @@ from triode_protocol.topics import is_wildcard, matches
 
 from triode_broker.config import Limits, TopicRule
 from triode_broker.core.interfaces import Page, Place
-from triode_broker.core.record import Record
+from triode_broker.core.record import RECORD_OVERHEAD_BYTES, Record
 
 #: What an empty topic costs, in bytes, for the byte bound.
 TOPIC_OVERHEAD_BYTES = 1_000
@@ -35,11 +35,24 @@ _ts = attrgetter("ts")
 class _History:
     """What one topic retains, oldest first."""
 
-    __slots__ = ("records", "rule", "seen_pos", "size", "trimmed", "trimmed_offset", "trimmed_ts")
+    __slots__ = (
+        "records",
+        "rule",
+        "seen_pos",
+        "size",
+        "trim_bytes",
+        "trim_messages",
+        "trimmed",
+        "trimmed_offset",
+        "trimmed_ts",
+    )
 
     def __init__(self, rule: TopicRule, trimmed: int, trimmed_ts: int, trimmed_offset: int) -> None:
         self.rule = rule
         self.records: deque[Record] = deque()
+        # Appends trim only when 1/16 over, many records at once; every read trims first, so nobody sees the excess.
+        self.trim_messages = rule.retention_messages + rule.retention_messages // 16
+        self.trim_bytes = rule.retention_bytes + rule.retention_bytes // 16
         self.size = 0  # bytes
         self.trimmed = trimmed  # highest pos removed by retention
         self.trimmed_offset = trimmed_offset
@@ -94,11 +107,14 @@ class MemoryLog:
 
     def __init__(self, name: str, limits: Limits) -> None:
         self.name = name
-        self._limits = limits
+        self._max_size = limits.max_shard_bytes
+        self._recent_bytes = limits.recent_bytes
+        self._trim_recent_bytes = limits.recent_bytes + limits.recent_bytes // 16
+        self._recent_ms = limits.recent_seconds * 1000
         self._head = 0
         self._now_ms = 0  # ts of the newest record or the last trim
         self._topics: dict[str, _History] = {}
-        self._size = 0  # bytes of all histories
+        self._size = 0  # bytes of all histories, topics' overhead included
         self._recent: deque[Record] = deque()
         self._recent_size = 0
         self._recent_after = 0  # `recent` has everything with a higher pos
@@ -109,7 +125,7 @@ class MemoryLog:
     @property
     def size(self) -> int:
         """Bytes held, histories and topics' overhead; `recent` shares its records with them."""
-        return self._size + len(self._topics) * TOPIC_OVERHEAD_BYTES
+        return self._size
 
     @property
     def topic_count(self) -> int:
@@ -121,28 +137,34 @@ class MemoryLog:
         return self._head
 
     def append(self, record: Record, rule: TopicRule) -> None:
-        """Add a record; retention follows at once, at the front of its topic."""
+        """Add a record; retention follows, at the front of its topic."""
+        # Once per message, hence written out.
         self._head = record.pos
-        self._now_ms = record.ts
-        size = record.size
+        self._now_ms = ts = record.ts
+        size = len(record.payload) + RECORD_OVERHEAD_BYTES
         history = self._topics.get(record.topic)
         if history is None:
-            history = _History(rule, self._forgotten, self._forgotten_ts, record.offset - 1)
-            self._topics[record.topic] = history
-        history.records.append(record)
+            history = self._open(record, rule)
+        records = history.records
+        records.append(record)
         history.size += size
         self._size += size
         if record.expires_ms:
             self._has_expiring = True
-        if history.is_over(record.ts):
-            self._trim_topic(history, record.ts)
-        recent = self._recent
-        recent.append(record)
+        if len(records) > history.trim_messages or history.size > history.trim_bytes:
+            self._trim_topic(history, ts)
+        self._recent.append(record)
         self._recent_size += size
-        if self._recent_size > self._limits.recent_bytes:
-            self._trim_recent(record.ts)
-        if self.size > self._limits.max_shard_bytes:
+        if self._recent_size > self._trim_recent_bytes:
+            self._trim_recent(ts)
+        if self._size > self._max_size:
             self._make_room()
+
+    def _open(self, record: Record, rule: TopicRule) -> _History:
+        history = _History(rule, self._forgotten, self._forgotten_ts, record.offset - 1)
+        self._topics[record.topic] = history
+        self._size += TOPIC_OVERHEAD_BYTES
+        return history
 
     def read(self, filter: str, after: int, max_bytes: int, done: Callable[[Page], None]) -> None:
         """Records behind `after`; see the interface."""
@@ -177,10 +199,14 @@ class MemoryLog:
                 yield record, record.offset - 1
 
     def _matching(self, filter: str) -> list[_History]:
-        if not is_wildcard(filter):
-            history = self._topics.get(filter)
-            return [] if history is None else [history]
-        return [history for topic, history in self._topics.items() if matches(filter, topic)]
+        """The histories of the topics a filter matches, trimmed to what their rules retain."""
+        if is_wildcard(filter):
+            found = [history for topic, history in self._topics.items() if matches(filter, topic)]
+        else:
+            found = [self._topics[filter]] if filter in self._topics else []
+        for history in found:
+            self._trim_topic(history, self._now_ms)
+        return found
 
     def _lost(self, filter: str, histories: list[_History]) -> Iterator[int]:
         """Highest pos lost, per matching topic; dropped topics count unless the one asked for is known."""
@@ -226,9 +252,9 @@ class MemoryLog:
             self._size -= history.expire(now_ms)
 
     def _trim_recent(self, now_ms: int) -> None:
-        recent, limits = self._recent, self._limits
-        oldest_ts = now_ms - limits.recent_seconds * 1000
-        while recent and (self._recent_size > limits.recent_bytes or recent[0].ts < oldest_ts):
+        recent, max_bytes = self._recent, self._recent_bytes
+        oldest_ts = now_ms - self._recent_ms
+        while recent and (self._recent_size > max_bytes or recent[0].ts < oldest_ts):
             record = recent.popleft()
             self._recent_size -= record.size
             self._recent_after = record.pos
@@ -236,12 +262,13 @@ class MemoryLog:
     def _make_room(self) -> None:
         """Under a flood: a clock hand over the topics; one with nothing new since it last passed is dropped whole,
         another gives up the older half of its history."""
-        while self.size > self._limits.max_shard_bytes and self._topics:
+        while self._size > self._max_size and self._topics:
             topic = next(iter(self._topics))
             history = self._topics.pop(topic)
             newest = history.newest_pos()
             self._size -= history.size
             if newest == history.seen_pos or not history.records:
+                self._size -= TOPIC_OVERHEAD_BYTES
                 self._forget(newest, history)
                 continue
             history.seen_pos = newest
