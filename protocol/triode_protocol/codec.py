@@ -76,8 +76,11 @@ def decode(text: str, max_packet_bytes: int) -> Sequence[ClientPacket | Refused]
         packet = _client.decode(text)
     except DECODE_ERRORS as error:
         return _decode_bad(error, text, max_packet_bytes)
-    # Two counts in C (0.1 µs) spare nearly every packet the look at how deep it nests.
-    if text.count("{") + text.count("[") > MAX_DATA_DEPTH:
+    # Looking how deep it nests costs more than decoding: spared where it cannot nest deep. 33 levels of objects
+    # alone take over 200 characters; searching is a tenth of counting.
+    if ("[" in text or (len(text) > 190 and text.find("{", 1) > 0)) and (
+        text.count("{") + text.count("[") > MAX_DATA_DEPTH
+    ):
         return (_shallow(packet),)
     return (packet,)
 
@@ -221,7 +224,9 @@ def _explain(error: Exception, text: str | Raw) -> Refused:
     """What is wrong, in the terms of the protocol."""
     said = str(error)
     if isinstance(error, RecursionError):
-        return _addressed(_refused(f"nested deeper than {MAX_DATA_DEPTH} levels"), text)
+        refused = _refused(f"nested deeper than {MAX_DATA_DEPTH} levels")
+        refused.field = "data" if "data" in _lenient(text) else ""
+        return _addressed(refused, text)
     if not isinstance(error, msgspec.ValidationError):
         return _refused(f"not JSON: {said}")
     at = _AT.search(said)

@@ -62,21 +62,24 @@ class _History:
     def newest_pos(self) -> int:
         return self.records[-1].pos if self.records else self.trimmed
 
-    def remove_oldest(self) -> None:
-        record = self.records.popleft()
-        self.size -= record.size
+    def remove_oldest(self, count: int) -> None:
+        """Retention takes so many records, at least one."""
+        record = self.records[0]
+        for _ in range(count):
+            record = self.records.popleft()
+            self.size -= len(record.payload) + RECORD_OVERHEAD_BYTES
         self.trimmed = record.pos
         self.trimmed_offset = record.offset
         self.trimmed_ts = record.ts
 
-    def is_over(self, now_ms: int) -> bool:
-        """Whether the oldest record is more than the rule retains."""
+    def trim(self, now_ms: int) -> None:
+        """Remove what the rule does not retain: by count, by bytes, by age."""
         records, rule = self.records, self.rule
-        return bool(records) and (
-            len(records) > rule.retention_messages
-            or self.size > rule.retention_bytes
-            or records[0].ts + rule.retention_seconds * 1000 < now_ms
-        )
+        if (excess := len(records) - rule.retention_messages) > 0:
+            self.remove_oldest(excess)
+        oldest_ts = now_ms - rule.retention_seconds * 1000
+        while records and (self.size > rule.retention_bytes or records[0].ts < oldest_ts):
+            self.remove_oldest(1)
 
     def expire(self, now_ms: int) -> int:
         """Drop expired records from the front; that is policy, not loss: `trimmed` stays. Returns bytes."""
@@ -245,8 +248,7 @@ class MemoryLog:
 
     def _trim_topic(self, history: _History, now_ms: int) -> None:
         before = history.size
-        while history.is_over(now_ms):
-            history.remove_oldest()
+        history.trim(now_ms)
         self._size += history.size - before
         if self._has_expiring:
             self._size -= history.expire(now_ms)
@@ -256,7 +258,7 @@ class MemoryLog:
         oldest_ts = now_ms - self._recent_ms
         while recent and (self._recent_size > max_bytes or recent[0].ts < oldest_ts):
             record = recent.popleft()
-            self._recent_size -= record.size
+            self._recent_size -= len(record.payload) + RECORD_OVERHEAD_BYTES
             self._recent_after = record.pos
 
     def _make_room(self) -> None:
@@ -272,8 +274,7 @@ class MemoryLog:
                 self._forget(newest, history)
                 continue
             history.seen_pos = newest
-            for _ in range((len(history.records) + 1) // 2):
-                history.remove_oldest()
+            history.remove_oldest((len(history.records) + 1) // 2)
             self._size += history.size
             self._topics[topic] = history
 
