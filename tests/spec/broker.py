@@ -1,0 +1,60 @@
+"""A broker in the test's own nursery, on a port of its own; what the fixtures hand out."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import trio
+from triode_broker.config import Config
+from triode_broker.server import serve
+
+from tests.spec.client import RawClient
+
+
+class RunningBroker:
+    """One broker at a time at `url`; `restart` ends it and starts another one, at another address."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+        self._scope = trio.CancelScope()
+        self._ended = trio.Event()
+        self._config = Config()
+        self.url = ""
+
+    async def start(self, **settings: Any) -> None:
+        """Settings as in the configuration file; one log unless they say otherwise."""
+        config = {"listen": "127.0.0.1:0", "memory_shards": 1} | settings
+        self._config = msgspec.convert(config, Config)
+        await self._run()
+
+    async def _run(self) -> None:
+        self._scope, self._ended = trio.CancelScope(), trio.Event()
+        self.url = (await self._nursery.start(self._serve))[0]
+
+    async def _serve(self, task_status: trio.TaskStatus[list[str]]) -> None:
+        try:
+            with self._scope:
+                await serve(self._config, task_status=task_status)
+        finally:
+            self._ended.set()
+
+    async def stop(self) -> None:
+        """End it in good order."""
+        self._scope.cancel()
+        await self._ended.wait()
+
+    async def restart(self) -> None:
+        """The same configuration, new logs."""
+        await self.stop()
+        await self._run()
+
+    async def open(self, **options: Any) -> RawClient:
+        """A WebSocket, nothing said."""
+        return await RawClient.open(self._nursery, self.url, **options)
+
+    async def connect(self, **fields: Any) -> RawClient:
+        """A connected client."""
+        return await RawClient.connect(self._nursery, self.url, **fields)
+
+
+StartBroker = Callable[..., Any]
