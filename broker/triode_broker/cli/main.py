@@ -14,11 +14,11 @@ from importlib.metadata import PackageNotFoundError, version
 
 from triode_protocol.packets import PROTOCOL
 
+from triode_broker.cli.connecting import DEFAULT_URL
 from triode_broker.cli.exit_codes import INTERRUPTED, MEANINGS, Failure
 from triode_broker.config import Config
 from triode_broker.printable import escape
 
-DEFAULT_URL = f"ws://{Config().listen}/ws"
 _EXIT_CODES = "exit codes: " + ", ".join(f"{code:d} {text}" for code, text in MEANINGS.items())
 
 _SERVE_EXAMPLES = """examples:
