@@ -22,8 +22,9 @@ from triode_broker.core.policy import Policies
 from triode_broker.core.router import Router
 from triode_broker.core.session import Node, Session
 from triode_broker.core.shard import Shard
-from triode_broker.edge.frames import encode_text_frame
-from triode_broker.edge.reactor import Edge, open_listeners
+from triode_broker.edge.frames import text_frame
+from triode_broker.edge.listeners import listen, url
+from triode_broker.edge.reactor import Edge
 from triode_broker.http.pages import pages
 from triode_broker.log.memory import MemoryLog
 
@@ -58,7 +59,7 @@ class Broker:
         shards = [Shard(MemoryLog(name, limits), limits.max_dedupe_bytes) for name in names]
         self._log = log
         self.config = config
-        self.router = Router(shards, Policies(config.topics), limits, encode_text_frame)
+        self.router = Router(shards, Policies(config.topics), limits, text_frame)
         self.node = Node(config.node, self.router, limits, lambda: secrets.token_urlsafe(16))
         self.edge = Edge(
             accept=self._accept,
@@ -93,8 +94,8 @@ class Broker:
 
     async def run(self, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled. Raises OSError when the address cannot be had."""
-        listeners = await open_listeners(self.config.listen)
-        urls = [_url(listener.getsockname()) for listener in listeners]
+        listeners = listen(self.config.listen)
+        urls = [url(listener) for listener in listeners]
         async with trio.open_nursery() as nursery:
             await nursery.start(self.edge.serve, listeners)
             nursery.start_soon(self._trim)
@@ -116,11 +117,6 @@ class Broker:
             await trio.sleep(TRIM_SECONDS)
             self.router.trim(now_ms())
             self.edge.flush()
-
-
-def _url(address: tuple[Any, ...]) -> str:
-    host = f"[{address[0]}]" if ":" in address[0] else address[0]
-    return f"http://{host}:{address[1]}"
 
 
 async def serve(
