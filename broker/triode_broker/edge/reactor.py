@@ -1,0 +1,266 @@
+"""The reactor: one trio task that serves every client connection, and nothing else.
+
+Knows sockets' readiness and time; what is read is the connections' business. The surprising decision: the task
+owns an epoll, which is itself awaited with `trio.lowlevel.wait_readable`, so that ready connections are served by
+plain calls: no task, lock or wake-up per connection or message. One turn serves at most EVENTS_PER_TURN ready
+connections with one recv each, then sends what they caused, one send per connection, then lets other tasks run.
+"""
+
+import errno
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import trio
+
+from triode_broker.config import Limits
+from triode_broker.core.outbox import Outbox
+from triode_broker.edge.application import Accept, Route
+from triode_broker.edge.connection import Connection
+from triode_broker.edge.deadlines import Deadlines
+from triode_broker.edge.frames import FASTEST, Unmasking
+from triode_broker.edge.head import Refusal
+from triode_broker.edge.poller import READ, make_poller
+from triode_broker.edge.shared import Shared, Statistics
+from triode_broker.edge.wire import GONE
+
+EVENTS_PER_TURN: Final = 256
+ACCEPTS_PER_TURN: Final = 64  # of one listener
+SWEEP_SECONDS: Final = 0.25  # at most, between two looks at the deadlines
+_SWEEPS_PER_PERIOD: Final = 8  # at least, in the shortest of the periods
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+#: A queue of deadlines is only thinned where it holds more than this, and mostly what is gone.
+_FEW_ITEMS: Final = 1024
+#: So many more than max_connections are told so; what comes on top is closed without a word.
+_TOLD_THAT_IT_IS_FULL: Final = 256
+
+
+class Edge:
+    """Everything that touches client sockets.
+
+    `accept` makes the application of each WebSocket; `routes` answer other paths; `now_ms` is the wall clock.
+    `dirty` is what outboxes enter: who puts into one outside of the edge's own calls ends its turn with `flush`.
+    """
+
+    def __init__(
+        self,
+        *,
+        accept: Accept,
+        routes: Mapping[str, Route],
+        limits: Limits,
+        now_ms: Callable[[], int],
+        log: Any,
+        websocket_path: str = "/ws",
+        unmasking: Unmasking = FASTEST,
+    ) -> None:
+        self._poller = make_poller()
+        self._shared = Shared(limits, self._poller, accept, routes, websocket_path, unmasking, log)
+        self._now_ms = now_ms
+        self._listeners: dict[int, socket.socket] = {}
+        self._is_accepting = False
+        self._is_short = False  # of descriptors: said once, until a client was accepted again
+        self._empty: trio.Event | None = None  # someone waits for the last connection to go
+        shared = self._shared
+        self._checks: tuple[tuple[Deadlines[Any], Callable[[Any, float, int], None]], ...] = (
+            (shared.connect_deadlines, Connection.check_connected),
+            (shared.look_deadlines, Connection.look),
+            (shared.drain_deadlines, Connection.check_drained),
+            (shared.close_deadlines, Connection.check_closed),
+        )
+        shortest = min(deadlines.seconds for deadlines, _ in self._checks)
+        self._sweep_seconds = min(SWEEP_SECONDS, shortest / _SWEEPS_PER_PERIOD)
+
+    @property
+    def dirty(self) -> list[Outbox]:
+        """Outboxes to be written at the end of the turn."""
+        return self._shared.dirty
+
+    def statistics(self) -> Statistics:
+        """Counters since the start, and what is there now."""
+        return self._shared.statistics()
+
+    async def serve(
+        self,
+        listeners: Sequence[socket.socket],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve until cancelled; then every connection is dropped. The listeners are closed at the end."""
+        self._listeners = {listener.fileno(): listener for listener in listeners}
+        self._shared.now = trio.current_time()
+        self._accept_again()
+        fd = self._poller.fileno()
+        poll = self._poller.poll
+        try:
+            task_status.started()
+            while True:
+                # The scope is the sweep's clock: one for many turns, as a timer for each wait would cost 4 µs.
+                with trio.move_on_after(self._sweep_seconds):
+                    while True:
+                        if events := poll(0, EVENTS_PER_TURN):
+                            self.turn(events, trio.current_time())
+                            await trio.lowlevel.checkpoint()
+                        else:
+                            await trio.lowlevel.wait_readable(fd)
+                self.sweep(trio.current_time())
+        finally:
+            self._end()
+
+    async def close_all(self, code: int, reconnect_after_ms: Callable[[], int] = int) -> None:
+        """Accept nobody any more, say goodbye to everybody, and wait until they are gone: at most close_timeout.
+
+        `reconnect_after_ms` is asked once per connection, so that they need not return all at once.
+        """
+        self._close_listeners()
+        everybody = list(self._shared.connections.values())
+        for start in range(0, len(everybody), EVENTS_PER_TURN):
+            for connection in everybody[start : start + EVENTS_PER_TURN]:
+                connection.close(code, reconnect_after_ms())
+            self.flush()
+            await trio.lowlevel.checkpoint()
+        if self._shared.connections:
+            self._empty = trio.Event()
+            with trio.move_on_after(self._shared.limits.close_timeout_ms / 1000 + SWEEP_SECONDS):
+                await self._empty.wait()
+
+    # One turn
+
+    def adopt(self, client: socket.socket) -> None:
+        """Serve a connected socket from now on, as if it had been accepted."""
+        client.setblocking(False)
+        if client.family != socket.AF_UNIX:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._shared.accepted += 1
+        self._is_short = False
+        connection = Connection(client, self._shared)
+        if len(self._shared.connections) > self._shared.limits.max_connections:
+            connection.refuse(Refusal(503, "This server is full.", [("Retry-After", "5")]))
+
+    def poll(self) -> Sequence[tuple[int, int]]:
+        """What is ready, for one turn."""
+        return self._poller.poll(0, EVENTS_PER_TURN)
+
+    def turn(self, events: Sequence[tuple[int, int]], now: float) -> None:
+        """Serve what is ready, then send what that caused."""
+        shared = self._shared
+        shared.now = now
+        now_ms = self._now_ms()
+        connections = shared.connections
+        knocking = []
+        for fd, event in events:
+            connection = connections.get(fd)
+            if connection is None:
+                knocking.append(fd)
+                continue
+            try:
+                if event == READ:
+                    connection.receive(now, now_ms)
+                else:
+                    connection.serve(event, now, now_ms)
+            except Exception as error:  # noqa: BLE001  # the connection's barrier (S1)
+                connection.fail(error)
+        self.flush()
+        for fd in knocking:  # last: a descriptor closed above may be given out again
+            if (listener := self._listeners.get(fd)) is not None:
+                self._accept(listener)
+
+    def flush(self) -> None:
+        """Send everything that was put since the last flush, and begin the closes that were asked for."""
+        shared = self._shared
+        dirty, leaving = shared.dirty, shared.leaving
+        while dirty or leaving:
+            goodbyes = leaving[:]
+            leaving.clear()
+            for connection in goodbyes:
+                try:
+                    connection.say_goodbye()
+                except Exception as error:  # noqa: BLE001  # the connection's barrier (S1)
+                    connection.fail(error)
+            outboxes = dirty[:]
+            dirty.clear()
+            for outbox in outboxes:
+                try:
+                    outbox.connection.write()
+                except Exception as error:  # noqa: BLE001  # the connection's barrier (S1)
+                    outbox.connection.fail(error)
+        if self._empty is not None and not shared.connections:
+            self._empty.set()
+
+    def sweep(self, now: float) -> None:
+        """Serve every deadline that is due."""
+        shared = self._shared
+        shared.now = now
+        now_ms = self._now_ms()
+        for deadlines, check in self._checks:
+            for connection in deadlines.due(now):
+                try:
+                    check(connection, now, now_ms)
+                except Exception as error:  # noqa: BLE001  # the connection's barrier (S1)
+                    connection.fail(error)
+            if len(deadlines) > 2 * len(shared.connections) + _FEW_ITEMS:
+                deadlines.forget(_is_gone)
+        self.flush()
+        if self._listeners and not self._is_accepting:
+            self._accept_again()
+
+    # Accepting
+
+    def _accept(self, listener: socket.socket) -> None:
+        shared = self._shared
+        for _ in range(ACCEPTS_PER_TURN):
+            try:
+                client, _address = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    self._pause_accepting(error)
+                    return
+                continue  # this one client was lost before it came
+            if len(shared.connections) < shared.limits.max_connections + _TOLD_THAT_IT_IS_FULL:
+                self._adopt_or_close(client)
+            else:
+                shared.refused += 1
+                client.close()
+
+    def _adopt_or_close(self, client: socket.socket) -> None:
+        try:
+            self.adopt(client)
+        except OSError:  # gone already, or the kernel has no room to watch it
+            self._shared.refused += 1
+            client.close()
+
+    def _pause_accepting(self, error: OSError) -> None:
+        """S6: out of descriptors or memory. Still readable, the listeners must not be watched for a while."""
+        self._stop_watching()
+        if not self._is_short:
+            self._is_short = True
+            self._shared.log.warning("accepting_paused", error=error.strerror)
+
+    def _accept_again(self) -> None:
+        """Also the retry after a pause: by the sweep, so within SWEEP_SECONDS."""
+        self._is_accepting = True
+        for fd in self._listeners:
+            self._poller.register(fd, READ)
+
+    def _stop_watching(self) -> None:
+        if self._is_accepting:
+            self._is_accepting = False
+            for fd in self._listeners:
+                self._poller.unregister(fd)
+
+    def _close_listeners(self) -> None:
+        self._stop_watching()
+        for listener in self._listeners.values():
+            listener.close()
+        self._listeners = {}
+
+    def _end(self) -> None:
+        self._close_listeners()
+        for connection in list(self._shared.connections.values()):
+            connection.drop()
+        self._poller.close()
+
+
+def _is_gone(connection: Connection) -> bool:
+    return connection.phase == GONE

@@ -1,0 +1,94 @@
+"""What all connections of one edge share: limits, the queues they enter, and the counters they add to.
+
+A record without behaviour of its own, so that a connection needs no way back to the reactor. Surprising: `now` is
+written here once per tick and read by whoever needs the time; nobody asks a clock.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from triode_broker.config import Limits
+from triode_broker.core.outbox import Outbox
+from triode_broker.edge.application import Accept, Route
+from triode_broker.edge.deadlines import Deadlines
+from triode_broker.edge.frames import Unmasking, text_frame
+from triode_broker.edge.poller import Poller
+
+if TYPE_CHECKING:
+    from triode_broker.edge.connection import Connection
+    from triode_broker.edge.wire import Wire
+
+#: A connection is looked at so often between two pings: bounds how late its silence is noticed.
+LOOKS_PER_PING: Final = 4
+
+
+@attrs.frozen
+class Statistics:
+    """What the edge has done since it was made, and what it holds now."""
+
+    connections: int
+    accepted: int
+    refused: int  # answered with an HTTP error, or not at all for want of room
+    upgraded: int
+    frames_in: int
+    bytes_in: int
+    bytes_out: int
+    closes: Mapping[int, int]  # WebSocket connections ended, by close code; 1006 = without any
+
+
+@attrs.define(eq=False)
+class Shared:
+    """One per edge."""
+
+    limits: Limits
+    poller: Poller
+    accept: Accept
+    routes: Mapping[str, Route]
+    websocket_path: str
+    unmasking: Unmasking
+    log: Any
+
+    plain_bytes: int = attrs.field(init=False)  # larger frames are not plain
+    connections: "dict[int, Connection]" = attrs.field(init=False, factory=dict)  # by descriptor
+    dirty: list[Outbox] = attrs.field(init=False, factory=list)  # to be written at the end of the tick
+    leaving: "list[Wire]" = attrs.field(init=False, factory=list)  # to be closed then
+    nowhere: Outbox = attrs.field(init=False)  # of connections that have none
+    now: float = attrs.field(init=False, default=0.0)  # monotonic seconds, of this tick
+
+    connect_deadlines: "Deadlines[Connection]" = attrs.field(init=False)
+    look_deadlines: "Deadlines[Connection]" = attrs.field(init=False)
+    drain_deadlines: "Deadlines[Connection]" = attrs.field(init=False)
+    close_deadlines: "Deadlines[Wire]" = attrs.field(init=False)
+
+    accepted: int = attrs.field(init=False, default=0)
+    refused: int = attrs.field(init=False, default=0)
+    upgraded: int = attrs.field(init=False, default=0)
+    frames_in: int = attrs.field(init=False, default=0)
+    bytes_in: int = attrs.field(init=False, default=0)
+    bytes_out: int = attrs.field(init=False, default=0)
+    closes: Counter[int] = attrs.field(init=False, factory=Counter)
+
+    def __attrs_post_init__(self) -> None:
+        limits = self.limits
+        self.plain_bytes = min(limits.max_frame_bytes, self.unmasking.max_bytes)
+        self.nowhere = Outbox(None, [], text_frame, limits.max_outbox_bytes)
+        self.connect_deadlines = Deadlines(limits.connect_timeout_ms / 1000)
+        self.look_deadlines = Deadlines(limits.ping_ms / 1000 / LOOKS_PER_PING)
+        self.drain_deadlines = Deadlines(limits.drain_timeout_ms / 1000)
+        self.close_deadlines = Deadlines(limits.close_timeout_ms / 1000)
+
+    def statistics(self) -> Statistics:
+        """The counters as they stand."""
+        return Statistics(
+            len(self.connections),
+            self.accepted,
+            self.refused,
+            self.upgraded,
+            self.frames_in,
+            self.bytes_in,
+            self.bytes_out,
+            dict(self.closes),
+        )
