@@ -15,7 +15,6 @@ import structlog
 import trio
 from triode_protocol.errors import CloseCode
 
-from triode_broker import demo
 from triode_broker.config import Config
 from triode_broker.core.outbox import Outbox
 from triode_broker.core.policy import Policies
@@ -100,6 +99,8 @@ class Broker:
             await nursery.start(self.edge.serve, listeners)
             nursery.start_soon(self._trim)
             if self.config.demo:
+                from triode_broker import demo  # a client of ours: nothing else here needs one
+
                 feed_url = urls[0].replace("http", "ws", 1) + "/ws"
                 nursery.start_soon(lambda: demo.feed(feed_url, log=self._log))
             self._log.info("started", node=self.config.node, urls=urls)
