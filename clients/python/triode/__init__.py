@@ -1,1 +1,79 @@
+"""Triode's Python client, on trio.
 
+    async with triode.connect("ws://127.0.0.1:7400") as client:
+        await client.publish("rooms/42/chat", {"text": "hello"})
+        async with client.subscribe("rooms/+/chat") as messages:
+            async for message in messages:
+                print(message.topic, message.data)
+
+It reconnects by itself, resumes every subscription where it was, sends unacknowledged messages again without
+storing them twice, and says so where messages are missing. This module only collects the names; the session core
+(`triode.session`) holds the decisions and does no I/O.
+"""
+
+from triode_protocol.topics import BadTopic
+
+from triode.client import Client, Receipt, connect
+from triode.errors import (
+    ConnectionClosed,
+    ConnectionRefused,
+    Expired,
+    HistoryRefused,
+    OutcomeUnknown,
+    PublishRefused,
+    QueueFull,
+    Refused,
+    SubscriptionEnded,
+    TriodeError,
+)
+from triode.messages import Messages
+from triode.options import Options
+from triode.records import (
+    CaughtUp,
+    Complaint,
+    Event,
+    Gap,
+    HandshakesRefused,
+    HistoryPage,
+    Item,
+    Message,
+    Notice,
+    Position,
+    Published,
+    State,
+    StateChanged,
+)
+from triode.watching import Events
+
+__all__ = [
+    "BadTopic",
+    "CaughtUp",
+    "Client",
+    "Complaint",
+    "ConnectionClosed",
+    "ConnectionRefused",
+    "Event",
+    "Events",
+    "Expired",
+    "Gap",
+    "HandshakesRefused",
+    "HistoryPage",
+    "HistoryRefused",
+    "Item",
+    "Message",
+    "Messages",
+    "Notice",
+    "Options",
+    "OutcomeUnknown",
+    "Position",
+    "PublishRefused",
+    "Published",
+    "QueueFull",
+    "Receipt",
+    "Refused",
+    "State",
+    "StateChanged",
+    "SubscriptionEnded",
+    "TriodeError",
+    "connect",
+]

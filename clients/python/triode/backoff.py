@@ -1,0 +1,94 @@
+"""When and where to try again: full jitter between bounds, what a close code asks for, and the URLs (SPEC 5.3).
+
+Knows numbers and names only; the random source comes in. One decision: the figures and URLs are the broker's, but
+never outside what a sane broker would say, since a hostile one may say anything.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+from triode_protocol.errors import CLOSE_RANGES
+
+NORMAL_CLOSURE: Final = 1000
+ABNORMAL_CLOSURE: Final = 1006  # what RFC 6455 calls a connection that just ended
+TOO_BIG: Final = 1009
+
+_MAX_DOUBLINGS: Final = 16
+_LEAST_MS: Final = 10
+_MOST_MS: Final = 600_000
+_MAX_URLS: Final = 8  # of one `bye`
+_MAX_URL_CHARACTERS: Final = 2_048
+_SCHEMES: Final = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
+
+
+def action(code: int) -> str:
+    """What a close code asks for: "stop", "backoff" or "once". An unknown one follows its range, or backs off."""
+    for first, last, what in CLOSE_RANGES:
+        if first <= code <= last:
+            return what
+    return "backoff"
+
+
+def clamp(value: int, least: int, most: int) -> int:
+    """`value` within bounds; for figures that a broker sent and that may be of any size."""
+    return min(max(value, least), most)
+
+
+class Backoff:
+    """Full-jitter delays: the n-th lies between the least and the least doubled n times, at most the most."""
+
+    def __init__(self, random: Callable[[], float], min_ms: int = 250, max_ms: int = 20_000) -> None:
+        self._random = random  # uniform in [0, 1)
+        self.attempts = 0
+        self.set_bounds(min_ms, max_ms)
+
+    def set_bounds(self, min_ms: int, max_ms: int) -> None:
+        """Take over what the broker announced."""
+        self.min_ms = clamp(min_ms, _LEAST_MS, _MOST_MS)
+        self.max_ms = clamp(max_ms, self.min_ms, _MOST_MS)
+
+    def reset(self) -> None:
+        """Things went well: the next delay is a short one again."""
+        self.attempts = 0
+
+    def delay_seconds(self) -> float:
+        """The next delay."""
+        self.attempts += 1
+        ceiling = min(self.max_ms, self.min_ms << min(self.attempts, _MAX_DOUBLINGS))
+        return (self.min_ms + self._random() * (ceiling - self.min_ms)) / 1000
+
+
+def websocket_url(url: str) -> str:
+    """`url` as a WebSocket URL: http becomes ws, https wss, no path `/ws`. Raises ValueError for anything else."""
+    parts = urlsplit(url)
+    scheme = _SCHEMES.get(parts.scheme)
+    if scheme is None or not parts.hostname:
+        raise ValueError(f"not a broker's URL: {url!r}; one looks like ws://127.0.0.1:7400/ws")
+    if parts.username is not None or parts.port == 0:  # .port raises ValueError when out of range
+        raise ValueError(f"a broker's URL has no user and no port 0: {url!r}")
+    path = parts.path if parts.path not in ("", "/") else "/ws"
+    return urlunsplit((scheme, parts.netloc, path, parts.query, ""))
+
+
+class Targets:
+    """Where to connect: what the last `bye` named, each once, else what the program named."""
+
+    def __init__(self, url: str) -> None:
+        self._url = websocket_url(url)
+        self._named: deque[str] = deque()
+
+    def next(self) -> str:
+        """The URL of the next attempt."""
+        return self._named.popleft() if self._named else self._url
+
+    def name(self, urls: Iterable[str]) -> None:
+        """Take over the URLs of a `bye`; what is no such URL, or would lose the encryption, is passed over."""
+        self._named.clear()
+        for url in list(urls)[:_MAX_URLS]:
+            with suppress(ValueError):
+                named = websocket_url(url[:_MAX_URL_CHARACTERS])
+                if named.startswith("wss:") or self._url.startswith("ws:"):
+                    self._named.append(named)

@@ -1,0 +1,336 @@
+"""The trio face of the client: `triode.connect(url)`.
+
+Knows trio and the session; the driver carries what they say to each other. The surprising decision: the client's
+nursery is closed without the program's error, because a nursery would hand it back wrapped in a group.
+"""
+
+import random
+import ssl
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+from types import TracebackType
+from typing import Final, Literal, Self
+
+import msgspec
+import trio
+from triode_protocol import packets
+from triode_protocol.topics import HARD_MAX_BYTES, HARD_MAX_LEVELS, check_filter, check_topic
+
+from triode.driver import Driver, Token
+from triode.errors import ConnectionRefused, QueueFull, TriodeError
+from triode.messages import Messages
+from triode.options import Options
+from triode.publishing import Publication
+from triode.records import Gap, HistoryPage, Position, Published, State
+from triode.session import Identity, Session
+from triode.watching import Events
+
+_SENT_PER_CHECKPOINT: Final = 64
+
+#: Where a subscription begins; see `Client.subscribe`.
+From = Literal["new", "earliest", "last"] | Mapping[Literal["last", "since"], int]
+
+
+def connect(
+    url: str,
+    *,
+    token: Token = "",
+    name: str = "",
+    wait_seconds: float = 30.0,
+    ssl_context: ssl.SSLContext | None = None,
+    **limits: float,
+) -> "Client":
+    """A client of the broker at `url` ("ws://host:7400", "wss://…", "http://…"; no path means /ws).
+
+    Use it as `async with triode.connect(url) as client`. Entering waits until connected, at most `wait_seconds`
+    (0: do not wait, `math.inf`: for ever), and raises ConnectionRefused when the broker refuses for good or did
+    not answer in time. From then on the client reconnects by itself.
+
+    `token`: a string, or an async function that fetches one, called before each attempt. `name` is shown to the
+    broker's operator. `limits`: any field of `triode.Options`. Raises ValueError or TypeError for wrong arguments.
+    """
+    options = Options(**limits)  # type: ignore[arg-type]  # counts given as int arrive as int
+    return Client(url, token, name, wait_seconds, ssl_context, options)
+
+
+class Client:
+    """A connection to a broker that lasts: made by `connect`, used inside its `async with`.
+
+    Leaving the block sends what is queued (at most `close_timeout_seconds`) and says goodbye; leaving it by an
+    exception or a cancellation closes at once. All methods belong to the task that runs trio's loop; any number of
+    tasks may publish, each subscription has one consumer.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: Token,
+        name: str,
+        wait_seconds: float,
+        ssl_context: ssl.SSLContext | None,
+        options: Options,
+    ) -> None:
+        self._wait_seconds = wait_seconds
+        identity = Identity(
+            token=token if isinstance(token, str) else "",
+            name=name or "triode-python",
+            version=version("triode"),
+            is_renewable=not isinstance(token, str),
+        )
+        self._session = Session(url, identity, options, random.SystemRandom().random)
+        self._driver = Driver(self._session, token, ssl_context)
+        self._nurseries = AsyncExitStack()
+        self._is_entered = False
+        self._sent = 0
+
+    @property
+    def state(self) -> State:
+        """Of the connection: idle, connecting, connected, waiting, closed."""
+        return self._session.state
+
+    # The life of the client
+
+    async def __aenter__(self) -> Self:
+        if self._is_entered:
+            raise RuntimeError("a client is entered once")
+        self._is_entered = True
+        self._nursery = await self._nurseries.enter_async_context(trio.open_nursery())
+        self._driver.start(self._nursery)
+        try:
+            await self._wait_connected()
+        except BaseException:
+            await self._close_at_once()
+            raise
+        return self
+
+    async def _wait_connected(self) -> None:
+        session = self._session
+        reason = "no answer"
+        with trio.move_on_after(self._wait_seconds):
+            watcher = self.events()
+            while session.state not in (State.CONNECTED, State.CLOSED):
+                event = await anext(watcher)
+                reason = getattr(event, "reason", "") or reason
+        if session.error is not None:
+            raise session.error
+        if session.state is not State.CONNECTED and self._wait_seconds > 0:
+            raise ConnectionRefused(f"not connected within {self._wait_seconds:g} s: {reason}")
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            try:
+                await self._finish()
+            except BaseException:
+                await self._close_at_once()
+                raise
+        else:
+            await self._close_at_once()
+
+    async def _finish(self) -> None:
+        """Flush, say goodbye, and wait for our tasks, which end by themselves: all of it bounded by options."""
+        self._session.finish(trio.current_time())
+        self._driver.settle()
+        while self._session.state is not State.CLOSED:
+            await self._driver.changes.park()
+        await self._nurseries.aclose()
+
+    async def _close_at_once(self) -> None:
+        """For a program in trouble or cancelled. Its error must not enter our nursery, which would wrap it."""
+        self._session.close()
+        self._driver.settle()
+        self._nursery.cancel_scope.cancel()
+        await self._nurseries.aclose()
+
+    # Publishing
+
+    async def publish(
+        self,
+        topic: str,
+        data: object,
+        *,
+        key: str = "",
+        headers: Mapping[str, str] | None = None,
+        message_id: str = "",
+        ttl_ms: int = 0,
+    ) -> Published:
+        """Publish and wait until the broker has acknowledged: its place, and the level it has reached (G1).
+
+        `data`: what JSON can say, bytes (sent as binary), or `msgspec.Raw` (JSON text as it stands). Without a
+        connection it waits in a bounded queue, and after a lost one it is sent again with the same message id, so
+        it is stored once. Messages of one task keep their order. `ttl_ms` 0: the topic's.
+
+        Raises PublishRefused (surely not stored), OutcomeUnknown (sent, unanswered for publish_expiry_seconds or
+        past the broker's deduplication window), Expired (never sent in that time), QueueFull (only while not
+        connected; else it waits for room), ConnectionClosed, BadTopic and ValueError for wrong arguments.
+
+        Cancelled while unsent, it is never sent; cancelled later, it may be stored.
+        """
+        packet = _publish_packet(topic, data, key, headers, message_id, ttl_ms)
+        receipt = Receipt(self._driver, await self._enqueue(packet, is_acknowledged=True))
+        try:
+            return await receipt.wait()
+        except trio.Cancelled:
+            receipt.abandon()
+            raise
+
+    def publish_nowait(
+        self,
+        topic: str,
+        data: object,
+        *,
+        key: str = "",
+        headers: Mapping[str, str] | None = None,
+        message_id: str = "",
+        ttl_ms: int = 0,
+    ) -> "Receipt":
+        """Like `publish`, but returns at once: `await receipt.wait()` gives what publish would.
+
+        Raises QueueFull, connected or not; a loop of these should wait for some of its receipts.
+        """
+        packet = _publish_packet(topic, data, key, headers, message_id, ttl_ms)
+        return Receipt(self._driver, self._publish(packet, is_acknowledged=True))
+
+    async def send(
+        self,
+        topic: str,
+        data: object,
+        *,
+        key: str = "",
+        headers: Mapping[str, str] | None = None,
+        message_id: str = "",
+        ttl_ms: int = 0,
+    ) -> None:
+        """Publish without acknowledgement: written once, lost with the connection that it was written to.
+
+        Waits for room in the queue while connected, raises QueueFull otherwise. What the broker refuses, or what
+        expires unsent, is an event (`Complaint`) and a logged warning. A checkpoint at least every 64th time.
+        """
+        packet = _publish_packet(topic, data, key, headers, message_id, ttl_ms)
+        self._sent += 1
+        if self._sent % _SENT_PER_CHECKPOINT == 0:
+            await trio.lowlevel.checkpoint()
+        await self._enqueue(packet, is_acknowledged=False)
+
+    async def _enqueue(self, packet: packets.Publish, *, is_acknowledged: bool) -> Publication:
+        while True:
+            try:
+                return self._publish(packet, is_acknowledged=is_acknowledged)
+            except QueueFull:
+                if self._session.state is not State.CONNECTED or not self._session.publisher.waiting:
+                    raise
+            await self._driver.room.park()
+
+    def _publish(self, packet: packets.Publish, *, is_acknowledged: bool) -> Publication:
+        publication = self._session.publish(packet, trio.current_time(), is_acknowledged=is_acknowledged)
+        self._driver.settle()
+        return publication
+
+    # Receiving
+
+    def subscribe(
+        self,
+        filter: str,
+        *,
+        from_: From = "new",
+        after: Position | None = None,
+        overflow: packets.Overflow = "replay",
+        on_gap: Callable[[Gap], None] | None = None,
+    ) -> Messages:
+        """The messages of the topics that `filter` matches: `async with client.subscribe(…) as messages`.
+
+        `from_`: "new", "earliest", "last" (the newest of each topic, then live), {"last": 20} (of one exact topic)
+        or {"since": ms since 1970}. `after`: a position from an earlier run (`messages.position`) instead.
+        `overflow`: what the broker does when this client reads too slowly. `on_gap`: see `Messages`.
+
+        Raises BadTopic here, and on entering SubscriptionEnded and ConnectionClosed.
+        """
+        check_filter(filter, HARD_MAX_LEVELS, HARD_MAX_BYTES)
+        start = from_ if isinstance(from_, str) else msgspec.convert(dict(from_), packets.Start)
+        return Messages(self._driver, filter, start, after, overflow, on_gap)
+
+    async def history(
+        self,
+        topic: str,
+        *,
+        last: int = 0,
+        after: Position | None = None,
+        before: Position | None = None,
+        limit: int = 100,
+    ) -> HistoryPage:
+        """What the broker still holds of one topic: the `last` ones, or `limit` after or before a position.
+
+        Asked again after a reconnect. Raises HistoryRefused, Expired (request_timeout_seconds), QueueFull (more
+        than max_requests at once), ConnectionClosed, BadTopic.
+        """
+        check_topic(topic, HARD_MAX_LEVELS, HARD_MAX_BYTES)
+        packet = packets.HistoryRequest(
+            topic,
+            after=msgspec.UNSET if after is None else after,
+            before=msgspec.UNSET if before is None else before,
+            last=last,
+            limit=limit,
+        )
+        read = self._session.read(packet, trio.current_time())
+        read.waiter = trio.Event()
+        self._driver.settle()
+        try:
+            await read.waiter.wait()
+        except BaseException:
+            self._session.reader.abandon(read)
+            raise
+        assert read.result is not None
+        if isinstance(read.result, TriodeError):
+            raise read.result
+        return read.result
+
+    def events(self) -> "Events":
+        """Changes of the connection's state, and what the broker says beside messages, from now on."""
+        return self._driver.watch()
+
+
+class Receipt:
+    """A message on its way: made by `publish_nowait`."""
+
+    def __init__(self, driver: Driver, publication: Publication) -> None:
+        self._driver = driver
+        self._publication = publication
+        publication.waiter = trio.Event()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether `wait` returns or raises without waiting."""
+        return self._publication.result is not None
+
+    async def wait(self) -> Published:
+        """Its place, once acknowledged; raises what `Client.publish` raises. Cancelled, the message goes on."""
+        await self._publication.waiter.wait()
+        result = self._publication.result
+        assert result is not None
+        if isinstance(result, TriodeError):
+            raise result
+        return result
+
+    def abandon(self) -> None:
+        """Nobody cares any more: if unsent it is never sent, if sent it is not sent again."""
+        self._driver.session.publisher.abandon(self._publication)
+        self._driver.settle()
+
+
+def _publish_packet(
+    topic: str, data: object, key: str, headers: Mapping[str, str] | None, message_id: str, ttl_ms: int
+) -> packets.Publish:
+    """Raises BadTopic, ValueError, TypeError: what the broker would refuse anyway, told at the line at fault."""
+    check_topic(topic, HARD_MAX_LEVELS, HARD_MAX_BYTES)
+    if len(message_id.encode()) > packets.MAX_MESSAGE_ID_BYTES:
+        raise ValueError(f"a message_id has at most {packets.MAX_MESSAGE_ID_BYTES} bytes")
+    packet = packets.Publish(topic, message_id=message_id, key=key, headers=dict(headers or {}), ttl_ms=ttl_ms)
+    if isinstance(data, msgspec.Raw):
+        packet.data = data
+    elif isinstance(data, bytes | bytearray | memoryview):
+        packet.b64 = msgspec.Raw(msgspec.json.encode(data))  # msgspec says bytes in base64
+    else:
+        packet.data = msgspec.Raw(msgspec.json.encode(data))
+    return packet

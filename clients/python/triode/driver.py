@@ -1,0 +1,182 @@
+"""Drives one session on trio: keeps it connected, keeps its time, carries its text, wakes who waits for it.
+
+Knows trio, the transport and the session; decides nothing. The surprising decision: one `settle()` after every
+call into the session is the only place that wakes tasks, so a text with a thousand messages costs one wake-up per
+subscription.
+"""
+
+import logging
+import ssl
+from collections.abc import Awaitable, Callable
+from math import inf
+from typing import Final
+from weakref import WeakSet
+
+import trio
+import trio_websocket
+
+from triode.records import State
+from triode.session import Session
+from triode.transport import Transport, TransportEnded, open_transport
+from triode.watching import Events, log_event
+
+logger: Final = logging.getLogger("triode")
+
+Token = str | Callable[[], Awaitable[str]]
+
+
+class Driver:
+    """Runs a session until it is CLOSED. `token`: see `connect`."""
+
+    def __init__(self, session: Session, token: Token, ssl_context: ssl.SSLContext | None) -> None:
+        self.session = session
+        self.changes = trio.lowlevel.ParkingLot()  # woken at each change of state
+        self.room = trio.lowlevel.ParkingLot()  # publishers waiting for a place in the queue
+        self._token = token
+        self._ssl_context = ssl_context
+        self._output = trio.lowlevel.ParkingLot()  # the writer waiting for something to write
+        self._watchers: WeakSet[Events] = WeakSet()
+        self._timer = trio.CancelScope()  # ends at the session's deadline
+        self._wanted = trio.CancelScope()  # cancelled when the session wants no more of the connection
+
+    def start(self, nursery: trio.Nursery) -> None:
+        """Begin. Both tasks end by themselves when the session is CLOSED, and raise nothing."""
+        self.session.start(trio.current_time())
+        nursery.start_soon(self._keep_connected)
+        nursery.start_soon(self._keep_time)
+
+    def watch(self) -> Events:
+        """The session's events from now on."""
+        watcher = Events(self.session.options.max_events)
+        self._watchers.add(watcher)
+        if self.session.state is State.CLOSED:
+            watcher.end()
+        return watcher
+
+    # The two tasks
+
+    async def _keep_time(self) -> None:
+        session = self.session
+        while session.state is not State.CLOSED:
+            with trio.CancelScope(deadline=session.deadline()) as self._timer:
+                await trio.sleep_forever()
+            session.tick(trio.current_time())
+            self.settle()
+
+    async def _keep_connected(self) -> None:
+        session = self.session
+        while session.state is not State.CLOSED:
+            if session.dial:
+                url, session.dial = session.dial, ""
+                await self._attempt(url)
+            else:
+                await self.changes.park()
+
+    async def _attempt(self, url: str) -> None:
+        """One connection from dialling to its end. The one barrier: nothing a remote side does passes it."""
+        session = self.session
+        attempt = session.attempt
+        reason = "the connection was lost"
+        try:
+            with trio.CancelScope() as self._wanted:
+                await self._renew_token()
+                receive_bytes = session.options.max_receive_bytes
+                async with open_transport(url, receive_bytes, self._ssl_context) as transport:
+                    await self._converse(transport)
+        except* Exception as errors:
+            reason = _describe(errors)
+            logger.debug("connection to %s failed", url, exc_info=errors)
+        if session.attempt == attempt and session.is_attached:
+            session.lost(trio.current_time(), reason=reason)
+        self.settle()
+
+    async def _renew_token(self) -> None:
+        if not isinstance(self._token, str):
+            self.session.identity.token = await self._token()
+
+    async def _converse(self, transport: Transport) -> None:
+        session = self.session
+        async with trio.open_nursery() as nursery:
+            session.opened(trio.current_time())
+            nursery.start_soon(self._write, transport)
+            with (
+                trio.CancelScope() as self._wanted
+            ):  # from here on only the reading is cancelled, no half-sent frame
+                await self._read(transport)
+            if session.is_polite:
+                await transport.close(session.options.farewell_timeout_seconds)
+            nursery.cancel_scope.cancel()
+
+    async def _read(self, transport: Transport) -> None:
+        session = self.session
+        while session.is_attached:
+            try:
+                text = await transport.receive()
+            except TransportEnded as ended:
+                session.lost(trio.current_time(), ended.code, ended.reason)
+                self.settle()
+                return
+            if isinstance(text, str):
+                session.receive_text(text, trio.current_time())
+            else:
+                session.receive_binary(trio.current_time())
+            self.settle()
+
+    async def _write(self, transport: Transport) -> None:
+        session = self.session
+        while session.is_attached:
+            text = session.take_text(trio.current_time())
+            self.settle()
+            try:
+                if text is None:
+                    await self._output.park()
+                else:
+                    await transport.send(text)
+            except TransportEnded:
+                return  # the reader is told the same, with the reason
+
+    # What comes of it
+
+    def settle(self) -> None:
+        """Act on whatever the session has decided. No checkpoint."""
+        session = self.session
+        for finished in session.finished:
+            if finished.waiter is not None:
+                finished.waiter.set()
+        for subscription in session.ready:
+            if subscription.waiter is not None:
+                subscription.waiter.unpark_all()
+        if session.finished and self.room:
+            self.room.unpark_all()
+        session.finished.clear()
+        session.ready.clear()
+        if session.events:
+            self._tell()
+        if session.has_output(trio.current_time()):
+            self._output.unpark_all()
+        if not session.is_attached:
+            self._wanted.cancel()
+        deadline = session.deadline()
+        if deadline < self._timer.deadline or session.state is State.CLOSED:
+            self._timer.deadline = deadline if session.state is not State.CLOSED else -inf
+
+    def _tell(self) -> None:
+        for event in self.session.events:
+            log_event(event)
+            for watcher in self._watchers:
+                watcher.put(event)
+        self.session.events.clear()
+        if self.session.state is State.CLOSED:
+            for watcher in self._watchers:
+                watcher.end()
+        self.changes.unpark_all()
+        self.room.unpark_all()
+
+
+def _describe(error: BaseException) -> str:
+    """The innermost cause in words; what a failed handshake raises is wrapped in groups."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, trio_websocket.ConnectionRejected):
+        return f"the broker answered the WebSocket handshake with HTTP {error.status_code}"
+    return str(error) or type(error).__name__

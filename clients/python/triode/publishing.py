@@ -1,0 +1,295 @@
+"""Publishes on their way: the queue, the window, acknowledgements, and what is sent again after a reconnect.
+
+Knows packets and time, nothing of connections beyond "detached". The surprising decision: ids rise in the order
+of publishing and stay with their message for good, so whatever has to be put back in order (G3) is sorted by them,
+and a packet is encoded once however often it is sent.
+"""
+
+from bisect import insort
+from collections import deque
+from collections.abc import Iterator
+from math import inf
+from typing import Any, Final
+
+from attrs import define
+from triode_protocol import codec, packets
+from triode_protocol.errors import ErrorName
+
+from triode.backoff import Backoff
+from triode.errors import Expired, OutcomeUnknown, PublishRefused, QueueFull, TriodeError
+from triode.options import Options
+from triode.outgoing import Outgoing
+from triode.records import Complaint, Event, Published
+
+_OVERHEAD_BYTES: Final = 512  # of a waiting publish, beside its packet
+_MAX_IMMEDIATE: Final = 3  # `retry: now` in a row that are believed
+
+
+@define(eq=False)
+class Publication:
+    """One message on its way. Done once `result` is set; `waiter` is the front's to use."""
+
+    id: int  # 0 = without acknowledgement
+    packet: bytes
+    message_id: str
+    expires_at: float
+    resend_until: float = inf  # set when first sent: the broker forgets message ids after this (G2)
+    is_unknown: bool = False  # sent at least once without a definite answer
+    is_abandoned: bool = False
+    refusal: PublishRefused | None = None  # the last one that allowed another try
+    result: Published | TriodeError | None = None
+    waiter: Any = None
+
+    @property
+    def size(self) -> int:
+        """What it takes in memory, about."""
+        return len(self.packet) + _OVERHEAD_BYTES
+
+    @property
+    def deadline(self) -> float:
+        """Until when it may be sent. What is surely not stored may be sent again after any time (G2)."""
+        return min(self.expires_at, self.resend_until) if self.is_unknown else self.expires_at
+
+
+class Publisher:
+    """The publishes of one client, in order.
+
+    A publish is in exactly one of `_queue` (never sent), `_again` (to be sent again, sorted by id; all older than
+    the queue) and `_inflight` (sent on this connection, unanswered). The bounds hold for the three together.
+    """
+
+    def __init__(
+        self, options: Options, outgoing: Outgoing, backoff: Backoff, finished: list[Any], events: list[Event]
+    ) -> None:
+        self._options = options
+        self._outgoing = outgoing
+        self._backoff = backoff
+        self._finished = finished
+        self._events = events
+        self._queue: deque[Publication] = deque()
+        self._again: list[Publication] = []
+        self._inflight: dict[int, Publication] = {}
+        self._hold_until = -inf
+        self._immediate = 0
+        self.waiting_bytes = 0
+        self.limits = packets.Limits(
+            max_packet_bytes=65_536,
+            max_frame_bytes=65_536,
+            max_subscriptions=1,
+            max_inflight_publishes=1,
+            dedupe_window_ms=0,
+        )  # until the broker announces its own
+
+    # What programs ask for
+
+    @property
+    def waiting(self) -> int:
+        """How many publishes are not done."""
+        return len(self._queue) + len(self._again) + len(self._inflight)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a small message may join the queue."""
+        options = self._options
+        return self.waiting < options.max_queue_messages and self.waiting_bytes < options.max_queue_bytes
+
+    def add(self, packet: packets.Publish, now: float, *, is_acknowledged: bool) -> Publication:
+        """Queue a publish. Raises QueueFull."""
+        if is_acknowledged:
+            packet.id = self._outgoing.next_id()
+        expires_at = now + self._options.publish_expiry_seconds
+        publication = Publication(packet.id, codec.encode(packet), packet.message_id, expires_at)
+        if not self.has_room or self.waiting_bytes + publication.size > self._options.max_queue_bytes:
+            raise QueueFull(f"{self.waiting} messages, {self.waiting_bytes} bytes are waiting to be sent")
+        self._queue.append(publication)
+        self.waiting_bytes += publication.size
+        return publication
+
+    def abandon(self, publication: Publication) -> None:
+        """Nobody waits any more. Unsent: never sent. Sent: not sent again, its answer ignored."""
+        publication.is_abandoned = True
+        for place in (self._queue, self._again):
+            if publication in place:
+                place.remove(publication)
+                self.waiting_bytes -= publication.size
+
+    # What goes out
+
+    def has_next(self, now: float) -> bool:
+        """Whether `take` has something to give."""
+        following = self._following()
+        if following is None or now < self._hold_until:
+            return False
+        return not following.id or len(self._inflight) < max(1, self.limits.max_inflight_publishes)
+
+    def _following(self) -> Publication | None:
+        return self._again[0] if self._again else self._queue[0] if self._queue else None
+
+    def take(self, room: int, now: float) -> Iterator[bytes]:
+        """The next packets that fit into `room` bytes and the window; from now on they count as sent."""
+        while self.has_next(now):
+            following = self._again[0] if self._again else self._queue[0]
+            size = len(following.packet)
+            is_too_large = size > self.limits.max_packet_bytes
+            if size >= room and not is_too_large:
+                return
+            self._again.pop(0) if self._again else self._queue.popleft()
+            if is_too_large:  # known only now: it was queued before the first `connected`
+                self._fail(following, _too_large(self.limits.max_packet_bytes))
+                continue
+            if now >= following.deadline:
+                self._expire(following)
+                continue
+            room -= size + 1
+            self._count_as_sent(following, now)
+            yield following.packet
+
+    def _count_as_sent(self, publication: Publication, now: float) -> None:
+        if not publication.id:
+            self.waiting_bytes -= publication.size
+            return
+        if publication.resend_until == inf:
+            publication.resend_until = now + min(self.limits.dedupe_window_ms, _FOREVER_MS) / 1000
+        self._inflight[publication.id] = publication
+
+    # What comes back
+
+    def published(self, packet: packets.Published) -> None:
+        """The broker acknowledged one; an unknown id is ignored."""
+        publication = self._inflight.pop(packet.id, None)
+        if publication is None:
+            return
+        self._backoff.reset()
+        self._immediate = 0
+        place = Published(
+            packet.log, packet.pos, packet.offset, packet.level, packet.duplicate, publication.message_id
+        )
+        self._finish(publication, place)
+
+    def refused(self, packet: packets.Error, now: float) -> bool:
+        """The broker refused one: act by `retry`. False: it is none of ours."""
+        publication = self._inflight.pop(packet.id, None)
+        if publication is None:
+            return False
+        publication.is_unknown |= packet.name == ErrorName.TIMEOUT
+        refusal = PublishRefused(
+            packet.name,
+            packet.message,
+            field=packet.field,
+            retry=packet.retry,
+            retry_after_ms=packet.retry_after_ms,
+        )
+        if packet.retry not in ("now", "backoff") or publication.is_abandoned:
+            self._fail(publication, refusal)
+            return True
+        publication.refusal = refusal
+        insort(self._again, publication, key=_id)
+        self._hold(packet, now)
+        return True
+
+    def _hold(self, packet: packets.Error, now: float) -> None:
+        """Send nothing for a while: what follows would be refused for the same reason."""
+        self._immediate += packet.retry == "now"
+        if packet.retry == "now" and self._immediate <= _MAX_IMMEDIATE:
+            return
+        if now < self._hold_until:  # one of many refused together: they count as one attempt
+            return
+        asked = min(max(packet.retry_after_ms, 0) / 1000, self._options.max_wait_seconds)
+        self._hold_until = now + max(self._backoff.delay_seconds(), asked)
+
+    # The connection is gone
+
+    def fail_largest(self) -> None:
+        """The connection was closed with 1009: the largest packet in flight is to blame and is not sent again."""
+        if self._inflight:
+            largest = max(self._inflight.values(), key=_size)
+            del self._inflight[largest.id]
+            self._fail(largest, PublishRefused(ErrorName.TOO_LARGE, "the broker closed the connection with 1009"))
+
+    def detach(self) -> None:
+        """The connection is gone: what is unanswered may be stored, and goes out again with its id (G2)."""
+        for publication in self._inflight.values():
+            publication.is_unknown = True
+            if publication.is_abandoned:
+                self.waiting_bytes -= publication.size
+            else:
+                self._again.append(publication)
+        self._again.sort(key=_id)
+        self._inflight.clear()
+        self._hold_until = -inf
+
+    def close(self, error: TriodeError) -> None:
+        """The client is closed: nothing will be sent any more."""
+        self.detach()
+        waiting = [*self._again, *self._queue]
+        self._again.clear()
+        self._queue.clear()
+        for publication in waiting:
+            self._fail(publication, error)
+
+    # Time
+
+    def deadline(self) -> float:
+        """When `tick` has something to do: all three places are in the order of their deadlines."""
+        at = inf
+        if self._queue:
+            at = self._queue[0].expires_at
+        if self._again:
+            at = min(at, self._again[0].deadline)
+        for oldest in self._inflight.values():
+            at = min(at, oldest.expires_at)
+            break
+        if self._hold_until > -inf:
+            at = min(at, self._hold_until)
+        return at
+
+    def tick(self, now: float) -> None:
+        """End what has waited too long, and a pause that is over."""
+        if now >= self._hold_until:
+            self._hold_until = -inf
+        while self._queue and now >= self._queue[0].expires_at:
+            self._expire(self._queue.popleft())
+        while self._again and now >= self._again[0].deadline:
+            self._expire(self._again.pop(0))
+        while self._inflight:
+            oldest = next(iter(self._inflight.values()))
+            if now < oldest.expires_at:
+                break
+            del self._inflight[oldest.id]
+            oldest.is_unknown = True
+            self._expire(oldest)
+
+    def _expire(self, publication: Publication) -> None:
+        self._fail(publication, publication.refusal or Expired("it could not be sent in time"))
+
+    def _fail(self, publication: Publication, error: TriodeError) -> None:
+        if publication.is_unknown:
+            unknown = OutcomeUnknown(
+                "it was sent, and no answer came in time: it may be stored", message_id=publication.message_id
+            )
+            unknown.__cause__ = error
+            error = unknown
+        if not publication.id:  # nobody waits for this one: it must not vanish without a word
+            name = "expired" if isinstance(error, Expired) else getattr(error, "name", "") or "closed"
+            self._events.append(Complaint(name, f"a message without acknowledgement was not sent: {error}"))
+        self._finish(publication, error)
+
+    def _finish(self, publication: Publication, result: Published | TriodeError) -> None:
+        publication.result = result
+        self.waiting_bytes -= publication.size
+        self._finished.append(publication)
+
+
+_FOREVER_MS: Final = 2**53
+
+
+def _id(publication: Publication) -> int:
+    return publication.id
+
+
+def _size(publication: Publication) -> int:
+    return len(publication.packet)
+
+
+def _too_large(limit: int) -> PublishRefused:
+    return PublishRefused(ErrorName.TOO_LARGE, f"a packet has at most {limit} bytes")

@@ -1,0 +1,220 @@
+"""What the client hands to programs: messages, gaps, places, changes of state. Values only.
+
+Knows the packets of the protocol, no session. The surprising decision: `Message` is written by hand around the
+decoded packet instead of as an attrs class: it is made for every message received, and copying twelve fields costs
+three times what everything else about it does.
+"""
+
+import binascii
+from enum import StrEnum
+from typing import Any, ClassVar, Final
+
+import msgspec
+from attrs import field, frozen
+from triode_protocol import packets
+
+_UNREAD: Final = object()
+_NOTHING: Final = msgspec.Raw(b"")
+_OVERHEAD_BYTES: Final = 512
+
+Position = dict[str, int]
+
+
+class Message:
+    """One message of a topic. Shared by all subscriptions that got it: treat it as read-only."""
+
+    __slots__ = ("_data", "_packet", "attempt", "is_binary", "raw", "size")
+
+    def __init__(self, packet: packets.Message, attempt: int = 0) -> None:
+        self._packet = packet
+        self._data: Any = _UNREAD
+        #: How often an acknowledged subscription was given it; 0 elsewhere.
+        self.attempt = attempt
+        #: The payload as the JSON text it was published as (UTF-8); for binary payloads the JSON string of base64.
+        self.raw = bytes(packet.data)  # copied: a Raw keeps the whole frame alive
+        packet.data = _NOTHING
+        #: Whether it was published as bytes.
+        self.is_binary = False
+        if not self.raw and packet.b64:
+            self.raw = bytes(packet.b64)
+            packet.b64 = _NOTHING
+            self.is_binary = True
+        texts = len(packet.topic) + len(packet.key) + len(packet.message_id) + len(packet.user)
+        #: What it takes in memory, about, in bytes.
+        self.size = len(self.raw) + texts + _OVERHEAD_BYTES
+        if packet.headers:
+            self.size += sum(len(name) + len(value) for name, value in packet.headers.items())
+
+    @property
+    def data(self) -> Any:
+        """The payload: the decoded JSON value, `bytes` for a binary one, None for none. Decoded at first use.
+
+        Raises ValueError where a publisher got something past the broker that is no JSON or base64 after all.
+        """
+        if self._data is _UNREAD:
+            self._data = self._decode()
+        return self._data
+
+    def _decode(self) -> Any:
+        if not self.raw:
+            return None
+        if not self.is_binary:
+            return msgspec.json.decode(self.raw)
+        return binascii.a2b_base64(msgspec.json.decode(self.raw, type=str), strict_mode=True)
+
+    @property
+    def topic(self) -> str:
+        """Where it was published."""
+        return self._packet.topic
+
+    @property
+    def offset(self) -> int:
+        """Its number in its topic, from 1."""
+        return self._packet.offset
+
+    @property
+    def log(self) -> str:
+        """The life of the sequence that `pos` counts in; opaque."""
+        return self._packet.log
+
+    @property
+    def pos(self) -> int:
+        """Its place in its log, rising over all topics."""
+        return self._packet.pos
+
+    @property
+    def position(self) -> Position:
+        """Its place as a position of its own, for `after=` and `before=` of history()."""
+        return {self._packet.log: self._packet.pos}
+
+    @property
+    def ts(self) -> int:
+        """When the broker accepted it: ms since 1970."""
+        return self._packet.ts
+
+    @property
+    def key(self) -> str:
+        """The publisher's key, or ""."""
+        return self._packet.key
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The publisher's headers."""
+        return self._packet.headers
+
+    @property
+    def message_id(self) -> str:
+        """The publisher's message id, or ""."""
+        return self._packet.message_id
+
+    @property
+    def user(self) -> str:
+        """Who published it, as the broker knows; "" for anonymous."""
+        return self._packet.user
+
+    def __repr__(self) -> str:
+        return f"<Message {self.topic} offset={self.offset} {self.log}.{self.pos} {self.raw[:64]!r}>"
+
+
+@frozen
+class Gap:
+    """Messages are missing here; what follows comes after `after`.
+
+    `reason`: "retention" (removed before they were read), "slow", "partition", "reset" (the log has a new life),
+    "permission". `topic`, `from_offset` and `to_offset` are set where exactly one topic is concerned.
+    """
+
+    after: Position
+    reason: str
+    topic: str = ""
+    from_offset: int = 0
+    to_offset: int = 0
+    size: ClassVar[int] = _OVERHEAD_BYTES
+
+
+@frozen
+class CaughtUp:
+    """Everything the broker held for this subscription came before this; from here on it is live."""
+
+    after: Position
+    size: ClassVar[int] = _OVERHEAD_BYTES
+
+
+Item = Message | Gap | CaughtUp
+
+
+@frozen
+class Published:
+    """Where an acknowledged message went (G1). `level`: "memory", "disk", … is what it has reached."""
+
+    log: str
+    pos: int
+    offset: int
+    level: str
+    duplicate: bool = False  # this message_id had been stored before; the place is the first one's
+    message_id: str = ""
+
+    @property
+    def position(self) -> Position:
+        """The place as a position, for `after=`."""
+        return {self.log: self.pos}
+
+
+@frozen
+class HistoryPage:
+    """Part of what a topic still holds, in order. `complete`: there is no more; else go on from `after`."""
+
+    messages: tuple[Message, ...]
+    complete: bool
+    after: Position = field(factory=dict)
+
+
+class State(StrEnum):
+    """Of the client's connection (the table is in session.py)."""
+
+    IDLE = "idle"
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    WAITING = "waiting"
+    CLOSED = "closed"
+
+
+@frozen
+class StateChanged:
+    """The connection entered `state`; `reason` and `code` (0 = none) say why it left the one before."""
+
+    state: State
+    reason: str = ""
+    code: int = 0
+    delay_seconds: float = 0.0  # WAITING: until the next attempt
+    url: str = ""  # CONNECTING: where to
+    connection: str = ""  # CONNECTED: the broker's name for it
+    node: str = ""  # CONNECTED: the broker's node
+
+
+@frozen
+class HandshakesRefused:
+    """Three or more attempts in a row did not reach `connected`. The client goes on trying."""
+
+    count: int
+    reason: str
+
+
+@frozen
+class Notice:
+    """The broker says what to prepare for."""
+
+    draining: bool = False
+    expires_in_ms: int = 0
+
+
+@frozen
+class Complaint:
+    """An `error` that answers no request, as after a message sent without acknowledgement."""
+
+    name: str
+    message: str
+    field: str = ""
+
+
+Event = StateChanged | HandshakesRefused | Notice | Complaint
