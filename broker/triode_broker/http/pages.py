@@ -1,0 +1,48 @@
+"""The pages of a node: the demo at `/` and its health at `/healthz`.
+
+Plain functions from a request target to status, content type and body; knows no socket and no broker, what health
+says comes from outside. The surprising decision: the demo's Content-Security-Policy stands in the page itself and
+names its script by its hash, computed here when the page is read. So a message that somehow became markup could
+still run nothing, and nobody has to keep a hash current by hand.
+"""
+
+import base64
+import hashlib
+from collections.abc import Callable, Mapping
+from importlib.resources import files
+from typing import Final
+
+import msgspec
+
+#: request target, query included → status, content type, body
+Route = Callable[[str], tuple[int, str, bytes]]
+
+_SCRIPT_BEGIN: Final = '<script type="module">'
+_SCRIPT_END: Final = "</script>"
+_SCRIPT_HASH: Final = "@SCRIPT@"  # in the page's policy
+
+
+def pages(health: Callable[[], Mapping[str, object]]) -> Mapping[str, Route]:
+    """The routes by path. `health` is asked at every request; its `status` is "ok" or says what is not."""
+    page = demo_page().encode()
+
+    def demo(target: str) -> tuple[int, str, bytes]:
+        return 200, "text/html; charset=utf-8", page
+
+    def healthz(target: str) -> tuple[int, str, bytes]:
+        report = health()
+        return 200 if report["status"] == "ok" else 503, "application/json", msgspec.json.encode(report) + b"\n"
+
+    return {"/": demo, "/healthz": healthz}
+
+
+def demo_page() -> str:
+    """The demo page, allowed to run its own script and to connect to where it came from, nothing else."""
+    page = files("triode_broker.http").joinpath("demo.html").read_text(encoding="utf-8")
+    digest = hashlib.sha256(demo_script(page).encode()).digest()
+    return page.replace(_SCRIPT_HASH, "sha256-" + base64.b64encode(digest).decode(), 1)
+
+
+def demo_script(page: str) -> str:
+    """The one script of the page, as browsers see it."""
+    return page.partition(_SCRIPT_BEGIN)[2].partition(_SCRIPT_END)[0]

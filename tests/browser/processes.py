@@ -1,0 +1,103 @@
+"""The broker and the command line as processes of their own, as users run them.
+
+Nothing here looks inside: what is known of a process is what it prints and its exit code.
+"""
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+TRIODE: Final = str(Path(sys.executable).with_name("triode"))
+END_SECONDS: Final = 20.0  # a bound, not a measure
+
+
+class Broker:
+    """`triode serve --demo` on a port that stays the same over its lives; its log goes to a file."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._listen = "127.0.0.1:0"
+        self._process: subprocess.Popen[str] | None = None
+        self.url = ""
+
+    @property
+    def socket_url(self) -> str:
+        """Where programs connect."""
+        return self.url.replace("http", "ws", 1) + "/ws"
+
+    @property
+    def port(self) -> int:
+        """Of all its lives."""
+        return int(self._listen.rpartition(":")[2])
+
+    def start(self) -> None:
+        """Start it and wait until it says that it is up."""
+        command = [TRIODE, "serve", "--demo", "--listen", self._listen, "--log-format", "json"]
+        with self._log.open("a") as log:
+            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        assert self._process.stdout
+        for line in self._process.stdout:
+            if found := re.search(r"open +(http://(\S+:\d+))/", line):
+                self.url, self._listen = found[1], found[2]
+                return
+        raise AssertionError(f"triode serve ended: {self._log.read_text()}")
+
+    def kill(self) -> None:
+        """SIGKILL: no goodbye, no flush."""
+        assert self._process
+        self._process.kill()
+        self._process.wait(END_SECONDS)
+        self._close()
+
+    def stop(self) -> int:
+        """SIGTERM; returns the exit code."""
+        assert self._process
+        self._process.send_signal(signal.SIGTERM)
+        code = self._process.wait(END_SECONDS)
+        self._close()
+        return code
+
+    def _close(self) -> None:
+        assert self._process
+        assert self._process.stdout
+        self._process.stdout.close()
+        self._process = None
+
+    def end(self) -> None:
+        """Whatever its state, it is gone afterwards."""
+        if self._process is not None:
+            self.kill()
+
+
+@contextmanager
+def follow(file: Path, broker: Broker, topic: str) -> Iterator[None]:
+    """`tail -f FILE | triode pub TOPIC -`, from the file's first line on, until the end of the block."""
+    tail = subprocess.Popen(["tail", "-n", "+1", "-f", str(file)], stdout=subprocess.PIPE)
+    pub = subprocess.Popen([TRIODE, "pub", topic, "-", "--url", broker.socket_url], stdin=tail.stdout)
+    assert tail.stdout
+    tail.stdout.close()
+    try:
+        yield
+    finally:
+        tail.kill()
+        tail.wait(END_SECONDS)
+        try:
+            assert pub.wait(END_SECONDS) == 0
+        finally:
+            pub.kill()
+
+
+def publish_lines(broker: Broker, topic: str, lines: Sequence[str]) -> None:
+    """`triode pub TOPIC -`: every line is acknowledged by the broker when this returns."""
+    command = [TRIODE, "pub", topic, "-", "--url", broker.socket_url]
+    subprocess.run(command, input="".join(f"{line}\n" for line in lines), text=True, check=True)
+
+
+def publish_json(broker: Broker, topic: str, text: str) -> None:
+    """`triode pub TOPIC TEXT --json`."""
+    subprocess.run([TRIODE, "pub", topic, text, "--json", "--url", broker.socket_url], check=True)
