@@ -33,7 +33,7 @@ class CatchUp:
         self._sub = sub
         self._go_live = go_live
         self.position = position
-        self.excused: dict[str, int] = {}  # per log: what retention took up to there was not due, or is reported
+        self.excused: dict[str, int] = {}  # per log: losses up to this number were not due, or are reported
         self.snapshot: list[Record] = []  # newest last; still to be sent before anything else
         self.is_reading = False  # a read is under way
 
@@ -62,7 +62,8 @@ class CatchUp:
         self.is_reading = True
         is_inside = [True]
         after = self.position[shard.log.name]
-        shard.log.read(self._sub.filter, after, PAGE_BYTES, partial(self._take, shard, is_inside, now_ms))
+        take = partial(self._take, shard, is_inside, now_ms)
+        shard.log.read(self._sub.filter, after, PAGE_BYTES, shard.clock(now_ms), take)
         is_inside.clear()
 
     def _take(self, shard: Shard, is_inside: list[bool], now_ms: int, page: Page) -> None:
@@ -71,12 +72,11 @@ class CatchUp:
         if not sub.is_open:
             return
         log = shard.log.name
-        if page.missing > self.excused.get(log, 0):  # SPEC 4.6: the gap comes before the next message
-            self.excused[log] = page.missing
+        if page.loss > self.excused.get(log, 0):  # SPEC 4.6: the gap comes before the next message
             self.report(GapReason.RETENTION)
+        self.excused[log] = page.loss
         for record, prev in zip(page.records, page.prevs, strict=True):
-            if not record.is_expired(now_ms):
-                _deliver(sub, record, prev)
+            _deliver(sub, record, prev)
         self.position[log] = page.upto
         if not is_inside:  # the answer came later: nobody else goes on
             self.advance(now_ms)

@@ -34,7 +34,7 @@ def answer_history(
         query.read_after(packet.after.get(log.name, -1))
     else:
         before = MAX_INTEGER if packet.before is UNSET else packet.before.get(log.name, MAX_INTEGER)
-        query.read_newest(before)
+        query.read_newest(max(before, 1))  # nothing lies before the first
 
 
 @attrs.define
@@ -54,9 +54,9 @@ class _Query:
         after = pos if is_known else 0
 
         def found(page: Page) -> None:
-            self._answer(page, after, MAX_INTEGER, is_known and not page.missing)
+            self._answer(page, after, MAX_INTEGER, is_known and not page.loss)
 
-        self._log.read(self._packet.topic, after, self._max_bytes, found)
+        self._log.read(self._packet.topic, after, self._max_bytes, self._now_ms, found)
 
     def read_newest(self, before: int) -> None:
         """The newest ones before a position, oldest first."""
@@ -67,9 +67,9 @@ class _Query:
             def found(page: Page) -> None:
                 self._answer(page, place.pos, before, wanted <= self._limit)
 
-            self._log.read(self._packet.topic, place.pos, self._max_bytes, found)
+            self._log.read(self._packet.topic, place.pos, self._max_bytes, self._now_ms, found)
 
-        self._log.seek(self._packet.topic, start, before, sought)
+        self._log.seek(self._packet.topic, start, before, self._now_ms, sought)
 
     def _answer(self, page: Page, after: int, before: int, is_complete: bool) -> None:
         messages: list[Raw] = []
@@ -82,8 +82,7 @@ class _Query:
                 is_complete = False
                 break
             after = record.pos
-            if not record.is_expired(self._now_ms):
-                messages.append(Raw(record.payload))
+            messages.append(Raw(record.payload))
         else:
             after = min(page.upto, before - 1)
             is_complete = is_complete and after == min(self._log.head(), before - 1)

@@ -25,29 +25,36 @@ class Page:
     """What a read found, in pos order.
 
     `upto`: everything up to there was looked at; the log's head at the moment of `done` if the read got that far.
-    `missing`: the highest pos behind the read's `after` that a matching topic may have lost to retention, or 0.
+    `loss`: 0, or the number of the newest loss among the matching topics that may have lost something behind the
+    read's `after` to retention. A log numbers its losses in the order in which they happen.
     `prevs[i]`: the offset after which nothing else of that topic was due before `records[i]` (SPEC 4.3).
     """
 
     records: list[Record]
     prevs: list[int]
     upto: int
-    missing: int
+    loss: int
 
 
 @attrs.define
 class Place:
-    """Where a start lies: deliver what has a higher pos. `is_complete`: retention removed nothing of it."""
+    """Where a start lies: deliver what has a higher pos.
+
+    `is_complete`: retention has removed nothing of it. `loss`: the number of the newest loss so far, of any topic.
+    """
 
     pos: int
     is_complete: bool
+    loss: int
 
 
 class Log(Protocol):
     """One life of one sequence. `done` may be called at once (memory) or later (a store thread), exactly once.
 
-    Appends arrive in rising `pos`. A read never sees what is not committed. No method raises for what is not
-    there; a storage fault is reported through the log's own state, never through `done`.
+    Appends arrive in rising `pos`. A read never sees what is not committed, and its answer holds for the head at
+    the moment of `done`. Records that have expired at `now_ms` are passed over; `now_ms` never goes back in a log
+    and is never behind the newest record's `ts`. No method raises for what is not there; a storage fault is
+    reported through the log's own state, never through `done`.
     """
 
     name: str
@@ -59,13 +66,13 @@ class Log(Protocol):
     def append(self, record: Record, rule: TopicRule) -> None:
         """Add one record. Retention by `rule` follows at once or at the next trim."""
 
-    def read(self, filter: str, after: int, max_bytes: int, done: Callable[[Page], None]) -> None:
+    def read(self, filter: str, after: int, max_bytes: int, now_ms: int, done: Callable[[Page], None]) -> None:
         """Records that match with pos > after, oldest first: at least one, then while within max_bytes."""
 
-    def seek(self, filter: str, start: Start, before: int, done: Callable[[Place], None]) -> None:
+    def seek(self, filter: str, start: Start, before: int, now_ms: int, done: Callable[[Place], None]) -> None:
         """The place of `start` among what is held with pos < before; `Start()` is the oldest held."""
 
-    def newest(self, filter: str, done: Callable[[list[Record]], None]) -> None:
+    def newest(self, filter: str, now_ms: int, done: Callable[[list[Record]], None]) -> None:
         """The newest record of each matching topic, in pos order."""
 
     def trim(self, now_ms: int) -> None:

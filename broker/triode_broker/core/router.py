@@ -202,7 +202,7 @@ class Router:
     def trim(self, now_ms: int) -> None:
         """Forget what retention and windows no longer keep; called about once a second."""
         for shard in self._shards:
-            shard.log.trim(now_ms)
+            shard.log.trim(shard.clock(now_ms))
             shard.ids.expire(now_ms)
 
 

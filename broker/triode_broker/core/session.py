@@ -29,6 +29,7 @@ from triode_protocol.packets import (
     PresenceRequest,
     Publish,
     Reconnect,
+    ServerPacket,
     ServerPing,
     ServerPong,
     Subscribe,
@@ -263,8 +264,13 @@ class Session:
         node = self._node
         node.router.check_topic(packet.topic)
         check_history(packet)
-        log = node.router.covered(packet.topic)[0].log
-        answer_history(log, packet, node.limits, now_ms, lambda reply: self._outbox.put(encode(reply)))
+        shard = node.router.covered(packet.topic)[0]
+        answer_history(shard.log, packet, node.limits, shard.clock(now_ms), self._reply)
+
+    def _reply(self, packet: ServerPacket) -> None:
+        """Answer, maybe late: not into the outbox of a connection that is gone."""
+        if self._node.sessions.get(self.connection_id) is self:
+            self._outbox.put(encode(packet))
 
     def _ping(self, packet: ClientPing, now_ms: int) -> None:
         self._outbox.put(encode(ServerPong(packet.id)) if packet.id else _PONG)

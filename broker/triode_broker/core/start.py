@@ -62,33 +62,40 @@ def _resume(router: Router, sub: Subscription, packet: Subscribe, now_ms: int) -
         return
     catch_up = _begin(router, sub, packet, position)
     if reset:
-        catch_up.excused = {log: heads[log] for log in reset}  # what retention took is part of this gap
+        catch_up.excused = dict.fromkeys(reset, MAX_INTEGER)  # what retention took until then is part of this gap
         catch_up.report(GapReason.RESET)
     catch_up.advance(now_ms)
 
 
 def _from_newest(router: Router, sub: Subscription, packet: Subscribe, now_ms: int) -> None:
-    def answer(newest: list[list[Record]]) -> None:
-        catch_up = _begin(router, sub, packet, sub.heads())
-        catch_up.snapshot = [record for records in newest for record in records][::-1]
+    def ask(shard: Shard, done: Callable[[tuple[int, list[Record]]], None]) -> None:
+        log = shard.log  # its head belongs to its answer: others may answer later, and publishing goes on
+        log.newest(sub.filter, shard.clock(now_ms), lambda records: done((log.head(), records)))
+
+    def answer(answers: list[tuple[int, list[Record]]]) -> None:
+        position = {shard.log.name: head for shard, (head, _) in zip(sub.shards, answers, strict=True)}
+        catch_up = _begin(router, sub, packet, position)
+        catch_up.snapshot = [record for _, newest in answers for record in newest][::-1]
         catch_up.advance(now_ms)
 
-    _ask(sub, lambda shard, done: shard.log.newest(sub.filter, done), answer)
+    _ask(sub, ask, answer)
 
 
 def _from_place(router: Router, sub: Subscription, packet: Subscribe, now_ms: int) -> None:
     wanted = packet.from_ if isinstance(packet.from_, Start) else Start()
 
     def answer(places: list[Place]) -> None:
-        names = [shard.log.name for shard in sub.shards]
-        position = {name: place.pos for name, place in zip(names, places, strict=True)}
-        catch_up = _begin(router, sub, packet, position)
-        catch_up.excused = sub.heads()  # what retention took before is not due
+        found = {shard.log.name: place for shard, place in zip(sub.shards, places, strict=True)}
+        catch_up = _begin(router, sub, packet, {log: place.pos for log, place in found.items()})
+        catch_up.excused = {log: place.loss for log, place in found.items()}  # not due, or reported here
         if not all(place.is_complete for place in places):
             catch_up.report(GapReason.RETENTION)
         catch_up.advance(now_ms)
 
-    _ask(sub, lambda shard, done: shard.log.seek(sub.filter, wanted, MAX_INTEGER, done), answer)
+    def ask(shard: Shard, done: Callable[[Place], None]) -> None:
+        shard.log.seek(sub.filter, wanted, MAX_INTEGER, shard.clock(now_ms), done)
+
+    _ask(sub, ask, answer)
 
 
 def _begin(router: Router, sub: Subscription, packet: Subscribe, position: dict[str, int]) -> CatchUp:

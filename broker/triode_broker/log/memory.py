@@ -6,11 +6,12 @@ is always bridged in one ordered scan. A read uses `recent` when it reaches back
 topics.
 
 Per topic `trimmed` is the highest pos that retention removed, per log `forgotten` the same over topics that were
-dropped whole: a read behind `after` is complete iff after ≥ both (architecture: shards, logs, owners).
+dropped whole: a read behind `after` is complete iff after ≥ both (architecture: shards, logs, owners). Each comes
+with the number of the loss, so that a reader can tell a new one from one that it knows.
 """
 
 from bisect import bisect_left, bisect_right
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from heapq import merge
 from itertools import islice
@@ -36,6 +37,8 @@ class _History:
     """What one topic retains, oldest first."""
 
     __slots__ = (
+        "has_expiring",
+        "loss",
         "records",
         "rule",
         "seen_pos",
@@ -47,39 +50,45 @@ class _History:
         "trimmed_ts",
     )
 
-    def __init__(self, rule: TopicRule, trimmed: int, trimmed_ts: int, trimmed_offset: int) -> None:
+    def __init__(self, rule: TopicRule, trimmed: int, trimmed_ts: int, trimmed_offset: int, loss: int) -> None:
         self.rule = rule
         self.records: deque[Record] = deque()
-        # Appends trim only when 1/16 over, many records at once; every read trims first, so nobody sees the excess.
+        # Appends trim only when 1/16 over, many records at once; reads trim first, so nobody sees the excess.
         self.trim_messages = rule.retention_messages + rule.retention_messages // 16
         self.trim_bytes = rule.retention_bytes + rule.retention_bytes // 16
         self.size = 0  # bytes
         self.trimmed = trimmed  # highest pos removed by retention
         self.trimmed_offset = trimmed_offset
         self.trimmed_ts = trimmed_ts
+        self.loss = loss  # number of the newest removal
+        self.has_expiring = False  # some record had a time to live: then `prev` has to be looked for
         self.seen_pos = 0  # newest pos when the clock hand last passed
 
     def newest_pos(self) -> int:
         return self.records[-1].pos if self.records else self.trimmed
 
-    def remove_oldest(self, count: int) -> None:
-        """Retention takes so many records, at least one."""
-        record = self.records[0]
+    def remove_oldest(self, count: int, now_ms: int) -> None:
+        """Retention takes so many records. One that had expired was not due any more: that is no loss, and `prev`
+        may reach behind it."""
+        lost: Record | None = None
         for _ in range(count):
             record = self.records.popleft()
             self.size -= len(record.payload) + RECORD_OVERHEAD_BYTES
-        self.trimmed = record.pos
-        self.trimmed_offset = record.offset
-        self.trimmed_ts = record.ts
+            if not record.expires_ms or record.expires_ms > now_ms:
+                lost = record
+        if lost is not None:
+            self.trimmed = lost.pos
+            self.trimmed_offset = lost.offset
+            self.trimmed_ts = lost.ts
 
     def trim(self, now_ms: int) -> None:
         """Remove what the rule does not retain: by count, by bytes, by age."""
         records, rule = self.records, self.rule
         if (excess := len(records) - rule.retention_messages) > 0:
-            self.remove_oldest(excess)
+            self.remove_oldest(excess, now_ms)
         oldest_ts = now_ms - rule.retention_seconds * 1000
         while records and (self.size > rule.retention_bytes or records[0].ts < oldest_ts):
-            self.remove_oldest(1)
+            self.remove_oldest(1, now_ms)
 
     def expire(self, now_ms: int) -> int:
         """Drop expired records from the front; that is policy, not loss: `trimmed` stays. Returns bytes."""
@@ -88,16 +97,18 @@ class _History:
             self.size -= self.records.popleft().size
         return before - self.size
 
+    def prev(self, pos: int, now_ms: int) -> int:
+        """The offset after which nothing that is due lies at or before pos."""
+        records = self.records
+        for place in range(bisect_right(records, pos, key=_pos) - 1, -1, -1):
+            if not records[place].is_expired(now_ms):
+                return records[place].offset
+        return self.trimmed_offset
+
     def after(self, pos: int, now_ms: int) -> Iterator[tuple[Record, int]]:
         """Records behind pos, each with the offset after which nothing else was due before it."""
-        records = self.records
-        first = bisect_right(records, pos, key=_pos)
-        prev = self.trimmed_offset
-        for place in range(first - 1, -1, -1):
-            if not records[place].is_expired(now_ms):
-                prev = records[place].offset
-                break
-        for record in islice(records, first, None):
+        prev = self.prev(pos, now_ms)
+        for record in islice(self.records, bisect_right(self.records, pos, key=_pos), None):
             if not record.is_expired(now_ms):
                 yield record, prev
                 prev = record.offset
@@ -115,15 +126,17 @@ class MemoryLog:
         self._trim_recent_bytes = limits.recent_bytes + limits.recent_bytes // 16
         self._recent_ms = limits.recent_seconds * 1000
         self._head = 0
-        self._now_ms = 0  # ts of the newest record or the last trim
-        self._topics: dict[str, _History] = {}
+        # Ordered, because a plain dict that loses its first entry again and again is searched from its old start:
+        # 40 µs a message under a flood.
+        self._topics: OrderedDict[str, _History] = OrderedDict()
         self._size = 0  # bytes of all histories, topics' overhead included
         self._recent: deque[Record] = deque()
         self._recent_size = 0
         self._recent_after = 0  # `recent` has everything with a higher pos
         self._forgotten = 0
         self._forgotten_ts = -1
-        self._has_expiring = False  # some record has a time to live: then `prev` needs the topics
+        self._forgotten_loss = 0
+        self._losses = 0  # number of the newest loss, of any topic
 
     @property
     def size(self) -> int:
@@ -143,7 +156,7 @@ class MemoryLog:
         """Add a record; retention follows, at the front of its topic."""
         # Once per message, hence written out.
         self._head = record.pos
-        self._now_ms = ts = record.ts
+        ts = record.ts
         size = len(record.payload) + RECORD_OVERHEAD_BYTES
         history = self._topics.get(record.topic)
         if history is None:
@@ -153,7 +166,7 @@ class MemoryLog:
         history.size += size
         self._size += size
         if record.expires_ms:
-            self._has_expiring = True
+            history.has_expiring = True
         if len(records) > history.trim_messages or history.size > history.trim_bytes:
             self._trim_topic(history, ts)
         self._recent.append(record)
@@ -161,24 +174,25 @@ class MemoryLog:
         if self._recent_size > self._trim_recent_bytes:
             self._trim_recent(ts)
         if self._size > self._max_size:
-            self._make_room()
+            self._make_room(ts)
 
     def _open(self, record: Record, rule: TopicRule) -> _History:
-        history = _History(rule, self._forgotten, self._forgotten_ts, record.offset - 1)
+        offset, loss = record.offset - 1, self._forgotten_loss
+        history = _History(rule, self._forgotten, self._forgotten_ts, offset, loss)
         self._topics[record.topic] = history
         self._size += TOPIC_OVERHEAD_BYTES
         return history
 
-    def read(self, filter: str, after: int, max_bytes: int, done: Callable[[Page], None]) -> None:
+    def read(self, filter: str, after: int, max_bytes: int, now_ms: int, done: Callable[[Page], None]) -> None:
         """Records behind `after`; see the interface."""
-        if after >= self._recent_after and not self._has_expiring:
-            rows: Iterator[tuple[Record, int]] = self._recent_rows(filter, after)
-            missing = 0
+        loss = 0
+        if after >= self._recent_after:
+            rows = self._recent_rows(filter, after, now_ms)
         else:
-            histories = self._matching(filter)
-            rows = merge(*(history.after(after, self._now_ms) for history in histories), key=_row_pos)
-            missing = max(self._lost(filter, histories), default=0)
-        page = Page([], [], self._head, missing if missing > after else 0)
+            histories = self._matching(filter, now_ms)
+            rows = merge(*(history.after(after, now_ms) for history in histories), key=_row_pos)
+            loss = max((loss for pos, loss in self._lost(filter, histories) if pos > after), default=0)
+        page = Page([], [], self._head, loss)
         room = max_bytes
         for record, prev in rows:
             room -= record.size
@@ -189,69 +203,84 @@ class MemoryLog:
             page.prevs.append(prev)
         done(page)
 
-    def _recent_rows(self, filter: str, after: int) -> Iterator[tuple[Record, int]]:
+    def _recent_rows(self, filter: str, after: int, now_ms: int) -> Iterator[tuple[Record, int]]:
         recent = self._recent
         first = bisect_right(recent, after, key=_pos)
-        known: dict[str, bool] = {}
+        prevs: dict[str, int] = {}  # per topic met: the offset of its last row; -1: it does not match
         for record in islice(recent, first, None):
             topic = record.topic
-            is_match = known.get(topic)
-            if is_match is None:
-                is_match = known[topic] = matches(filter, topic)
-            if is_match:
-                yield record, record.offset - 1
+            prev = prevs.get(topic)
+            if prev is None:
+                prev = prevs[topic] = self._prev(record, after, now_ms) if matches(filter, topic) else -1
+            if prev >= 0 and not record.is_expired(now_ms):
+                yield record, prev
+                prevs[topic] = record.offset
 
-    def _matching(self, filter: str) -> list[_History]:
+    def _prev(self, record: Record, after: int, now_ms: int) -> int:
+        """`prev` of the first record of its topic behind `after`, where nothing behind `after` was lost."""
+        history = self._topics.get(record.topic)
+        if history is None or not history.has_expiring:
+            return record.offset - 1
+        prev = history.prev(after, now_ms)
+        # Retention may have taken the record itself, and what was before it is not known any more. Nothing of that
+        # was lost to this reader, so 0 is true of it.
+        return prev if prev < record.offset else 0
+
+    def _matching(self, filter: str, now_ms: int) -> list[_History]:
         """The histories of the topics a filter matches, trimmed to what their rules retain."""
         if is_wildcard(filter):
             found = [history for topic, history in self._topics.items() if matches(filter, topic)]
         else:
             found = [self._topics[filter]] if filter in self._topics else []
         for history in found:
-            self._trim_topic(history, self._now_ms)
+            self._trim_topic(history, now_ms)
         return found
 
-    def _lost(self, filter: str, histories: list[_History]) -> Iterator[int]:
-        """Highest pos lost, per matching topic; dropped topics count unless the one asked for is known."""
+    def _lost(self, filter: str, histories: list[_History]) -> Iterator[tuple[int, int]]:
+        """Highest pos lost, and the loss: of each matching topic, and of those dropped, where it may be one."""
         if is_wildcard(filter) or not histories:
-            yield self._forgotten
+            yield self._forgotten, self._forgotten_loss
         for history in histories:
-            yield history.trimmed
+            yield history.trimmed, history.loss
 
-    def seek(self, filter: str, start: Start, before: int, done: Callable[[Place], None]) -> None:
+    def seek(self, filter: str, start: Start, before: int, now_ms: int, done: Callable[[Place], None]) -> None:
         """Where a start lies; see the interface."""
-        histories = self._matching(filter)
+        histories = self._matching(filter, now_ms)
         is_complete = True
         if start.since >= 0:
             lost = [history.trimmed_ts for history in histories]
             lost += [self._forgotten_ts] if is_wildcard(filter) or not histories else []
             is_complete = max(lost, default=-1) < start.since
-        places = [place for history in histories if (place := _first(history, start, before)) is not None]
-        done(Place(min(places, default=min(self._head, before - 1)), is_complete))
+        places = [place for history in histories if (place := _first(history, start, before, now_ms)) is not None]
+        done(Place(min(places, default=min(self._head, before - 1)), is_complete, self._losses))
 
-    def newest(self, filter: str, done: Callable[[list[Record]], None]) -> None:
+    def newest(self, filter: str, now_ms: int, done: Callable[[list[Record]], None]) -> None:
         """The newest unexpired record of each matching topic, in pos order."""
         found: list[Record] = []
-        for history in self._matching(filter):
-            alive = (record for record in reversed(history.records) if not record.is_expired(self._now_ms))
+        for history in self._matching(filter, now_ms):
+            alive = (record for record in reversed(history.records) if not record.is_expired(now_ms))
             found += islice(alive, 1)
         done(sorted(found, key=_pos))
 
     def trim(self, now_ms: int) -> None:
         """Apply age: to `recent`, and to the next TRIM_TOPICS topics in turn."""
-        self._now_ms = max(self._now_ms, now_ms)
         self._trim_recent(now_ms)
         for topic in list(islice(self._topics, TRIM_TOPICS)):
-            history = self._topics.pop(topic)
-            self._trim_topic(history, now_ms)
-            self._topics[topic] = history  # to the end: the next call goes on with others
+            self._trim_topic(self._topics[topic], now_ms)
+            self._topics.move_to_end(topic)  # the next call goes on with others
 
     def _trim_topic(self, history: _History, now_ms: int) -> None:
-        before = history.size
+        size, trimmed = history.size, history.trimmed
         history.trim(now_ms)
-        self._size += history.size - before
-        if self._has_expiring:
+        self._size += history.size - size
+        if history.trimmed != trimmed:
+            self._note_loss(history)
+        if history.has_expiring:
             self._size -= history.expire(now_ms)
+
+    def _note_loss(self, history: _History) -> None:
+        self._losses += 1
+        history.loss = self._losses
 
     def _trim_recent(self, now_ms: int) -> None:
         recent, max_bytes = self._recent, self._recent_bytes
@@ -261,20 +290,20 @@ class MemoryLog:
             self._recent_size -= len(record.payload) + RECORD_OVERHEAD_BYTES
             self._recent_after = record.pos
 
-    def _make_room(self) -> None:
+    def _make_room(self, now_ms: int) -> None:
         """Under a flood: a clock hand over the topics; one with nothing new since it last passed is dropped whole,
         another gives up the older half of its history."""
         while self._size > self._max_size and self._topics:
-            topic = next(iter(self._topics))
-            history = self._topics.pop(topic)
+            topic, history = self._topics.popitem(last=False)
             newest = history.newest_pos()
             self._size -= history.size
+            self._note_loss(history)
             if newest == history.seen_pos or not history.records:
                 self._size -= TOPIC_OVERHEAD_BYTES
                 self._forget(newest, history)
                 continue
             history.seen_pos = newest
-            history.remove_oldest((len(history.records) + 1) // 2)
+            history.remove_oldest((len(history.records) + 1) // 2, now_ms)
             self._size += history.size
             self._topics[topic] = history
 
@@ -282,20 +311,23 @@ class MemoryLog:
         self._forgotten = max(self._forgotten, newest)
         newest_ts = history.records[-1].ts if history.records else history.trimmed_ts
         self._forgotten_ts = max(self._forgotten_ts, newest_ts)
+        self._forgotten_loss = history.loss
 
 
 def _row_pos(row: tuple[Record, int]) -> int:
     return row[0].pos
 
 
-def _first(history: _History, start: Start, before: int) -> int | None:
+def _first(history: _History, start: Start, before: int, now_ms: int) -> int | None:
     """The pos just before a history's first record of the start, or None if it has none before `before`."""
     records = history.records
     end = bisect_left(records, before, key=_pos)
-    if start.since >= 0:
-        place = bisect_left(records, start.since, key=_ts)
-    elif start.last:
-        place = max(0, end - start.last)
-    else:
-        place = 0
+    if start.last:
+        found: int | None = None
+        newest_first = islice(reversed(records), len(records) - end, None)
+        alive = (record.pos for record in newest_first if not record.is_expired(now_ms))
+        for pos in islice(alive, start.last):
+            found = pos - 1
+        return found
+    place = bisect_left(records, start.since, key=_ts) if start.since >= 0 else 0
     return records[place].pos - 1 if place < end else None

@@ -1,0 +1,258 @@
+"""The memory log's own promises beside the contract: the newest bridge a short absence, and every bound holds.
+
+Knows `MemoryLog.size` and `topic_count`, nothing inside.
+"""
+
+import tracemalloc
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from triode_broker.config import Limits, TopicRule
+from triode_broker.core.record import Record
+from triode_broker.log.memory import TOPIC_OVERHEAD_BYTES, TRIM_TOPICS, MemoryLog
+from triode_protocol.packets import Start
+
+from tests.log.conftest import open_memory
+from tests.log.scribe import NO_RECENT, Scribe
+
+NO_HISTORY = TopicRule(retention_messages=0)
+RECENT = Limits(recent_bytes=1_000_000, recent_seconds=30)
+ONE = Record("t", 1, 1, 1, b"x" * 20).size
+
+
+def positions(records: list[Record]) -> list[int]:
+    return [record.pos for record in records]
+
+
+def memory_of(scribe: Scribe) -> MemoryLog:
+    assert isinstance(scribe.log, MemoryLog)
+    return scribe.log
+
+
+# The newest, whatever the rules say
+
+
+def test_recent_messages_bridge_a_topic_without_history() -> None:
+    scribe = Scribe(open_memory, RECENT, NO_HISTORY)
+    scribe.write_many("a", 5)
+    page = scribe.page("a", after=2)
+    assert (positions(page.records), page.prevs, page.loss) == ([3, 4, 5], [2, 3, 4], 0)
+
+
+def test_recent_messages_bridge_only_what_is_young() -> None:
+    scribe = Scribe(open_memory, RECENT, NO_HISTORY)
+    scribe.write_many("a", 3)
+    scribe.pass_time(20)
+    scribe.write_many("a", 2)
+    scribe.pass_time(20)
+    assert positions(scribe.page("a", after=3).records) == [4, 5]
+    assert scribe.page("a", after=3).loss == 0
+    assert scribe.page("a", after=2).records == []
+    assert scribe.page("a", after=2).loss
+
+
+def test_recent_messages_bridge_only_so_many_bytes() -> None:
+    scribe = Scribe(open_memory, Limits(recent_bytes=10 * ONE, recent_seconds=30), NO_HISTORY)
+    scribe.write_many("a", 40)
+    scribe.trim()
+    assert positions(scribe.page("a", after=30).records) == list(range(31, 41))
+    assert scribe.page("a", after=30).loss == 0
+    assert scribe.page("a", after=29).loss
+
+
+def test_recent_messages_go_where_no_more_are_wanted() -> None:
+    scribe = Scribe(open_memory, NO_RECENT, NO_HISTORY)
+    scribe.write_many("a", 3)
+    assert scribe.page("a", after=2).loss
+
+
+def test_time_to_live_on_one_topic_does_not_end_the_bridge_of_another() -> None:
+    scribe = Scribe(open_memory, RECENT, NO_HISTORY)
+    scribe.write("b", ttl_ms=10)
+    scribe.write_many("a", 3)
+    page = scribe.page("a", after=2)
+    assert (positions(page.records), page.prevs, page.loss) == ([3, 4], [1, 2], 0)
+
+
+def test_bridge_passes_over_expired_messages_and_says_so() -> None:
+    """SPEC 3.4.9, 4.3.4: `prev` is never behind what the reader had."""
+    scribe = Scribe(open_memory, RECENT, NO_HISTORY)
+    scribe.write("a")
+    scribe.write("a", ttl_ms=10)
+    scribe.write("a")
+    scribe.now_ms += 10
+    page = scribe.page("a", after=1)
+    assert (positions(page.records), page.loss) == ([3], 0)
+    assert page.prevs[0] <= 1
+
+
+def test_bridge_knows_what_expired_before_it_from_the_history() -> None:
+    scribe = Scribe(open_memory, RECENT)
+    scribe.write("a")
+    scribe.write("a", ttl_ms=10)
+    scribe.write_many("a", 2)
+    scribe.now_ms += 10
+    page = scribe.page("a", after=2)
+    assert (positions(page.records), page.prevs) == ([3, 4], [1, 3])
+
+
+def test_bridge_of_a_dropped_topic_says_the_offset_before() -> None:
+    """The topic's history is gone under a flood, the newest are still there."""
+    scribe = Scribe(open_memory, Limits(recent_bytes=1_000_000, max_shard_bytes=5_000))
+    scribe.write("a", ttl_ms=60_000)
+    scribe.write("a", ttl_ms=60_000)
+    for number in range(20):
+        scribe.write(f"flood/{number}")
+    page = scribe.page("a", after=1)
+    assert (positions(page.records), page.prevs, page.loss) == ([2], [1], 0)
+
+
+# Bounds
+
+
+def test_bytes_of_a_shard_stay_under_their_bound() -> None:
+    """I13: whatever is written, by many topics or by one."""
+    scribe = Scribe(open_memory, Limits(recent_bytes=0, max_shard_bytes=50_000))
+    for number in range(2_000):
+        scribe.write(f"flood/{number}" if number % 2 else "one", size=number % 300)
+        assert memory_of(scribe).size <= 50_000
+
+
+def test_one_topic_may_fill_its_shard() -> None:
+    scribe = Scribe(open_memory, Limits(recent_bytes=0, max_shard_bytes=50_000))
+    scribe.write_many("a", 1_000)
+    assert memory_of(scribe).topic_count == 1
+    held = positions(scribe.page("a").records)
+    assert held == list(range(held[0], 1_001))
+    assert len(held) * ONE > 50_000 / 3, "half goes at a time, not more"
+
+
+def test_flood_drops_topics_that_nobody_writes_to_first() -> None:
+    scribe = Scribe(open_memory, Limits(recent_bytes=0, max_shard_bytes=20_000))
+    for number in range(200):
+        scribe.write("busy")
+        scribe.write(f"flood/{number}")
+    assert memory_of(scribe).topic_count < 20
+    assert scribe.page("busy").records
+    assert scribe.page("flood/199").records
+    assert not scribe.page("flood/0").records
+
+
+def test_flood_is_a_loss_to_those_it_concerns() -> None:
+    """SPEC 4.6.1: dropped topics are remembered together; a topic that is held knows its own losses."""
+    scribe = Scribe(open_memory, Limits(recent_bytes=0, max_shard_bytes=20_000))
+    scribe.write("early")
+    for number in range(200):
+        scribe.write(f"flood/{number}")
+    assert scribe.page("early").loss
+    assert scribe.page("flood/0").loss
+    assert scribe.page("flood/#").loss
+    assert scribe.page("#", after=scribe.pos - 1).loss == 0
+    late = scribe.write("late")
+    assert scribe.page("late").loss, "it may have been there before the flood"
+    assert scribe.page("late", after=late.pos - 1).loss == 0
+
+
+def test_flood_makes_an_earlier_time_incomplete() -> None:
+    """SPEC 3.2.7."""
+    scribe = Scribe(open_memory, Limits(recent_bytes=0, max_shard_bytes=20_000))
+    for number in range(200):
+        scribe.write(f"flood/{number}")
+        scribe.now_ms += 10
+    assert not scribe.seek("#", Start(since=1_000_000)).is_complete
+    assert not scribe.seek("never/seen", Start(since=1_000_000)).is_complete
+    assert scribe.seek("#", Start(since=scribe.now_ms - 10)).is_complete
+
+
+def test_flood_takes_real_memory_within_the_bound() -> None:
+    """S8, I13: what the bound counts is what the interpreter spends, roughly."""
+    bound = 3_000_000
+    tracemalloc.start()
+    try:
+        log = MemoryLog("m0-life", Limits(recent_bytes=0, max_shard_bytes=bound))
+        for number in range(1, 20_001):
+            log.append(
+                Record(f"flood/{number}", number, number, 10**12 + number, b"%d" % number * 20), TopicRule()
+            )
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert bound * 0.5 < taken < bound * 1.3
+
+
+def test_everything_aged_out_leaves_only_the_topics() -> None:
+    scribe = Scribe(open_memory, Limits(recent_seconds=1), TopicRule(retention_seconds=1))
+    for number in range(50):
+        scribe.write(f"t/{number % 10}", ttl_ms=number % 3 * 500)
+        scribe.now_ms += 10
+    scribe.pass_time(5)
+    log = memory_of(scribe)
+    assert (log.topic_count, log.size) == (10, 10 * TOPIC_OVERHEAD_BYTES)
+
+
+def test_expired_messages_give_their_bytes_back() -> None:
+    scribe = Scribe(open_memory)
+    for _ in range(10):
+        scribe.write("a", ttl_ms=100)
+    scribe.write("a")
+    scribe.pass_time(1)
+    assert memory_of(scribe).size == TOPIC_OVERHEAD_BYTES + ONE
+
+
+def test_trim_looks_at_some_topics_a_time_and_at_all_in_turn() -> None:
+    scribe = Scribe(open_memory, rule=TopicRule(retention_seconds=1))
+    for number in range(2 * TRIM_TOPICS + 1):
+        scribe.write(f"t/{number}")
+    log = memory_of(scribe)
+    before = log.size
+    scribe.pass_time(5)
+    assert log.size == before - TRIM_TOPICS * ONE
+    scribe.trim()
+    scribe.trim()
+    assert log.size == log.topic_count * TOPIC_OVERHEAD_BYTES
+
+
+SMALL = Limits(recent_bytes=1_500, recent_seconds=2, max_shard_bytes=6_000)
+WRITES = st.lists(
+    st.tuples(st.integers(0, 9), st.integers(0, 300), st.integers(0, 900), st.sampled_from([0, 0, 500])),
+    max_size=80,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(WRITES, st.sampled_from(["#", "t/1", "t/2", "t/+", "v"]))
+def test_reader_who_stays_behind_a_flood_is_told_of_every_loss(
+    writes: list[tuple[int, int, int, int]], filter: str
+) -> None:
+    """G4, I6: a reader who takes a page now and then has all that was due, or a new loss before it."""
+    scribe = Scribe(open_memory, SMALL, TopicRule(retention_messages=4))
+    after = known = 0
+    for topic, size, passed_ms, ttl_ms in writes:
+        scribe.write(f"t/{topic}" if topic else "v", size=size, ttl_ms=ttl_ms)
+        scribe.now_ms += passed_ms
+        if passed_ms % 3 == 0:
+            page = scribe.page(filter, after, max_bytes=400)
+            due = [
+                record
+                for record in scribe.written
+                if after < record.pos <= page.upto and not record.is_expired(scribe.now_ms)
+            ]
+            found = [record for record in due if record in page.records]
+            assert page.records == found
+            if len(found) < len([one for one in due if matches_filter(filter, one)]):
+                assert page.loss > known
+            known, after = page.loss, page.upto
+        assert memory_of(scribe).size <= 6_000
+
+
+def matches_filter(filter: str, record: Record) -> bool:
+    return filter == "#" or record.topic == filter or (filter == "t/+" and record.topic.startswith("t/"))
+
+
+@pytest.mark.parametrize("recent_bytes", [0, 1_000_000])
+def test_only_one_of_the_two_stores_needs_a_record(recent_bytes: int) -> None:
+    """`recent` shares its records with the histories: bytes are counted once."""
+    scribe = Scribe(open_memory, Limits(recent_bytes=recent_bytes))
+    scribe.write_many("a", 10)
+    assert memory_of(scribe).size == TOPIC_OVERHEAD_BYTES + 10 * ONE
