@@ -13,40 +13,50 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.plan import WORKLOADS
+from bench.plan import WORKLOADS, Workload
+from bench.run import prepare
 from bench.servers import RECIPES, running
 from bench.sockets import Loop
+from bench.workloads import Address, open_idle
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     workload = next(one for one in WORKLOADS if one.name == options.workload)
-    opens = workload.batched if options.batch else workload.opens
-    if opens is None:
-        print(f"{workload.name} has no such variant")
+    if options.batch and workload.batched is None:
+        print(f"{workload.name} has no variant with batches")
         return 2
+    prepare(options.core)
     with tempfile.TemporaryDirectory() as folder:
         file = str(Path(folder) / "profile")
         prefix = (sys.executable, "-m", "cProfile", "-o", file)
         with running(RECIPES["triode"], prefix) as server:
             with Loop() as loop:
-                traffic = opens(loop, server.address)
-                traffic.pump(options.seconds)
-                count = sum(ledger.received for ledger in traffic.ledgers)
+                count = _load(workload, loop, server.address, options)
             spent = server.cpu().seconds
         print(f"{workload.title}: {count:,} units, {spent:.2f} s of processor time, start included\n")
         pstats.Stats(file).strip_dirs().sort_stats(options.sort).print_stats(options.top)
     return 0
 
 
+def _load(workload: Workload, loop: Loop, address: Address, options: argparse.Namespace) -> int:
+    opens = workload.batched if options.batch else workload.opens
+    if opens is None:
+        return len(open_idle(loop, address, workload.connections))
+    traffic = opens(loop, address)
+    traffic.pump(options.seconds)
+    return sum(ledger.received for ledger in traffic.ledgers)
+
+
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench.hotspots", description="Profile the broker under one workload."
     )
-    parser.add_argument("workload", choices=[one.name for one in WORKLOADS if one.opens is not None])
+    parser.add_argument("workload", choices=[one.name for one in WORKLOADS])
     parser.add_argument("--batch", action="store_true", help="clients that offer `batch`")
     parser.add_argument("--seconds", type=float, default=4.0, help="how long to load it (4)")
     parser.add_argument("--top", type=int, default=20, help="lines to print (20)")
+    parser.add_argument("--core", type=int, default=0, help="the core both processes run on (0)")
     parser.add_argument("--sort", default="tottime", choices=["tottime", "cumtime", "ncalls"])
     return parser.parse_args(arguments)
 

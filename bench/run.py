@@ -24,7 +24,7 @@ _FILES_NEEDED = 5000 + 500
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     servers = _available(options.servers)
-    _prepare(options.core)
+    prepare(options.core)
     began = time.monotonic()
     played: list[Results] = []
     for workload in WORKLOADS:
@@ -70,7 +70,7 @@ def _available(names: list[str]) -> list[str]:
     return names
 
 
-def _prepare(core: int) -> None:
+def prepare(core: int) -> None:
     """One core for everything (servers inherit it), and files enough for the idle workload."""
     os.sched_setaffinity(0, {core})
     # A batch process does not preempt the server when a message wakes it, as no remote client would.
