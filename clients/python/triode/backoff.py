@@ -38,7 +38,7 @@ def clamp(value: int, least: int, most: int) -> int:
 
 
 class Backoff:
-    """Full-jitter delays: the n-th lies between the least and the least doubled n times, at most the most."""
+    """Full jitter (SPEC 5.3.4): the n-th delay, from 0, lies between 0 and min_ms × 2^n, at most max_ms."""
 
     def __init__(self, random: Callable[[], float], min_ms: int = 250, max_ms: int = 20_000) -> None:
         self._random = random  # uniform in [0, 1)
@@ -56,9 +56,9 @@ class Backoff:
 
     def delay_seconds(self) -> float:
         """The next delay."""
-        self.attempts += 1
         ceiling = min(self.max_ms, self.min_ms << min(self.attempts, _MAX_DOUBLINGS))
-        return (self.min_ms + self._random() * (ceiling - self.min_ms)) / 1000
+        self.attempts += 1
+        return self._random() * ceiling / 1000
 
 
 def websocket_url(url: str) -> str:

@@ -9,7 +9,6 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable
 from math import inf
-from typing import Final
 from weakref import WeakSet
 
 import trio
@@ -18,9 +17,7 @@ import trio_websocket
 from triode.records import State
 from triode.session import Session
 from triode.transport import Transport, TransportEnded, open_transport
-from triode.watching import Events, log_event
-
-logger: Final = logging.getLogger("triode")
+from triode.watching import Events, log_event, say
 
 Token = str | Callable[[], Awaitable[str]]
 
@@ -83,9 +80,12 @@ class Driver:
                 receive_bytes = session.options.max_receive_bytes
                 async with open_transport(url, receive_bytes, self._ssl_context) as transport:
                     await self._converse(transport)
-        except* Exception as errors:
+        except* Exception as errors:  # noqa: BLE001  # no list is complete: the libraries raise more than they say
             reason = _describe(errors)
-            logger.debug("connection to %s failed", url, exc_info=errors)
+            level = (
+                logging.ERROR if session.state is State.CONNECTED else logging.DEBUG
+            )  # a dial fails, and so what
+            say(level, "connection_failed", error=errors, url=url)
         if session.attempt == attempt and session.is_attached:
             session.lost(trio.current_time(), reason=reason)
         self.settle()

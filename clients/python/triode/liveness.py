@@ -1,4 +1,4 @@
-"""Whether the broker is still there: silence for two ping intervals means it is not (SPEC 1.11).
+"""Whether the broker is still there: silence for two ping intervals means it is not (SPEC 1.15).
 
 Knows times only. The surprising decision: a timer that fired late proves that *we* slept (suspended laptop,
 stopped process), so the first verdict is then to ask, not to declare death.

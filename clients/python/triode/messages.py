@@ -16,8 +16,7 @@ from triode_protocol import packets
 from triode.driver import Driver
 from triode.records import Gap, Item, Message, Position
 from triode.subscriptions import Phase, Subscription
-
-logger: Final = logging.getLogger("triode")
+from triode.watching import say
 
 _TAKEN_PER_CHECKPOINT: Final = 64
 _REMEMBERED_GAPS: Final = 100
@@ -162,11 +161,8 @@ class Messages:
         if self._on_gap is not None:
             self._on_gap(gap)
         elif self.gap_count == 1:
-            logger.warning(
-                "messages of %r are missing (%s); pass on_gap= or iterate over events() to be told of each gap",
-                self.filter,
-                gap.reason,
-            )
+            advice = "pass on_gap= or iterate over events() to be told of every gap"
+            say(logging.WARNING, "messages_missing", filter=self.filter, reason=gap.reason, advice=advice)
 
 
 class _Everything:

@@ -115,19 +115,21 @@ class Publisher:
 
     # What goes out
 
-    def has_next(self, now: float) -> bool:
+    def has_next(self, now: float, *, is_resumed: bool) -> bool:
         """Whether `take` has something to give."""
-        following = self._following()
-        if following is None or now < self._hold_until:
+        if now < self._hold_until:
             return False
-        return not following.id or len(self._inflight) < max(1, self.limits.max_inflight_publishes)
+        if not self._again and (not self._queue or not is_resumed):
+            return False
+        needs_window = bool(self._again) or self._queue[0].id
+        return not needs_window or len(self._inflight) < max(1, self.limits.max_inflight_publishes)
 
-    def _following(self) -> Publication | None:
-        return self._again[0] if self._again else self._queue[0] if self._queue else None
+    def take(self, room: int, now: float, *, is_resumed: bool) -> Iterator[bytes]:
+        """The next packets that fit into `room` bytes and the window; from now on they count as sent.
 
-    def take(self, room: int, now: float) -> Iterator[bytes]:
-        """The next packets that fit into `room` bytes and the window; from now on they count as sent."""
-        while self.has_next(now):
+        Before `connected` (not `is_resumed`) only what was sent on an earlier connection and is unanswered.
+        """
+        while self.has_next(now, is_resumed=is_resumed):
             following = self._again[0] if self._again else self._queue[0]
             size = len(following.packet)
             is_too_large = size > self.limits.max_packet_bytes

@@ -81,6 +81,7 @@ class Session:
         self._refused = 0  # handshakes in a row
         self._has_renewed = False
         self._was_connected = False
+        self._is_open = False  # the WebSocket of the present attempt
         self._finish_by = inf  # set by finish()
         self._has_said_goodbye = False
         self._prefix = f"{int(random() * 2**50):x}{int(random() * 2**50):x}"  # of this client's message ids
@@ -126,8 +127,9 @@ class Session:
         self._enter(State.CONNECTING, url=self.dial)
 
     def opened(self, now: float) -> None:
-        """The WebSocket is open: `connect` and every resume leave in one flight."""
+        """The WebSocket is open: `connect`, all resumes and all unanswered publishes leave in one flight."""
         self._room = _FLIGHT_BYTES
+        self._is_open = True
         self._connect_id = self._outgoing.next_id()
         identity = self.identity
         self._outgoing.put(
@@ -208,12 +210,12 @@ class Session:
             self.events.append(Notice(expires_in_ms=packet.expires_in_ms))
 
     def _on_error(self, packet: packets.Error, now: float) -> None:
-        """Whose it is, by `sub` and `id`; the number of a subscription that is gone is ignored (R5)."""
-        if packet.sub:
-            self.subscriptions.refused(packet, now)
-        elif packet.id == self._connect_id and packet.id:
+        """Whose it is, by `id` and `sub`; the number of a subscription that is gone is ignored (R5)."""
+        if packet.id and packet.id == self._connect_id:
             self._on_connect_refused(packet, now)
-        elif not (packet.id and (self.publisher.refused(packet, now) or self.reader.refused(packet))):
+        elif packet.id and (self.publisher.refused(packet, now) or self.reader.refused(packet)):
+            return
+        elif not self.subscriptions.refused(packet, now) and not packet.sub:
             self.events.append(Complaint(packet.name, packet.message, packet.field))
 
     def _on_connect_refused(self, packet: packets.Error, now: float) -> None:
@@ -279,9 +281,9 @@ class Session:
 
     def has_output(self, now: float) -> bool:
         """Whether `take_text` would give something."""
-        if self.state is State.CONNECTED:
-            return bool(self._outgoing) or self.publisher.has_next(now)
-        return self.state is State.CONNECTING and bool(self._outgoing)
+        if not self._is_open:
+            return False
+        return bool(self._outgoing) or self.publisher.has_next(now, is_resumed=self.state is State.CONNECTED)
 
     def take_text(self, now: float) -> str | None:
         """The next WebSocket message to write: all that waits, as one packet or one array, or None.
@@ -292,9 +294,9 @@ class Session:
             return None
         room = self._room - _BRACKETS_BYTES
         taken = self._outgoing.take(room, is_first=self._room == _FLIGHT_BYTES or self.state is State.CONNECTED)
-        if self.state is State.CONNECTED:
-            room -= sum(map(len, taken)) + len(taken)
-            taken.extend(self.publisher.take(room, now))
+        room -= sum(map(len, taken)) + len(taken)
+        if not self._outgoing:
+            taken.extend(self.publisher.take(room, now, is_resumed=self.state is State.CONNECTED))
         if not taken:
             return None
         text = (taken[0] if len(taken) == 1 else codec.join(taken)).decode()
@@ -375,6 +377,7 @@ class Session:
 
     def _detach(self, is_polite: bool) -> None:
         self.dial = ""
+        self._is_open = False
         self.is_polite = is_polite
         self.publisher.detach()
         self.subscriptions.detach()

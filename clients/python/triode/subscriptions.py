@@ -41,7 +41,7 @@ class Phase(Enum):
     ASKED = "asked"  # `subscribe` is on its way
     ACTIVE = "active"  # `subscribed`
     PAUSED = "paused"  # its inbox was full
-    DELAYED = "delayed"  # refused for now: asked for again at `retry_at`
+    DELAYED = "delayed"  # refused for a while: asked for again at `retry_at`
     ENDED = "ended"
 
 
@@ -57,6 +57,7 @@ class Subscription:
     backoff: Backoff
     phase: Phase = Phase.WANTED
     number: int = 0  # `sub` on this connection; 0 = none
+    ask_id: int = 0  # `id` of its `subscribe`
     is_live: bool = False
     is_registered: bool = False  # the broker has answered once, or the subscription has ended
     has_caught_up: bool = False
@@ -96,6 +97,7 @@ class Subscriptions:
         self._numbered: dict[int, Subscription] = {}  # on this connection
         self._matching: dict[str, tuple[Subscription, ...]] = {}
         self._delayed: list[Subscription] = []
+        self._last_number = 0
         self._is_attached = False
 
     # What programs ask for
@@ -158,6 +160,7 @@ class Subscriptions:
     def attach(self) -> None:
         """A connection is open: ask for everything again, in the order of subscribing."""
         self._is_attached = True
+        self._last_number = 0  # counted up from 1 on each connection (SPEC 3.2.1)
         for subscription in self._all:
             if subscription.phase is Phase.WANTED:
                 self._ask(subscription)
@@ -184,13 +187,15 @@ class Subscriptions:
 
     def _ask(self, subscription: Subscription) -> None:
         subscription.phase = Phase.ASKED
-        subscription.number = self._outgoing.next_id()
+        self._last_number += 1
+        subscription.number = self._last_number
+        subscription.ask_id = self._outgoing.next_id()
         self._numbered[subscription.number] = subscription
         self._matching.clear()
         packet = packets.Subscribe(
             subscription.number,
             subscription.filter,
-            self._outgoing.next_id(),
+            subscription.ask_id,
             overflow=subscription.overflow,
         )
         if subscription.repeats_start:  # R7
@@ -268,7 +273,7 @@ class Subscriptions:
 
     def refused(self, packet: packets.Error, now: float) -> bool:
         """The broker refused it: act by `retry`. False: it is none of ours."""
-        subscription = self._numbered.get(packet.sub)
+        subscription = self._numbered.get(packet.sub) or self._asked_with(packet.id)
         if subscription is None:
             return False
         error = SubscriptionEnded(
@@ -280,6 +285,10 @@ class Subscriptions:
         )
         self._refuse(subscription, error, now)
         return True
+
+    def _asked_with(self, id: int) -> Subscription | None:
+        asked = (each for each in self._numbered.values() if each.ask_id == id)
+        return next(asked, None)
 
     def _refuse(self, subscription: Subscription, error: SubscriptionEnded, now: float) -> None:
         self._release(subscription)

@@ -45,18 +45,29 @@ class Events:
         return self._events.popleft()
 
 
+def say(level: int, event: str, *, error: BaseException | None = None, **values: object) -> None:
+    """One line in the log `triode`: a constant event, then named values, escaped whatever they hold (S27)."""
+    if logger.isEnabledFor(level):
+        line = " ".join([event, *(f"{name}={value!r}" for name, value in values.items() if value)])
+        logger.log(level, "%s", line, exc_info=error)
+
+
 def log_event(event: Event) -> None:
-    """One line in the log `triode`. The broker's words are values, never part of the format (S27)."""
+    """The line for an event of a client."""
     match event:
         case StateChanged():
-            logger.debug("%s %s%s", event.state.value, event.url or event.connection, _because(event.reason))
+            say(
+                logging.DEBUG,
+                event.state.value,
+                url=event.url,
+                node=event.node,
+                reason=event.reason,
+                code=event.code,
+                delay_seconds=event.delay_seconds,
+            )
         case HandshakesRefused():
-            logger.warning("%d attempts to connect in a row have failed%s", event.count, _because(event.reason))
+            say(logging.WARNING, "handshakes_refused", count=event.count, reason=event.reason)
         case Complaint():
-            logger.warning("the broker refused a message or packet: %r", f"{event.name}: {event.message}")
+            say(logging.WARNING, "complaint", name=event.name, message=event.message, field=event.field)
         case Notice():
-            logger.info("notice from the broker: %r", event)
-
-
-def _because(reason: str) -> str:
-    return f" ({reason!r})" if reason else ""
+            say(logging.INFO, "notice", draining=event.draining, expires_in_ms=event.expires_in_ms)
