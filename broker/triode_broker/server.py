@@ -21,7 +21,6 @@ from triode_broker.core.policy import Policies
 from triode_broker.core.router import Router
 from triode_broker.core.session import Node, Session
 from triode_broker.core.shard import Shard
-from triode_broker.edge.frames import text_frame
 from triode_broker.edge.listeners import listen, url
 from triode_broker.edge.reactor import Edge
 from triode_broker.http.pages import pages
@@ -58,7 +57,7 @@ class Broker:
         shards = [Shard(MemoryLog(name, limits), limits.max_dedupe_bytes) for name in names]
         self._log = log
         self.config = config
-        self.router = Router(shards, Policies(config.topics), limits, text_frame)
+        self.router = Router(shards, Policies(config.topics), limits)
         self.node = Node(config.node, self.router, limits, lambda: secrets.token_urlsafe(16))
         self.edge = Edge(
             accept=self._accept,
@@ -86,7 +85,7 @@ class Broker:
             "live_subscriptions": self.router.live_subscriptions,
             "published": sum(shard.pos for shard in self.router.shards),
             "duplicates": counters.duplicates,
-            "delivered": counters.delivered,
+            "delivered": self.router.delivered,
             "overflows": counters.overflows,
             "heads": {shard.log.name: shard.log.head() for shard in self.router.shards},
         }

@@ -23,7 +23,7 @@ class Line:
     def __init__(self, desk: "Desk") -> None:
         self._desk = desk
         self.closed_with = 0
-        self.outbox = Outbox(self, desk.dirty, bytes, desk.limits.max_outbox_bytes)
+        self.outbox = Outbox(self, desk.dirty, desk.frame, desk.limits.max_outbox_bytes)
         self.session = Session(desk.node, self.outbox)
 
     def close(self, code: int, reconnect_after_ms: int = 0) -> None:
@@ -36,10 +36,23 @@ class Line:
 
     def send_text(self, text: str) -> None:
         """Hand over text."""
-        try:
-            self.session.receive_text(text, self._desk.now_ms)
-        except Disconnect as disconnect:
-            self.close(disconnect.code)
+        self._enter(lambda: self.session.receive_text(text, self._desk.now_ms))
+
+    def send_binary(self, data: bytes) -> None:
+        """Hand over a binary message."""
+        self._enter(lambda: self.session.receive_binary(data, self._desk.now_ms))
+
+    def room(self) -> None:
+        """Tell the session that the outbox has drained."""
+        self._enter(lambda: self.session.room(self._desk.now_ms))
+
+    def _enter(self, call: Callable[[], None]) -> None:
+        """Serve, as the edge does: nothing more once the connection ends."""
+        if not self.closed_with:
+            try:
+                call()
+            except Disconnect as disconnect:
+                self.close(disconnect.code)
 
     def read(self) -> list[Packet]:
         """Everything in the outbox, decoded, and the outbox empty; not yet told that there is room."""
@@ -55,8 +68,8 @@ class Line:
     def drain(self) -> list[Packet]:
         """Read, tell the session there is room, until it has no more to say."""
         packets = self.read()
-        while self.outbox.wants_room:
-            self.session.room(self._desk.now_ms)
+        while self.outbox.wants_room and not self.closed_with:
+            self.room()
             packets += self.read()
         return packets
 
@@ -64,6 +77,17 @@ class Line:
         """Send and drain."""
         self.send(*packets)
         return self.drain()
+
+    def ask_one(self, packet: Packet) -> Packet:
+        """Send a request that has exactly one answer."""
+        (answer,) = self.ask(packet)
+        return answer
+
+    def subscribe(self, sub: int, filter: str, **fields: Any) -> list[Packet]:
+        """Subscribe, `from_` standing for `from`; everything that came of it."""
+        if "from_" in fields:
+            fields["from"] = fields.pop("from_")
+        return self.ask({"type": "subscribe", "id": 100 + sub, "sub": sub, "filter": filter, **fields})
 
 
 class Desk:
@@ -75,13 +99,15 @@ class Desk:
         limits: Limits | None = None,
         shards: int = 1,
         make_log: Callable[[str, Limits], Log] = MemoryLog,
+        frame: Callable[[bytes], bytes] = bytes,
     ) -> None:
         self.limits = limits or Limits()
+        self.frame = frame
         self.now_ms = 1_000_000
         self.dirty: list[Outbox] = []
         self.logs = [make_log(f"m{index}-life", self.limits) for index in range(shards)]
         parts = [Shard(log, self.limits.max_dedupe_bytes) for log in self.logs]
-        self.router = Router(parts, Policies(rules), self.limits, bytes)
+        self.router = Router(parts, Policies(rules), self.limits)
         self._serial = 0
         self.node = Node("n1", self.router, self.limits, self._next_id)
 

@@ -26,7 +26,7 @@ class Outbox:
     ) -> None:
         self.connection = connection  # the edge's, opaque here
         self.dirty = dirty
-        self.frame = frame  # payload → wire bytes; pure
+        self.frame = frame  # payload → item; pure
         self.limit = limit  # max_outbox_bytes
         self.items: list[bytes] = []
         self.size = 0  # bytes in `items` and of what the edge took but could not send yet
@@ -38,9 +38,14 @@ class Outbox:
         """Append one encoded packet, whatever the size: for replies and state packets (G6)."""
         if not self.items and not self.is_blocked:
             self.dirty.append(self)
-        item = payload if self.is_batch else self.frame(payload)
+        item = self.frame(payload)
         self.items.append(item)
         self.size += len(item)
+
+    def hold_payloads(self) -> None:
+        """From now on items are bare payloads: the client offered `batch`, and the edge joins them into arrays."""
+        self.is_batch = True
+        self.frame = bytes
 
     @property
     def is_over(self) -> bool:

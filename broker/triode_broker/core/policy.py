@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from triode_protocol.topics import check_filter, matches
+from triode_protocol.topics import HARD_MAX_BYTES, HARD_MAX_LEVELS, check_filter, matches
 
 from triode_broker.config import TopicRule
 
@@ -17,7 +17,7 @@ class Policies:
 
     def __init__(self, rules: Sequence[TopicRule]) -> None:
         for rule in rules:
-            check_filter(rule.filter)
+            check_filter(rule.filter, HARD_MAX_LEVELS, HARD_MAX_BYTES)
         self._rules = tuple(rules)
 
     def of(self, topic: str) -> TopicRule:

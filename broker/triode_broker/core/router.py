@@ -28,13 +28,17 @@ from triode_broker.core.topic_tree import TopicTree
 class Audience:
     """Who gets a topic's messages: each outbox once, however many of its subscriptions match."""
 
-    __slots__ = ("batch", "plain", "subscriptions")
+    __slots__ = ("groups", "size", "subscriptions")
 
     def __init__(self, subscriptions: list[Subscription]) -> None:
         self.subscriptions = subscriptions
         boxes = dict.fromkeys(sub.outbox for sub in subscriptions)
-        self.plain = [box for box in boxes if not box.is_batch]  # written as frames
-        self.batch = [box for box in boxes if box.is_batch]  # written as arrays of payloads
+        self.size = len(boxes)
+        # By what makes an item of a payload: once for all who take the same (frames, or payloads for arrays).
+        groups: dict[Callable[[bytes], bytes], list[Outbox]] = {}
+        for box in boxes:
+            groups.setdefault(box.frame, []).append(box)
+        self.groups = tuple(groups.items())
 
 
 @attrs.define
@@ -42,25 +46,22 @@ class RouterStatistics:
     """Counters since the start, and what is there now."""
 
     duplicates: int = 0
-    delivered: int = 0  # live, into outboxes
     overflows: int = 0  # times a subscription left live because its connection was slow
 
 
 class Router:
     """One node's topics, shards and live subscriptions."""
 
-    def __init__(
-        self, shards: Sequence[Shard], policies: Policies, limits: Limits, frame: Callable[[bytes], bytes]
-    ) -> None:
+    def __init__(self, shards: Sequence[Shard], policies: Policies, limits: Limits) -> None:
         self._shards = tuple(shards)
         self._policies = policies
         self._limits = limits
-        self._frame = frame  # payload → a WebSocket frame; given, because frames are the edge's business
         self._topics = Topics(limits.max_shard_topics * len(self._shards))
         self._by_name = self._topics.by_name
         self._tree: TopicTree[Subscription, Audience] = TopicTree(Audience, limits.match_cache_topics)
         self._audiences = self._tree.cache
         self.statistics = RouterStatistics()
+        self.delivered = 0  # messages put into outboxes live, since the start
 
     @property
     def shards(self) -> tuple[Shard, ...]:
@@ -96,12 +97,12 @@ class Router:
         if not packet.message_id or not rule.dedupe_seconds:
             record = shard.accept(topic, packet, user, now_ms)
         else:
-            key = (packet.topic, user, packet.message_id)
+            key = (topic.name, user, packet.message_id)  # the topic's own string: one for all its ids
             if (first := shard.ids.find(key, now_ms)) is not None:
                 return self._duplicate(shard, first, packet)
             record = shard.accept(topic, packet, user, now_ms)
             expires_ms = now_ms + rule.dedupe_seconds * 1000
-            shard.ids.remember(key, Remembered(_digest(packet), record.pos, record.offset, expires_ms))
+            shard.ids.remember(Remembered(key, _digest(packet), record.pos, record.offset, expires_ms))
         self._fan_out(record)
         return Published(packet.id, log.name, record.pos, record.offset, log.level) if packet.id else None
 
@@ -145,32 +146,35 @@ class Router:
     # Delivering
 
     def _fan_out(self, record: Record) -> None:
-        audience = self._audiences.get(record.topic) or self._tree.match(record.topic)
-        if audience.plain:
-            self._put(audience.plain, self._frame(record.payload), record)
-        if audience.batch:
-            self._put(audience.batch, record.payload, record)
-
-    def _put(self, boxes: list[Outbox], item: bytes, record: Record) -> None:
         """The hottest loop: the same bytes object into every outbox (Outbox.put, written out: 0.05 µs each)."""
-        length = len(item)
-        self.statistics.delivered += len(boxes)
-        for box in boxes:
-            size = box.size + length
-            if size > box.limit:
-                self._overflow(box, record)
-                continue
-            items = box.items
-            if not items and not box.is_blocked:
-                box.dirty.append(box)
-            items.append(item)
-            box.size = size
+        audience = self._audiences.get(record.topic) or self._tree.match(record.topic)
+        self.delivered += audience.size
+        full: set[Outbox] | None = None
+        for frame, boxes in audience.groups:
+            item = frame(record.payload)
+            length = len(item)
+            for box in boxes:
+                size = box.size + length
+                if size > box.limit:
+                    full = full or set()
+                    full.add(box)
+                    continue
+                items = box.items
+                if not items and not box.is_blocked:
+                    box.dirty.append(box)
+                items.append(item)
+                box.size = size
+        if full:
+            self._overflow(full, record)
 
-    def _overflow(self, box: Outbox, record: Record) -> None:
-        """The message does not fit: each live subscription it was for follows its own policy (G7)."""
-        self.statistics.delivered -= 1
+    def _overflow(self, full: set[Outbox], record: Record) -> None:
+        """The message does not fit: each live subscription it was for follows its own policy (G7).
+
+        One pass for all that are full: thousands may stall at once.
+        """
+        self.delivered -= len(full)
         for sub in self._tree.match(record.topic).subscriptions:
-            if sub.outbox is box:
+            if sub.outbox in full:
                 self.statistics.overflows += 1
                 self._leave_live(sub, record)
 

@@ -75,10 +75,21 @@ class Node:
 class Session:
     """One connection's side of the protocol. The edge calls it; see `edge.application` for the contract."""
 
-    __slots__ = ("_backlog", "_node", "_outbox", "_subscriptions", "_used", "connection_id", "user", "wildcards")
+    __slots__ = (
+        "_backlog",
+        "_max_packet_bytes",
+        "_node",
+        "_outbox",
+        "_subscriptions",
+        "_used",
+        "connection_id",
+        "user",
+        "wildcards",
+    )
 
     def __init__(self, node: Node, outbox: Outbox) -> None:
         self._node = node
+        self._max_packet_bytes = node.limits.max_packet_bytes
         self._outbox = outbox
         self._backlog: Sequence[ClientPacket | Refused] = ()  # decoded, waiting for room in the outbox
         self._subscriptions: dict[int, Subscription] | None = None  # made at need: idle connections are many
@@ -100,8 +111,11 @@ class Session:
     # Called by the edge
 
     def receive_text(self, text: str, now_ms: int) -> None:
-        """Serve the packets of one text message, in order. Raises Disconnect."""
-        packets = decode(text, self._node.limits.max_packet_bytes)
+        """Serve the packets of one text message, in order. Raises Disconnect.
+
+        Not called while the outbox is over its bound, nor then until `room`: so there is never more than one backlog.
+        """
+        packets = decode(text, self._max_packet_bytes)
         if not self.connection_id:
             self._check_first(packets[0], len(text))
         if len(packets) == 1:
@@ -192,7 +206,9 @@ class Session:
         node = self._node
         if packet.replaces and (old := node.sessions.get(packet.replaces)) is not None:
             old._outbox.connection.close(CloseCode.REPLACED)
-        self._outbox.is_batch = "batch" in packet.capabilities
+        # Not where something waits that was framed already: it cannot go into an array.
+        if "batch" in packet.capabilities and not self._outbox.items:
+            self._outbox.hold_payloads()
         self.connection_id = "c-" + node.random_id()
         node.sessions[self.connection_id] = self
         self._outbox.put(encode(self._greeting(packet.id)))

@@ -4,6 +4,7 @@ A shard gives every message its `pos` and `offset` and hands it to its log. Know
 always, so the counters of a topic may be forgotten: its next message gets `offset = pos`, a number never used.
 """
 
+from collections import OrderedDict
 from zlib import crc32
 
 from triode_protocol.codec import encode
@@ -25,14 +26,14 @@ def shard_index(topic: str, shards: int) -> int:
 class Topic:
     """A topic's counters and what was looked up for it once."""
 
-    __slots__ = ("name", "offset", "rule", "seen_pos", "shard")
+    __slots__ = ("name", "offset", "rule", "seen_offset", "shard")
 
     def __init__(self, name: str, rule: TopicRule, shard: "Shard", offset: int) -> None:
         self.name = name
         self.rule = rule
         self.shard = shard
         self.offset = offset  # of its newest message; -1: take pos for the next one
-        self.seen_pos = 0  # the shard's pos when the clock hand last passed
+        self.seen_offset = 0  # when the clock hand last passed
 
 
 class Shard:
@@ -45,7 +46,7 @@ class Shard:
         self.pos = log.head()
         self.ts = 0
         self.ids = MessageIds(max_dedupe_bytes)
-        self.has_forgotten = False  # a topic's counters were dropped in this life
+        self.has_forgotten = self.pos > 0  # topics' counters were dropped in this life, or not read from the log
 
     def clock(self, now_ms: int) -> int:
         """The time in this log: the wall clock, but it never goes back (SPEC 2.7)."""
@@ -96,13 +97,14 @@ class Topics:
     """The topics a node remembers, bounded: under a flood the longest unused are forgotten (S8, G6).
 
     Which one: a clock hand over the topics in order of arrival; one published to since the hand last passed stays.
+    Ordered, because a plain dict is slow to find its first entry again and again.
     """
 
     __slots__ = ("_max", "by_name")
 
     def __init__(self, max_topics: int) -> None:
         self._max = max_topics
-        self.by_name: dict[str, Topic] = {}  # read directly by the hot path
+        self.by_name: OrderedDict[str, Topic] = OrderedDict()  # read directly by the hot path
 
     def add(self, topic: Topic) -> None:
         """Remember a topic; make room first."""
@@ -112,10 +114,9 @@ class Topics:
 
     def _forget_one(self) -> None:
         while True:
-            name = next(iter(self.by_name))
-            topic = self.by_name.pop(name)
-            if topic.offset == topic.seen_pos:  # nothing new since the hand passed
+            name, topic = self.by_name.popitem(last=False)
+            if topic.offset == topic.seen_offset:  # nothing new since the hand passed
                 topic.shard.has_forgotten = True
                 return
-            topic.seen_pos = topic.offset
+            topic.seen_offset = topic.offset
             self.by_name[name] = topic
