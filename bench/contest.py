@@ -103,7 +103,10 @@ class _Seat:
 def play(workload: Workload, names: Sequence[str], budget: Budget) -> Results:
     """All rounds of one workload, on the servers named."""
     results = Results(workload.name)
+    latest_start = time.monotonic() + budget.most_seconds
     for round_ in range(budget.rounds):
+        if round_ and time.monotonic() > latest_start:
+            break
         if workload.opens is None:
             _idle_round(workload, names, round_, results)
         else:

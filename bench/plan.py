@@ -37,10 +37,11 @@ class Budget:
     cycles: int  # windows of each server per round, in turn
     window_seconds: float
     warm_seconds: float
+    most_seconds: float  # of a workload, after which no further round begins (a busy machine)
 
 
-FULL = Budget(rounds=3, cycles=3, window_seconds=0.45, warm_seconds=0.25)
-QUICK = Budget(rounds=1, cycles=2, window_seconds=0.3, warm_seconds=0.15)
+FULL = Budget(rounds=3, cycles=3, window_seconds=0.45, warm_seconds=0.25, most_seconds=25)
+QUICK = Budget(rounds=1, cycles=2, window_seconds=0.3, warm_seconds=0.15, most_seconds=0)
 
 IDLE_CONNECTIONS = 5000
 IDLE_TARGET_KIB = 2.0

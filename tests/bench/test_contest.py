@@ -7,7 +7,7 @@ from bench.plan import Budget, Workload
 from bench.report import rows
 from bench.workloads import FanOut
 
-SMALL = Budget(rounds=2, cycles=2, window_seconds=0.05, warm_seconds=0.0)
+SMALL = Budget(rounds=2, cycles=2, window_seconds=0.05, warm_seconds=0.0, most_seconds=60)
 
 
 def test_contest_measures_every_round() -> None:
