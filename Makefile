@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test generate format lint types bench autobahn clean
+.PHONY: help run test generate format lint types bench autobahn screenshot clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 17
@@ -17,7 +17,7 @@ run: $(VENV)/.server ## a broker on 127.0.0.1:7400, with the demo
 # Every check is a test (formatting, lint, types, generated files and the coverage gate too: tests/house), so that
 # the last line says it all and one failure hides no other.
 test: $(VENV)/.dev ## every check
-	@$(BIN)/python -m coverage run -m pytest
+	@$(BIN)/python -m coverage run -m pytest --continue-on-collection-errors
 
 generate: $(VENV)/.dev ## errors.py, schemas and the tables of SPEC.md, from the registry and the packet types
 	@$(BIN)/python protocol/generate.py
@@ -39,6 +39,9 @@ bench: $(VENV)/.dev ## the figures of bench/README.md
 
 autobahn: $(VENV)/.dev ## Autobahn's WebSocket cases against the edge (needs CPython 2.7: tests/autobahn/README.md)
 	@$(BIN)/python -m tests.autobahn.run
+
+screenshot: $(VENV)/.dev ## docs/demo.png, of the demo page in Chromium
+	@$(BIN)/python -m tests.browser.screenshot
 
 clean: ## away with everything that is made
 	rm -rf $(VENV) .cache .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
