@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from triode_broker.cli.arguments import make_parser
 from triode_broker.cli.exit_codes import MEANINGS, ExitCode
-from triode_broker.cli.main import main, make_parser
+from triode_broker.cli.main import main
 from triode_broker.cli.serve import command_name, next_steps
 from triode_broker.config import Config
 

@@ -1,32 +1,51 @@
-"""What `pub` and `sub` share: where to connect, with which token, and how failures of the client are told.
+"""What `pub` and `sub` share: where to connect and with which token, and the client's errors as sentences.
 
-Knows the client library by its errors only. The surprising decision: a token is never an argument, because
-every user of a machine can read the arguments of every process (S10); it comes from a file or the environment.
+Knows the client library, neither command. The surprising decision: a token is never an argument, because every
+user of a machine can read the arguments of every process (S10); it comes from a file or the environment.
 """
 
 import argparse
-import re
-import sys
-from collections.abc import Mapping
+import logging
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-from triode_broker.cli.exit_codes import ExitCode, Failure
-from triode_broker.config import Config
-from triode_broker.printable import escape
+import triode
 
-DEFAULT_URL = f"ws://{Config().listen}/ws"  # where `triode serve` listens when nothing is set
+from triode_broker.cli.arguments import DEFAULT_URL
+from triode_broker.cli.exit_codes import ExitCode, Failure
+from triode_broker.cli.screen import Screen
+
+CONNECT_SECONDS = 10.0  # for the first connection; later ones are tried for as long as the work lasts
+
+
+def make_client(
+    arguments: argparse.Namespace, environ: Mapping[str, str], expiry_seconds: float = math.inf
+) -> triode.Client:
+    """The client that the arguments ask for, not yet entered. Raises Failure for a wrong address or token file."""
+    for name in ("triode", "trio-websocket"):  # what they log is told here, in words for people
+        logging.getLogger(name).addHandler(logging.NullHandler())
+    wait_seconds = min(CONNECT_SECONDS, arguments.timeout or CONNECT_SECONDS)
+    try:
+        return triode.connect(
+            url(arguments, environ),
+            token=token(arguments, environ),
+            name=f"triode {arguments.command}",
+            wait_seconds=wait_seconds,
+            publish_expiry_seconds=expiry_seconds,
+        )
+    except ValueError as error:
+        raise Failure(ExitCode.USAGE, f"--url: {error}") from error
 
 
 def url(arguments: argparse.Namespace, environ: Mapping[str, str]) -> str:
-    """The broker's address. Raises Failure for what is none."""
-    address = str(arguments.url or environ.get("TRIODE_URL") or DEFAULT_URL)
-    if not re.match(r"wss?://[^/]", address):
-        raise Failure(ExitCode.USAGE, f"{address} is no address of a broker: allowed is {DEFAULT_URL} or wss://…")
-    return address
+    """The broker's address."""
+    return str(arguments.url or environ.get("TRIODE_URL") or DEFAULT_URL)
 
 
 def token(arguments: argparse.Namespace, environ: Mapping[str, str]) -> str:
-    """The token to connect with, or "". Raises Failure if the file cannot be read; never shows the token."""
+    """The token to connect with, or "". Raises Failure if the file cannot be used; never shows the token."""
     if arguments.token_file is None:
         return environ.get("TRIODE_TOKEN", "").strip()
     try:
@@ -39,7 +58,45 @@ def token(arguments: argparse.Namespace, environ: Mapping[str, str]) -> str:
     return found
 
 
-def tell(text: str) -> None:
-    """A line on stderr, for the one who watches."""
-    sys.stderr.write(escape(text) + "\n")
-    sys.stderr.flush()
+@contextmanager
+def failures_in_words(address: str) -> Iterator[None]:
+    """Turns what the client raises into a Failure with what to do about it."""
+    try:
+        yield
+    except triode.BadTopic as error:
+        raise Failure(ExitCode.USAGE, f"not a topic or filter: {error}") from error
+    except triode.TriodeError as error:
+        raise explain(error, address) from error
+
+
+def explain(error: triode.TriodeError, address: str) -> Failure:
+    """The failure that an error of the client is, for somebody who has never read its documentation."""
+    match error:
+        case triode.ConnectionRefused() | triode.ConnectionClosed() if error.code or error.name:
+            return Failure(ExitCode.REFUSED, f"the broker at {address} closed the connection: {error}")
+        case triode.ConnectionRefused():
+            advice = "is it running? Start one with `triode serve`, or name another with --url"
+            return Failure(ExitCode.TIMEOUT, f"no broker at {address} ({error}); {advice}")
+        case triode.Refused():
+            return Failure(ExitCode.REFUSED, f"the broker refused: {error}")
+        case triode.OutcomeUnknown():
+            return Failure(ExitCode.TIMEOUT, f"sent, but not confirmed in time; it may be stored: {error}")
+        case triode.Expired():
+            return Failure(ExitCode.TIMEOUT, f"not sent: the broker at {address} was not there in time")
+        case _:
+            return Failure(ExitCode.FAILURE, str(error))
+
+
+async def tell_changes(events: triode.Events, screen: Screen) -> None:
+    """Say when the connection is lost and when it is back, once each; and what the broker complains of."""
+    is_lost = False
+    async for event in events:
+        match event:
+            case triode.StateChanged(state=triode.State.WAITING) if not is_lost:
+                is_lost = True
+                screen.tell(f"connection lost ({event.reason}), trying to connect again")
+            case triode.StateChanged(state=triode.State.CONNECTED) if is_lost:
+                is_lost = False
+                screen.tell(f"connected again, to node {event.node}")
+            case triode.Complaint():
+                screen.tell(f"the broker refused a message: {event.name}: {event.message}")

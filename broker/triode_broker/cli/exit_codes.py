@@ -1,4 +1,4 @@
-"""What `triode` tells the shell; printed by `triode --help` and fixed, because scripts branch on it."""
+"""What `triode` tells the shell, printed by every --help; the codes are fixed, because scripts branch on them."""
 
 from enum import IntEnum
 
@@ -17,10 +17,10 @@ class ExitCode(IntEnum):
 
 MEANINGS = {
     ExitCode.OK: "done",
-    ExitCode.FAILURE: "failed; stderr says why",
-    ExitCode.USAGE: "wrong arguments or configuration",
-    ExitCode.REFUSED: "the broker refused it",
-    ExitCode.TIMEOUT: "no broker reached, or not done in time",
+    ExitCode.FAILURE: "failed, stderr says why",
+    ExitCode.USAGE: "wrong arguments or settings",
+    ExitCode.REFUSED: "the broker refused",
+    ExitCode.TIMEOUT: "no broker, or not done in time",
 }
 
 

@@ -9,14 +9,13 @@ import errno
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 
-import trio
-
 from triode_broker.cli.effective import as_toml
 from triode_broker.cli.exit_codes import ExitCode, Failure
+from triode_broker.cli.running import run_trio
 from triode_broker.cli.settings import BadSettings, Settings, load
 from triode_broker.config import Config
 
@@ -31,11 +30,9 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> ExitCode:
         sys.stdout.write(as_toml(settings))
         return ExitCode.OK
     try:
-        _serve(settings.config)
-    except* OSError as group:
-        error = next(leaves(group))
+        return _serve(settings.config)
+    except OSError as error:
         raise _cannot_listen(settings.config.listen, error) from None
-    return ExitCode.OK
 
 
 def read_settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
@@ -49,7 +46,7 @@ def read_settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> 
         raise Failure(ExitCode.USAGE, "\n  ".join([head, *bad.problems])) from bad
 
 
-def _serve(config: Config) -> None:
+def _serve(config: Config) -> ExitCode:
     try:
         logs = import_module("triode_broker.logs")
         server = import_module("triode_broker.server")
@@ -66,10 +63,11 @@ def _serve(config: Config) -> None:
             sys.stdout.write(next_steps(config, urls[0], command_name(sys.argv[0])))
             sys.stdout.flush()
 
-    async def main() -> None:
+    async def main() -> ExitCode:
         await server.serve_until_signal(config, log=log, announce=announce)
+        return ExitCode.OK
 
-    trio.run(main)
+    return run_trio(main)
 
 
 def is_for_people(config: Config) -> bool:
@@ -100,15 +98,6 @@ def command_name(program: str) -> str:
         return "triode"
     near = os.path.relpath(program)
     return near if len(near) < len(program) else program
-
-
-def leaves(group: BaseExceptionGroup[OSError]) -> Iterator[OSError]:
-    """The exceptions in a group of groups."""
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from leaves(error)
-        else:
-            yield error
 
 
 def _cannot_listen(listen: str, error: OSError) -> Failure:

@@ -1,0 +1,152 @@
+"""The grammar of the command line: commands, flags, help with examples.
+
+Knows names and forms, not what commands do, and imports nothing heavy: `triode --help` is quick. The surprising
+decision: the flags of `serve` have no defaults and are not checked here. So a flag that is not given never hides
+what the file or the environment says, and `settings` judges all layers alike.
+"""
+
+import argparse
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+from triode_protocol.packets import PROTOCOL
+
+from triode_broker.cli.exit_codes import MEANINGS
+from triode_broker.config import Config
+
+DEFAULT_URL = f"ws://{Config().listen}/ws"  # where `triode serve` listens when nothing is set
+_EXIT_CODES = "exit codes: " + ", ".join(f"{code:d} {text}" for code, text in MEANINGS.items())
+
+_SERVE_EXAMPLES = """examples:
+  triode serve                                   on 127.0.0.1:7400, for programs of this machine
+  triode serve --listen 0.0.0.0:7400             for everybody who reaches this machine
+  triode serve --config triode.toml --check      is the file right, and what holds?
+  TRIODE_LIMITS_MAX_PACKET_BYTES=131072 triode serve
+
+Every setting: `triode serve --check`. A flag wins over the environment (TRIODE_LISTEN, TRIODE_LIMITS_PING_MS),
+that over the file, that over the default."""
+
+_PUB_EXAMPLES = """examples:
+  triode pub rooms/42/chat 'hello'               one message, the text as a JSON string
+  triode pub sensors/7 '{"celsius": 21.5}' --json
+  triode pub jobs/new "build 7" --key build-7 --header trace=a1
+  tail -f app.log | triode pub logs/app -        every line a message, as it comes
+  jq -c '.[]' events.json | triode pub events - --json
+
+Lines go out in order, many in flight at once; when the broker is away they wait and are sent again, and the broker
+knows those it already has. Bytes that are not UTF-8 are sent as U+FFFD. A line that is refused is named on stderr,
+the others go on."""
+
+_SUB_EXAMPLES = """examples:
+  triode sub 'rooms/+/chat'                      + is one level, # the rest; quote them for the shell
+  triode sub 'logs/#' --from earliest            all that the broker still holds, then live
+  triode sub sensors/7 --from last --count 1     the newest value, then done
+  triode sub 'logs/#' --from since:15m --json | jq .data
+
+Data that is text is printed as text, anything else as JSON. Control characters are printed as escapes, so that
+what others publish cannot drive the terminal; --json gives the exact data and all other fields."""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The grammar of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="triode",
+        description="A pub/sub message broker over WebSockets: run it, publish to it, listen to it.",
+        epilog=f"`triode COMMAND --help` has examples.\n{_EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=version_line())
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_serve(_command(commands, "serve", "run a broker", _SERVE_EXAMPLES))
+    _add_pub(_command(commands, "pub", "publish a message, or every line of stdin", _PUB_EXAMPLES))
+    _add_sub(_command(commands, "sub", "print the messages of one or more filters", _SUB_EXAMPLES))
+    return parser
+
+
+def version_line() -> str:
+    """What this is, for a bug report."""
+    try:
+        installed = version("triode")
+    except PackageNotFoundError:
+        installed = "not installed"
+    return f"triode {installed}, protocol {PROTOCOL}, Python {platform.python_version()}"
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str, examples: str
+) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        epilog=f"{examples}\n\n{_EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--listen", metavar="HOST:PORT", help=f"where to listen (default {Config().listen})")
+    add("--config", metavar="FILE", help="TOML file with settings (or TRIODE_CONFIG)")
+    add("--data", metavar="DIR", help="directory for what outlives the process")
+    add("--node", metavar="NAME", help="name of this node, in answers and logs")
+    add("--demo", action="store_const", const=True, help="publish this machine's own figures on demo/host/#")
+    add("--log-level", metavar="LEVEL", help="debug, info, warning or error")
+    add("--log-format", metavar="FORMAT", help="auto, json or console; auto: console on a terminal")
+    add("--check", action="store_true", help="check the settings, print those in effect, do not serve")
+
+
+def _add_client(parser: argparse.ArgumentParser) -> None:
+    url = f"address of the broker (or TRIODE_URL; default {DEFAULT_URL})"
+    parser.add_argument("--url", metavar="URL", help=url)
+    token = "file with the token to connect with (or TRIODE_TOKEN; never an argument: others can read those)"
+    parser.add_argument("--token-file", metavar="FILE", help=token)
+
+
+def _add_pub(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("topic", metavar="TOPIC", help="where to, for example rooms/42/chat")
+    add("data", metavar="DATA", help="what; - for every line of stdin")
+    add("--json", action="store_true", help="DATA (or every line) is JSON, sent as it is")
+    add("--key", metavar="KEY", default="", help="key of the messages")
+    add("--header", metavar="NAME=VALUE", action="append", default=[], help="a header; may be repeated")
+    add("--no-ack", action="store_true", help="do not wait for the broker to confirm: faster, may be lost")
+    add("--timeout", metavar="SECONDS", type=seconds, help="longest time without a broker (10; with -: no end)")
+    add("--verbose", action="store_true", help="print the position of every message")
+    _add_client(parser)
+
+
+def _add_sub(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("filters", metavar="FILTER", nargs="+", help="for example rooms/42/chat, rooms/+/chat, rooms/#")
+    start = "new (default), last, earliest, last:N, since:DURATION (90s, 15m, 2h, 1d) or since:MS (since 1970)"
+    add("--from", metavar="WHERE", dest="start", default="new", help=start)
+    add("--json", action="store_true", help="one JSON object per line, with every field of the message")
+    add("--count", metavar="N", type=count, help="stop after N messages")
+    add(
+        "--timeout",
+        metavar="SECONDS",
+        type=seconds,
+        help="stop after so long; exit 4 if --count was not reached",
+    )
+    _add_client(parser)
+
+
+def seconds(text: str) -> float:
+    """A positive number of seconds, as an argument."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return number
+
+
+def count(text: str) -> int:
+    """A positive whole number, as an argument."""
+    if not (text.isascii() and text.isdigit() and len(text) < 16 and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)

@@ -1,0 +1,150 @@
+"""`triode sub`: the messages of some filters as lines on stdout.
+
+Knows the client library and a descriptor. The surprising decision: lines are written by a thread, all that wait in
+one write. A reader that stalls (`| less`) then stops this program's output and not its connection; what it does
+not take, the broker keeps, and a gap says so where it could not.
+"""
+
+import argparse
+import os
+import re
+import select
+import sys
+import time
+from collections.abc import Callable, Mapping
+
+import trio
+import triode
+from triode.client import From
+from triode_protocol.topics import is_wildcard
+
+from triode_broker.cli.connecting import explain, failures_in_words, make_client, tell_changes, url
+from triode_broker.cli.display import as_json, as_text
+from triode_broker.cli.exit_codes import ExitCode, Failure
+from triode_broker.cli.running import run_trio
+from triode_broker.cli.screen import Screen
+
+STDOUT = 1
+MAX_WAITING_LINES = 1_000  # for the one who reads stdout; then messages wait in the client, then at the broker
+_UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> ExitCode:
+    """Print messages until there are enough, time is up, or nobody reads. Raises Failure."""
+    start = parse_start(arguments.start, time.time_ns() // 1_000_000)
+    if isinstance(start, Mapping) and "last" in start and any(map(is_wildcard, filter(None, arguments.filters))):
+        raise Failure(ExitCode.USAGE, "--from last:N is for exact topics; `last` alone is for any filter")
+    address = url(arguments, environ)
+    client = make_client(arguments, environ)
+    output = Output(arguments.count, as_json if arguments.json else as_text)
+
+    async def main() -> ExitCode:
+        deadline = trio.current_time() + (arguments.timeout or float("inf"))
+        with failures_in_words(address):
+            async with client:
+                await listen(client, arguments.filters, start, output, address, deadline)
+        return ExitCode.TIMEOUT if arguments.count is not None and output.is_short else ExitCode.OK
+
+    return run_trio(main)
+
+
+def parse_start(text: str, now_ms: int) -> From:
+    """What --from says. `now_ms`: this machine's clock, for durations. Raises Failure."""
+    if text in ("new", "last", "earliest"):
+        return text  # type: ignore[return-value]  # one of the three literals
+    if found := re.fullmatch(r"last:([1-9][0-9]{0,4})", text, re.ASCII):
+        return {"last": int(found[1])}
+    if found := re.fullmatch(r"since:([0-9]{1,15})(ms|s|m|h|d|)", text, re.ASCII):
+        number, unit = int(found[1]), found[2]
+        return {"since": number if not unit else max(0, now_ms - number * _UNIT_MS[unit])}
+    allowed = (
+        "new, last, earliest, last:N (N from 1 to 10000), since:90s (ms, s, m, h, d) or since:MS (since 1970)"
+    )
+    raise Failure(ExitCode.USAGE, f"--from {text}: allowed is {allowed}")
+
+
+async def listen(
+    client: triode.Client, filters: list[str], start: From, output: "Output", address: str, deadline: float
+) -> None:
+    """Print what the filters match until `output` has enough or time is up. Raises Failure."""
+    screen = Screen()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tell_changes, client.events(), screen)
+        nursery.start_soon(output.finish_at, deadline)
+        for one in filters:
+            nursery.start_soon(follow, client, one, start, output, screen, address)
+        await output.write_lines()
+        nursery.cancel_scope.cancel()
+
+
+async def follow(
+    client: triode.Client, filter: str, start: From, output: "Output", screen: Screen, address: str
+) -> None:
+    """Hand the messages of one filter to `output`; tell of gaps. Raises Failure."""
+
+    def tell_gap(gap: triode.Gap) -> None:
+        where = f"{gap.topic}: " if gap.topic else f"{filter}: "
+        numbers = f", offsets {gap.from_offset} to {gap.to_offset}" if gap.to_offset else ""
+        screen.tell(f"{where}messages are missing here ({gap.reason}{numbers})")
+
+    with failures_in_words(address):
+        try:
+            async with client.subscribe(filter, from_=start, on_gap=tell_gap) as messages:
+                async for message in messages:
+                    await output.put(message)
+        except triode.SubscriptionEnded as error:
+            raise Failure(ExitCode.REFUSED, f"{filter}: {explain(error, address)}") from error
+
+
+class Output:
+    """Lines on their way to stdout, and how many are still wanted."""
+
+    def __init__(
+        self, count: int | None, render: Callable[[triode.Message], str], descriptor: int = STDOUT
+    ) -> None:
+        self._missing = count if count is not None else sys.maxsize
+        self.is_short = False  # time was up before there were enough
+        self._render = render
+        self._descriptor = descriptor
+        self._lines: list[str] = []
+        self._arrivals = trio.lowlevel.ParkingLot()
+        self._room = trio.lowlevel.ParkingLot()
+
+    async def put(self, message: triode.Message) -> None:
+        """Queue one line, unless there are enough; waits while the reader is far behind."""
+        if self._missing > 0:
+            self._missing -= 1
+            self._lines.append(self._render(message) + "\n")
+            self._arrivals.unpark_all()
+        while len(self._lines) >= MAX_WAITING_LINES:
+            await self._room.park()
+
+    async def finish_at(self, deadline: float) -> None:
+        """Want no more lines once it is so late."""
+        await trio.sleep_until(deadline)
+        self.is_short = self._missing > 0
+        self._missing = 0
+        self._arrivals.unpark_all()
+
+    async def write_lines(self) -> None:
+        """Write what is queued, at once, until there are enough lines or nobody reads them."""
+        while self._lines or self._missing > 0:
+            if not self._lines:
+                await self._arrivals.park()
+                continue
+            text = "".join(self._lines).encode()
+            self._lines.clear()
+            self._room.unpark_all()
+            try:
+                await trio.to_thread.run_sync(write_all, self._descriptor, text, abandon_on_cancel=True)
+            except BrokenPipeError:
+                return
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of it, also to a descriptor that another program has made non-blocking."""
+    while data:
+        try:
+            data = data[os.write(descriptor, data) :]
+        except BlockingIOError:
+            select.select([], [descriptor], [])
