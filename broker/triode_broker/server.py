@@ -6,8 +6,9 @@ the broker as a client (the demo). Order of end: no more accepting, bye to every
 
 import secrets
 import signal
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -95,22 +96,32 @@ class Broker:
         listeners = listen(self.config.listen)
         urls = [url(listener) for listener in listeners]
         async with trio.open_nursery() as nursery:
-            await nursery.start(self.edge.serve, listeners)
-            nursery.start_soon(self._trim)
-            if self.config.demo:
-                from triode_broker import demo  # a client of ours: nothing else here needs one
-
-                feed_url = urls[0].replace("http", "ws", 1) + "/ws"
-                nursery.start_soon(lambda: demo.feed(feed_url, log=self._log))
-            self._log.info("started", node=self.config.node, urls=urls)
-            task_status.started(urls)
+            edge_scope = await nursery.start(self._serve_edge, listeners)
             try:
+                nursery.start_soon(self._trim)
+                if self.config.demo:
+                    from triode_broker import demo  # a client of ours: nothing else here needs one
+
+                    feed_url = urls[0].replace("http", "ws", 1) + "/ws"
+                    nursery.start_soon(lambda: demo.feed(feed_url, log=self._log))
+                self._log.info("started", node=self.config.node, urls=urls)
+                task_status.started(urls)
                 await trio.sleep_forever()
             finally:
                 with trio.CancelScope(shield=True):
                     await self.edge.close_all(CloseCode.SHUTDOWN)
+                edge_scope.cancel()
                 self._log.info("stopped", node=self.config.node)
                 nursery.cancel_scope.cancel()
+
+    async def _serve_edge(
+        self, listeners: Sequence[socket.socket], task_status: trio.TaskStatus[trio.CancelScope]
+    ) -> None:
+        """Outlives the cancelling of everything else: without the edge nobody could be told bye (SPEC 5.3.1)."""
+        with trio.CancelScope(shield=True) as scope:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self.edge.serve, listeners)
+                task_status.started(scope)
 
     async def _trim(self) -> None:
         while True:

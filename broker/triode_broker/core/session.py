@@ -183,6 +183,7 @@ class Session:
             HANDLERS[type(packet)](self, packet, now_ms)
         except Refused as refused:
             refused.id = refused.id or getattr(packet, "id", 0)
+            refused.sub = refused.sub or getattr(packet, "sub", 0)
             self._answer_refused(refused)
             if not self.connection_id:
                 raise Disconnect(CloseCode.PROTOCOL) from None
