@@ -143,7 +143,7 @@ def test_is_too_deep_agrees_with_the_naive_depth(value: object, indent: int | No
 
 
 def test_limit_of_a_packet_counts_utf8_bytes() -> None:
-    """SPEC 1.6"""
+    """SPEC 1.10"""
     text = '{"type":"publish","topic":"é","data":1}'
     size = len(text.encode())
     [packet] = codec.decode(text, size)
@@ -154,7 +154,7 @@ def test_limit_of_a_packet_counts_utf8_bytes() -> None:
 
 
 def test_too_large_packet_is_answered_with_its_id_and_sub() -> None:
-    """SPEC 1.6"""
+    """SPEC 1.10"""
     text = json.dumps({"type": "subscribe", "id": 7, "sub": 3, "filter": "x" * 100})
     [refused] = codec.decode(text, 100)
     assert isinstance(refused, Refused)
@@ -162,7 +162,7 @@ def test_too_large_packet_is_answered_with_its_id_and_sub() -> None:
 
 
 def test_too_large_packet_in_an_array_costs_only_itself() -> None:
-    """SPEC 1.5, 1.6: the limit is a packet's, not the array's."""
+    """SPEC 1.5, 1.10: the limit is a packet's, not the array's."""
     large = json.dumps({"type": "publish", "id": 7, "topic": "a", "data": "x" * 100})
     refused, *pings = codec.decode(f" [{large},{PING},{PING},{PING},{PING}]", 100)
     assert isinstance(refused, Refused)

@@ -77,13 +77,13 @@ def test_every_packet_has_its_schema() -> None:
 
 @given(strategies.client_packets)
 def test_schema_accepts_what_a_client_may_send(packet: Any) -> None:
-    """SPEC 7.3"""
+    """SPEC 7.4"""
     CLIENT[packet.__struct_config__.tag].validate(json.loads(codec.encode(packet)))
 
 
 @given(strategies.server_packets)
 def test_schema_accepts_what_a_server_sends(packet: Any) -> None:
-    """SPEC 7.3"""
+    """SPEC 7.4"""
     SERVER[packet.__struct_config__.tag].validate(json.loads(codec.encode(packet)))
 
 
@@ -97,7 +97,7 @@ changes = st.dictionaries(
 
 @given(st.sampled_from(sorted(CLIENT)), strategies.client_packets, changes)
 def test_schema_and_codec_agree_on_what_a_client_may_send(type: str, packet: Any, change: dict[str, Any]) -> None:
-    """SPEC 7.3: floats apart, which JSON Schema counts as integers when they are whole."""
+    """SPEC 7.4: floats apart, which JSON Schema counts as integers when they are whole."""
     content = json.loads(codec.encode(packet)) | change | {"type": type}
     if any(isinstance(value, float) for value in content.values()):
         return

@@ -1,6 +1,5 @@
 """A broker in the test's own nursery, on a port of its own; what the fixtures hand out."""
 
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -19,6 +18,7 @@ class RunningBroker:
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
         self._config = Config()
+        self._clients: list[RawClient] = []
         self.url = ""
 
     async def start(self, **settings: Any) -> None:
@@ -48,13 +48,21 @@ class RunningBroker:
         await self.stop()
         await self._run()
 
+    async def end(self) -> None:
+        """End it and the lines of all its clients."""
+        for client in self._clients:
+            await client.cut()
+        await self.stop()
+
     async def open(self, **options: Any) -> RawClient:
         """A WebSocket, nothing said."""
-        return await RawClient.open(self._nursery, self.url, **options)
+        client = await RawClient.open(self._nursery, self.url, **options)
+        self._clients.append(client)
+        return client
 
     async def connect(self, **fields: Any) -> RawClient:
         """A connected client."""
-        return await RawClient.connect(self._nursery, self.url, **fields)
-
-
-StartBroker = Callable[..., Any]
+        client = await self.open()
+        await client.send({"type": "connect", "id": 1, **fields})
+        await client.expect("connected", id=1)
+        return client

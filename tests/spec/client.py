@@ -5,11 +5,12 @@ Knows nothing of Triode's own client or packet types: what it is given it sends,
 
 import json
 from collections import deque
-from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 import trio
+from jsonschema import Draft202012Validator
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 Packet = dict[str, Any]
@@ -17,6 +18,12 @@ Packet = dict[str, Any]
 #: No answer takes so long; only a broken broker makes a test wait for it.
 PATIENCE_SECONDS = 10
 SUBPROTOCOL = "triode.v1.json"
+
+#: What every packet of a server must satisfy, by type.
+SCHEMAS = {
+    path.name.split(".")[1]: Draft202012Validator(json.loads(path.read_text()))
+    for path in (Path(__file__).parents[2] / "protocol" / "schemas").glob("server.*.json")
+}
 
 
 class RawClient:
@@ -29,15 +36,7 @@ class RawClient:
         self._last_id = 1_000_000
 
     @classmethod
-    async def open(
-        cls,
-        nursery: trio.Nursery,
-        url: str,
-        *,
-        subprotocols: Sequence[str] = (SUBPROTOCOL,),
-        receive_buffer: int = 0,
-        path: str = "/ws",
-    ) -> Self:
+    async def open(cls, nursery: trio.Nursery, url: str, *, receive_buffer: int = 0) -> Self:
         """A WebSocket and nothing said. `receive_buffer`: the kernel's, in bytes, for clients that are slow."""
         parts = urlsplit(url)
         assert parts.hostname is not None
@@ -48,16 +47,8 @@ class RawClient:
             await socket.connect((parts.hostname, parts.port))
             stream = trio.SocketStream(socket)
             host = f"{parts.hostname}:{parts.port}"
-            websocket = await wrap_client_stream(nursery, stream, host, path, subprotocols=subprotocols)
+            websocket = await wrap_client_stream(nursery, stream, host, "/ws", subprotocols=[SUBPROTOCOL])
         return cls(websocket, stream)
-
-    @classmethod
-    async def connect(cls, nursery: trio.Nursery, url: str, **fields: Any) -> Self:
-        """A connected client; `fields` go into its connect packet."""
-        client = await cls.open(nursery, url)
-        await client.send({"type": "connect", "id": 1, **fields})
-        await client.expect("connected", id=1)
-        return client
 
     async def send(self, *packets: Packet) -> None:
         """One packet as it is, several as an array."""
@@ -81,7 +72,10 @@ class RawClient:
     async def pull(self) -> None:
         """Wait for one text message and add its packets to `packets`. Raises ConnectionClosed."""
         content = json.loads(await self.receive_text())
-        self.packets.extend(content if isinstance(content, list) else [content])
+        packets = content if isinstance(content, list) else [content]
+        for packet in packets:
+            SCHEMAS[packet["type"]].validate(packet)  # SPEC 7.4
+        self.packets.extend(packets)
 
     async def receive(self) -> Packet:
         """The next packet, from an array or alone. Raises ConnectionClosed."""
@@ -118,8 +112,9 @@ class RawClient:
 
     async def subscribe(self, sub: int, filter: str, **fields: Any) -> Packet:
         """Subscribe; the `subscribed`, which must be the next packet."""
-        await self.send({"type": "subscribe", "id": 500_000 + sub, "sub": sub, "filter": filter, **fields})
-        return await self.expect("subscribed", id=500_000 + sub, sub=sub)
+        self._last_id += 1
+        await self.send({"type": "subscribe", "id": self._last_id, "sub": sub, "filter": filter, **fields})
+        return await self.expect("subscribed", id=self._last_id, sub=sub)
 
     async def has_nothing_more(self) -> None:
         """Whatever the server had to say before it answers this ping has been received."""

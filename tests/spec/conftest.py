@@ -22,7 +22,8 @@ async def start_broker(nursery: trio.Nursery) -> AsyncIterator[StartBroker]:
         return broker
 
     yield start
-    nursery.cancel_scope.cancel()
+    for broker in started:
+        await broker.end()
 
 
 @pytest.fixture

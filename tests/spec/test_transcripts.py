@@ -11,8 +11,11 @@ TRANSCRIPTS = read_transcripts()
 
 @pytest.mark.parametrize("transcript", TRANSCRIPTS, ids=lambda transcript: transcript.number)
 async def test_transcript_happens_as_written(transcript: Transcript, nursery: trio.Nursery) -> None:
-    await Play(RunningBroker(nursery), TRANSCRIPTS[0]).run(transcript)
-    nursery.cancel_scope.cancel()
+    broker = RunningBroker(nursery)
+    try:
+        await Play(broker, TRANSCRIPTS[0]).run(transcript)
+    finally:
+        await broker.end()
 
 
 def test_transcripts_are_numbered_in_order() -> None:

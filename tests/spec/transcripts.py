@@ -19,9 +19,7 @@ from tests.spec.client import RawClient
 
 SPEC = Path(__file__).parents[2] / "SPEC.md"
 
-_BLOCK = re.compile(
-    r"^### (A\.\d+) (.+)\n\n\*Shows\* (.+)\.\n\n```transcript\n(.*?)^```", re.MULTILINE | re.DOTALL
-)
+_BLOCK = re.compile(r"^### (A\.\d+) (.+)\n\n\*Shows\* (.+)\.\n\n```transcript\n((?:.*\n)*?)```", re.MULTILINE)
 _LINE = re.compile(r"([CSB])(\d*): +(.*)")
 _PLACEHOLDER = re.compile(r'"\$(\w+)"')
 
@@ -88,6 +86,10 @@ class Names:
 
     def __init__(self) -> None:
         self._bound: dict[str, Any] = {}
+
+    def forget(self, name: str) -> None:
+        """The name stands for something new."""
+        self._bound.pop(name, None)
 
     def fill(self, text: str) -> str:
         """Text to send, with placeholders replaced."""
@@ -161,7 +163,9 @@ class Play:
             self._clients[step.who] = await self._broker.open()
             if step.text == "(connect)":
                 await self._play(Step("C", step.who, self._connect.text))
-                connected = self._connected.text.replace('"$c1"', f'"$c{step.who or 1}"')
+                name = f"c{step.who or 1}"
+                self._names.forget(name)
+                connected = self._connected.text.replace("$c1", f"${name}")
                 await self._play(Step("S", step.who, connected))
         elif step.text == "(cut)":
             await self._clients.pop(step.who).cut()
