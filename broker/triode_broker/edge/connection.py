@@ -55,9 +55,16 @@ class Connection(Wire):
         if not self._is_live:
             self._receive_early(now, now_ms)
             return
-        data: bytes | bytearray | None = self._recv(RECV_BYTES)
-        if not data:
+        try:
+            data: bytes | bytearray = self._socket.recv(RECV_BYTES)
+        except BlockingIOError:
             return
+        except OSError:
+            data = NOTHING
+        if not data:
+            self.drop()
+            return
+        self._shared.bytes_in += len(data)
         if self._buffer:
             self._buffer += data  # a bytearray: grows in place, however slowly a big frame drips in
             data = self._buffer
@@ -117,9 +124,18 @@ class Connection(Wire):
             return  # its bytes can wait for the end of the tick
         limit = self._shared.limits.max_before_connect_bytes
         allowed = limit + 1 - self._early_bytes if self.phase <= OPEN else RECV_BYTES
-        data = self._recv(min(allowed, RECV_BYTES))
-        if not data or self.phase >= LINGERING:
-            return  # in LINGERING and FINISHED nothing more is understood
+        try:
+            data = self._socket.recv(min(allowed, RECV_BYTES))
+        except BlockingIOError:
+            return
+        except OSError:
+            data = NOTHING
+        if not data:
+            self.drop()
+            return
+        self._shared.bytes_in += len(data)
+        if self.phase >= LINGERING:
+            return  # nothing more is understood
         self._buffer = self._buffer + data if self._buffer else bytearray(data)
         self._early_bytes += len(data)
         if self.phase == HEAD:
@@ -168,20 +184,6 @@ class Connection(Wire):
 
     # Reading frames
 
-    def _recv(self, size: int) -> bytes | None:
-        """What has arrived, or None. The end of the stream ends the connection."""
-        try:
-            data = self._socket.recv(size)
-        except BlockingIOError:
-            return None
-        except OSError:
-            data = NOTHING
-        if not data:
-            self.drop()
-            return None
-        self._shared.bytes_in += len(data)
-        return data
-
     def _take_texts(self, data: bytes | bytearray, now: float, now_ms: int) -> None:
         """The fast path: serve plain frames up to the first that is not whole or not plain, and keep the rest."""
         shared = self._shared
@@ -195,13 +197,21 @@ class Connection(Wire):
             while end - at >= 6 and data[at] == 0x81:
                 length = data[at + 1] - 128  # below 0: not masked
                 body = at + 6
-                if length > 125:
-                    body, length = _long(data, at, length)
+                if length == 126:
+                    length = (data[at + 2] << 8) | data[at + 3]
+                    body = at + 8
+                    if length < 126:
+                        break
+                elif length == 127:
+                    length = int.from_bytes(data[at + 2 : at + 10])
+                    body = at + 14
+                    if length < 65_536:
+                        break
                 stop = body + length
                 if stop > end or length < 0 or length > limit:
                     break
                 try:
-                    text = str(unmask(data[body:stop], data[body - 4 : body]), "utf-8")
+                    text = unmask(data[body:stop], data[body - 4 : body]).decode()  # str(…) takes 0.1 µs more
                 except UnicodeDecodeError:
                     self._leave(INVALID_TEXT, "text must be UTF-8")
                     break
@@ -336,15 +346,6 @@ class Connection(Wire):
 
 
 _MAX_HEADER_BYTES: Final = 14
-
-
-def _long(data: bytes | bytearray, at: int, length: int) -> tuple[int, int]:
-    """Where the payload of a longer plain frame begins, and its length; -1 where wsproto must judge."""
-    if length == 126:
-        length = (data[at + 2] << 8) | data[at + 3]
-        return at + 8, length if length > 125 else -1
-    length = int.from_bytes(data[at + 2 : at + 10])
-    return at + 14, length if length > 65_535 else -1
 
 
 _EVENTS: Final[dict[type, Callable[[Connection, Any, int], None]]] = {

@@ -22,6 +22,7 @@ _ALLOWED: Final = bytes(range(0x20, 0x7F)) + b"\r\n\t"
 _ACCEPT_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 #: What a handshake may say once only; other repeated headers are lists, by RFC 9110 section 5.3.
 _ONCE: Final = frozenset({b"sec-websocket-key", b"sec-websocket-version"})
+_VERSIONS: Final = (b"1.0", b"1.1")
 _KEY_CHARACTERS: Final = 24  # 16 bytes in base64
 
 Headers = Iterable[tuple[str, str]]
@@ -83,6 +84,8 @@ def _parse(head: bytes) -> Request:
         raise Refusal(error.error_status_hint, f"Not a valid HTTP/1.1 request: {error}.") from None
     if not isinstance(event, h11.Request):
         raise Refusal(400, "Not a valid HTTP/1.1 request.")
+    if event.http_version not in _VERSIONS:
+        raise Refusal(505, "This server speaks HTTP/1.1.")
     headers = _unite(event.headers)
     if b"transfer-encoding" in headers or headers.get(b"content-length", b"0").strip(b"0"):
         raise Refusal(400, "Requests to this server have no body.")

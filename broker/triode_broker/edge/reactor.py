@@ -104,7 +104,7 @@ class Edge:
                             await trio.lowlevel.wait_readable(fd)
                 self.sweep(trio.current_time())
         finally:
-            self._end()
+            self.end()
 
     async def close_all(self, code: int, reconnect_after_ms: Callable[[], int] = int) -> None:
         """Accept nobody any more, say goodbye to everybody, and wait until they are gone: at most close_timeout.
@@ -146,11 +146,11 @@ class Edge:
         shared.now = now
         now_ms = self._now_ms()
         connections = shared.connections
-        knocking = []
+        knocking = None
         for fd, event in events:
             connection = connections.get(fd)
             if connection is None:
-                knocking.append(fd)
+                knocking = [*(knocking or ()), fd]
                 continue
             try:
                 if event == READ:
@@ -160,7 +160,7 @@ class Edge:
             except Exception as error:  # noqa: BLE001  # the connection's barrier (S1)
                 connection.fail(error)
         self.flush()
-        for fd in knocking:  # last: a descriptor closed above may be given out again
+        for fd in knocking or ():  # last: a descriptor closed above may be given out again
             if (listener := self._listeners.get(fd)) is not None:
                 self._accept(listener)
 
@@ -169,20 +169,18 @@ class Edge:
         shared = self._shared
         dirty, leaving = shared.dirty, shared.leaving
         while dirty or leaving:
-            goodbyes = leaving[:]
-            leaving.clear()
-            for connection in goodbyes:
+            while leaving:
+                connection = leaving.pop()
                 try:
                     connection.say_goodbye()
                 except Exception as error:  # noqa: BLE001  # the connection's barrier (S1)
                     connection.fail(error)
-            outboxes = dirty[:]
-            dirty.clear()
-            for outbox in outboxes:
+            for outbox in dirty:  # grows, where the end of one connection is told to others
                 try:
                     outbox.connection.write()
                 except Exception as error:  # noqa: BLE001  # the connection's barrier (S1)
                     outbox.connection.fail(error)
+            dirty.clear()
         if self._empty is not None and not shared.connections:
             self._empty.set()
 
@@ -255,7 +253,8 @@ class Edge:
             listener.close()
         self._listeners = {}
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Drop everybody at once and give every descriptor back; what `serve` ends with."""
         self._close_listeners()
         for connection in list(self._shared.connections.values()):
             connection.drop()
