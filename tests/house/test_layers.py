@@ -59,7 +59,9 @@ TABLE = {
     AUTH: broker("triode_broker.core.interfaces", AUTH, libraries=("jwt",)),
     CLUSTER: broker(CORE, CLUSTER, libraries=("trio", "trio_websocket")),
     # Feeds the demo through a real connection: a program like any other, only shipped with the broker.
-    "triode_broker.demo": Row(("triode", "triode_broker.config"), (*EVERYWHERE_IN_THE_BROKER, "trio")),
+    "triode_broker.demo": Row(
+        ("triode", "triode_broker.config", "triode_broker.demo"), (*EVERYWHERE_IN_THE_BROKER, "trio")
+    ),
     "triode_broker.server": Row(OURS, (*EVERYWHERE_IN_THE_BROKER, "trio")),
     CLI: Row(OURS, (*EVERYWHERE_IN_THE_BROKER, "trio")),
 }
