@@ -54,11 +54,15 @@ class Line:
             except Disconnect as disconnect:
                 self.close(disconnect.code)
 
-    def read(self) -> list[Packet]:
-        """Everything in the outbox, decoded, and the outbox empty; not yet told that there is room."""
+    def take_items(self) -> list[bytes]:
+        """Everything in the outbox as it is, and the outbox empty; not yet told that there is room."""
         items, self.outbox.items = self.outbox.items, []
         self.outbox.size = 0
-        return self.decode(items)
+        return items
+
+    def read(self) -> list[Packet]:
+        """Everything in the outbox, decoded, and the outbox empty; not yet told that there is room."""
+        return self.decode(self.take_items())
 
     @staticmethod
     def decode(items: list[bytes]) -> list[Packet]:
@@ -118,6 +122,13 @@ class Desk:
     def dial(self) -> Line:
         """A connection that has not said connect."""
         return Line(self)
+
+    def connect_quietly(self, **fields: Any) -> Line:
+        """A connected connection, its greeting thrown away; for outboxes that frame."""
+        line = self.dial()
+        line.send({"type": "connect", "id": 1, **fields})
+        line.take_items()
+        return line
 
     def connect(self, **fields: Any) -> Line:
         """A connected connection, its greeting read."""
