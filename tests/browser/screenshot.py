@@ -87,7 +87,7 @@ def main() -> None:
                 Cable(broker.port) as cable,
             ):
                 size = ViewportSize(width=WIDTH, height=HEIGHT)
-                context = browser.new_context(viewport=size, device_scale_factor=2, locale="en-GB")
+                context = browser.new_context(viewport=size, device_scale_factor=1.5, locale="en-GB")
                 page = context.new_page()
                 stage(page, cable, site)
                 page.screenshot(path=PICTURE)

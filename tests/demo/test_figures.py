@@ -21,7 +21,7 @@ NET_DEV = """Inter-|   Receive                                                | 
 """  # noqa: E501  # as the kernel writes it
 OTHERS = """  eth0: {eth} 12920    0    0    0     0          0         0   908243    8292    0    0    0     0       0          0
   wlan0:    1000      9    0    0    0     0          0         0      500       4    0    0    0     0       0          0
-"""  # noqa: E501
+"""  # noqa: E501  # as the kernel writes it
 
 
 def machine(texts: dict[str, str]) -> Figures:
