@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import pytest
+import trio
 from triode_protocol.errors import CLOSE_RANGES, RETRY, CloseCode, ErrorName
 
 from tests.spec.broker import RunningBroker
@@ -123,8 +124,9 @@ async def test_publish_that_was_answered_is_delivered_before_the_bye(start_broke
     await client.subscribe(1, "a")
     await client.send(*({"type": "publish", "id": n, "topic": "a", "data": n} for n in range(2, 302)))
     assert (await client.receive())["type"] == "message"
-    await broker.stop()
-    assert await client.closed() == 4100
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(broker.stop)
+        assert await client.closed() == 4100
     kinds = [packet["type"] for packet in client.packets]
     assert (kinds.count("published"), kinds.count("message"), kinds[-1]) == (300, 299, "bye")
 
