@@ -2,7 +2,8 @@
 
 Pure: bytes and limits in, a request, a refusal or the bytes of a 101 out. Surprising: h11 is only started once the
 whole head is here, so that no slow handshake holds one; and it is asked last, after the checks it leaves out
-(bytes outside printable ASCII, bare line feeds). No body is ever read: whoever announces one is refused.
+(bytes outside printable ASCII, bare line feeds), and only where the head is not plain (plain_head.py). No body is
+ever read: whoever announces one is refused.
 """
 
 import base64
@@ -17,6 +18,7 @@ import h11
 from triode_protocol.packets import SUBPROTOCOL
 
 from triode_broker.config import Limits
+from triode_broker.edge.plain_head import plain_head
 
 _ALLOWED: Final = bytes(range(0x20, 0x7F)) + b"\r\n\t"
 _ACCEPT_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -72,7 +74,8 @@ def read_head(data: bytes | bytearray, limits: Limits) -> Request | None:
         return None
     if head.count(b"\r\n") - 2 > limits.max_headers:
         raise Refusal(400, f"A request has at most {limits.max_headers} headers.")
-    return _parse(head)
+    plain = plain_head(head)
+    return _parse(head) if plain is None else Request("GET", plain[0], b"1.1", plain[1], len(head))
 
 
 def _parse(head: bytes) -> Request:
