@@ -177,7 +177,7 @@ async def test_prev_says_that_nothing_lies_between(broker: RunningBroker) -> Non
 
 async def test_bookmark_moves_a_quiet_subscription_past_what_others_publish(start_broker: StartBroker) -> None:
     """SPEC 4.8.1, 4.3.8: with it a resume is no gap, though the log has forgotten what lay between."""
-    limits = {"ping_ms": 300, "recent_bytes": 0, "max_shard_bytes": 20_000}
+    limits = {"ping_ms": 700, "recent_bytes": 0, "max_shard_bytes": 20_000}
     broker = await start_broker(limits=limits)
     client, reader = await broker.connect(), Reader()
     quiet = reader.add(1, "quiet")
