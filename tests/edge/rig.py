@@ -1,7 +1,7 @@
 """An edge driven by hand: real socketpairs, no event loop, and a clock that only the test moves.
 
-Knows the edge's public face. Surprising: `Rig.turn` turns until nothing is ready, and takes a thousand turns without
-an end for the spinning reactor that it would be.
+Knows the edge's public face. Surprising: `Rig.turn` turns until nothing is ready, and takes a thousand turns
+without an end for the spinning reactor that it would be.
 """
 
 import socket
@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import attrs
-
 from triode_broker.config import Limits
 from triode_broker.core.errors import Disconnect
 from triode_broker.core.outbox import Outbox
-from triode_broker.edge.application import Route
+from triode_broker.edge.application import Accept, Route
 from triode_broker.edge.frames import FASTEST, Unmasking, extent
 from triode_broker.edge.reactor import Edge
 
@@ -72,7 +71,7 @@ class Log:
 
 @attrs.define
 class Talker:
-    """An application that does what it is told: `connect`, `say N`, `bug`, `leave CODE`, `batch`; it remembers all."""
+    """An application that does as it is told: `connect`, `say N`, `bug`, `leave CODE`, `batch`. Remembers all."""
 
     outbox: Outbox
     is_connected: bool = True
@@ -82,6 +81,7 @@ class Talker:
     keepalives: int = 0
     detached: int = 0
     more: int = 0  # times that `room` has something to say
+    friends: list[Outbox] = attrs.field(factory=list)  # told when this one leaves
 
     def receive_text(self, said: str, now_ms: int) -> None:
         """Remember, then obey."""
@@ -97,7 +97,7 @@ class Talker:
             case ["leave", code]:
                 raise Disconnect(int(code), 77)
             case ["batch"]:
-                self.outbox.is_batch = True
+                self.outbox.hold_payloads()
 
     def receive_binary(self, data: bytes, now_ms: int) -> None:
         """Remember."""
@@ -116,8 +116,10 @@ class Talker:
         self.outbox.put(b'{"type":"ping"}')
 
     def detach(self) -> None:
-        """Count."""
+        """Count, and tell the friends."""
         self.detached += 1
+        for friend in self.friends:
+            friend.put(b"left")
 
 
 class Client:
@@ -126,7 +128,7 @@ class Client:
     def __init__(self, rig: "Rig", end: socket.socket) -> None:
         self._rig = rig
         self.socket = end
-        self._buffer = b""
+        self.buffer = b""  # of what is no whole frame yet
         self.is_closed = False  # the end of the stream was read
 
     def send(self, *pieces: bytes) -> None:
@@ -152,12 +154,12 @@ class Client:
 
     def frames(self) -> list[tuple[int, bytes]]:
         """Opcode and payload of every whole frame there is."""
-        self._buffer += self.receive()
+        self.buffer += self.receive()
         found = []
-        while (bounds := extent(self._buffer)) is not None and sum(bounds) <= len(self._buffer):
+        while (bounds := extent(self.buffer)) is not None and sum(bounds) <= len(self.buffer):
             header, size = bounds
-            found.append((self._buffer[0] & 15, self._buffer[header : header + size]))
-            self._buffer = self._buffer[header + size :]
+            found.append((self.buffer[0] & 15, self.buffer[header : header + size]))
+            self.buffer = self.buffer[header + size :]
         return found
 
     def texts(self) -> list[str]:
@@ -177,6 +179,7 @@ class Rig:
         *,
         is_connected: bool = True,
         unmasking: Unmasking = FASTEST,
+        accept: Accept | None = None,
     ) -> None:
         self.now = 1_000.0
         self.log = Log()
@@ -184,7 +187,7 @@ class Rig:
         self.clients: list[Client] = []
         self._is_connected = is_connected
         self.edge = Edge(
-            accept=self._accept,
+            accept=accept or self._accept,
             routes=routes or {},
             limits=limits or Limits(),
             now_ms=lambda: int(self.now * 1000),

@@ -1,16 +1,17 @@
 """The fast path and the switching between it and wsproto mean exactly what wsproto alone means."""
 
+from itertools import pairwise
 from typing import Any
 
 import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from triode_broker.edge.frames import FASTEST, PORTABLE, Unmasking
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 
 from tests.edge.rig import BINARY, CLOSE, PING, PONG, TEXT, Rig, close_payload, frame
-from triode_broker.edge.frames import FASTEST, PORTABLE, Unmasking
 
 
 @attrs.define
@@ -50,7 +51,7 @@ def by_edge(data: bytes, splits: list[int], unmasking: Unmasking) -> Meaning:
     try:
         client = rig.client()
         cuts = [0, *sorted({cut % (len(data) + 1) for cut in splits}), len(data)]
-        for start, stop in zip(cuts, cuts[1:], strict=False):
+        for start, stop in pairwise(cuts):
             if client.is_closed or start == stop:
                 continue
             try:

@@ -4,10 +4,6 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wsproto.connection import Connection, ConnectionType
-from wsproto.events import BytesMessage, CloseConnection, Pong, TextMessage
-
-from tests.edge.rig import CLOSE, PING, TEXT, frame, mask
 from triode_broker.edge.frames import (
     FASTEST,
     NO_STATUS,
@@ -23,6 +19,10 @@ from triode_broker.edge.frames import (
     skip_to_close,
     text_frame,
 )
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import BytesMessage, CloseConnection, Pong, TextMessage
+
+from tests.edge.rig import CLOSE, PING, TEXT, frame, mask
 
 SIZES = (0, 1, 125, 126, 127, 65_535, 65_536)
 
@@ -118,9 +118,16 @@ def test_extent_takes_a_control_frame_that_says_it_is_long_as_it_stands() -> Non
     assert extent(b"\x89\xfe") == Extent(6, 126)
 
 
-def test_skip_to_close_takes_whole_frames_off_and_stops_at_the_close() -> None:
-    buffer = bytearray(frame(TEXT, b"a") + frame(PING) + frame(CLOSE, b"\x03\xe8")[:-1])
-    assert not skip_to_close(buffer)
+def test_skip_to_close_takes_frames_off_and_stops_at_the_close() -> None:
+    buffer = bytearray(b"rest" + frame(TEXT, b"a") + frame(PING) + frame(CLOSE, b"\x03\xe8")[:-1])
+    assert skip_to_close(buffer, 4) == 0
     assert len(buffer) == 7
     buffer += b"!"
-    assert skip_to_close(buffer)
+    assert skip_to_close(buffer, 0) == -1
+
+
+def test_skip_to_close_keeps_nothing_of_a_frame_that_is_skipped() -> None:
+    buffer = bytearray(frame(TEXT, b"x" * 70_000)[:1000])
+    assert skip_to_close(buffer, 0) == 70_000 + 14 - 1000
+    assert buffer == b""
+    assert skip_to_close(bytearray(b"x" * 10), 70_000) == 70_000 - 10

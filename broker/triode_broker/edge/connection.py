@@ -34,7 +34,7 @@ RECV_BYTES: Final = 65_536  # of one connection in one tick
 class Connection(Wire):
     """The reactor calls it when its socket is ready or a deadline is due; the core ends it through `close`."""
 
-    __slots__ = ("_buffer", "_control_frames", "_early_bytes", "_heard", "_looks", "_unusual")
+    __slots__ = ("_buffer", "_control_frames", "_early_bytes", "_heard", "_looks", "_skip", "_unusual")
 
     def __init__(self, client: socket.socket, shared: Shared) -> None:
         super().__init__(client, shared)
@@ -44,6 +44,7 @@ class Connection(Wire):
         self._heard = 0.0  # when the last complete frame came
         self._looks = 0  # since the last ping
         self._control_frames = 0  # since then
+        self._skip = 0  # bytes of the frame under way, once a close is awaited
         shared.poller.register(self.fd, READ)
         shared.connections[self.fd] = self
         shared.connect_deadlines.add(self, shared.now)
@@ -316,26 +317,18 @@ class Connection(Wire):
     # The end
 
     def _finish(self, last: bytes, phase: int) -> None:
+        self._skip = self._unusual.left if self._unusual is not None else 0
         super()._finish(last, phase)
         if self.phase == CLOSING:
             self._await_close()  # it may be here already, behind what was being served
 
     def _await_close(self) -> None:
-        """Skip whatever else comes before the client's close frame: nobody is there to be served by it."""
-        buffer = self._buffer if isinstance(self._buffer, bytearray) else bytearray()
-        unusual = self._unusual
-        if unusual is not None:
-            skipped = min(unusual.left, len(buffer))
-            unusual.left -= skipped
-            del buffer[:skipped]
+        """Skip what comes before the client's close frame: nobody is there to be served by it."""
+        buffer = bytearray(self._buffer)
+        self._skip = skip_to_close(buffer, self._skip)
         self._buffer = buffer
-        if unusual is None or unusual.left == 0:
-            self._unusual = None
-            if skip_to_close(buffer):
-                self.phase = FINISHED
-            elif len(buffer) > self._shared.limits.max_frame_bytes + _MAX_HEADER_BYTES:
-                self.phase = LINGERING
-        if self.phase != CLOSING:
+        if self._skip < 0:
+            self.phase = FINISHED
             self._forget_input()
             if not self._ahead:
                 self._all_said()
@@ -343,9 +336,6 @@ class Connection(Wire):
     def _forget_input(self) -> None:
         self._buffer = NOTHING
         self._unusual = None
-
-
-_MAX_HEADER_BYTES: Final = 14
 
 
 _EVENTS: Final[dict[type, Callable[[Connection, Any, int], None]]] = {

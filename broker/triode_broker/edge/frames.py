@@ -146,10 +146,17 @@ def extent(data: bytes | bytearray) -> Extent | None:
     return Extent(header, length)
 
 
-def skip_to_close(buffer: bytearray) -> bool:
-    """Take whole frames off the front of `buffer`; true if a close frame is there, whole."""
-    while (bounds := extent(buffer)) is not None and len(buffer) >= sum(bounds):
+def skip_to_close(buffer: bytearray, skip: int) -> int:
+    """Take `skip` bytes and then frames off the front of `buffer`: -1 once a close frame is there, whole.
+
+    Else how many bytes of the frame under way are still to come, so that nothing of it need be kept.
+    """
+    while True:
+        taken = min(skip, len(buffer))
+        del buffer[:taken]
+        skip -= taken
+        if skip or (bounds := extent(buffer)) is None:
+            return skip
         if buffer[0] & 15 == CLOSE_OPCODE:
-            return True
-        del buffer[: sum(bounds)]
-    return False
+            return -1 if sum(bounds) <= len(buffer) else 0
+        skip = sum(bounds)

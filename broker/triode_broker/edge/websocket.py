@@ -9,7 +9,6 @@ S4: since the last complete message a client may send `max_fragments` frames wit
 ones count. What a frame announces is judged before anything of it is kept.
 """
 
-import io
 from collections.abc import Sequence
 
 import attrs
@@ -31,7 +30,7 @@ class Failure(Event):
 class Unusual:
     """Everything from one unusual frame to the next place where a plain one may begin."""
 
-    __slots__ = ("_binary", "_bytes", "_frames", "_in_message", "_limits", "_text", "_wsproto", "left")
+    __slots__ = ("_bytes", "_frames", "_in_message", "_limits", "_message", "_wsproto", "left")
 
     def __init__(self, limits: Limits) -> None:
         self._wsproto = Connection(ConnectionType.SERVER)
@@ -39,8 +38,7 @@ class Unusual:
         self._frames = 0  # of the unfinished message
         self._bytes = 0  # announced by them
         self._in_message = False
-        self._text = io.StringIO(newline="")  # what has come of the message
-        self._binary = bytearray()
+        self._message = bytearray()  # what has come of it; text as bytes: a str for each fragment is 60 bytes
         self.left = 0  # bytes of the present frame that have not been read
 
     @property
@@ -85,13 +83,13 @@ class Unusual:
     def _collect(self, event: Event, events: list[Event]) -> None:
         match event:
             case TextMessage():
-                self._text.write(event.data)
+                self._message += event.data.encode()
                 if event.message_finished:
-                    events.append(TextMessage(self._text.getvalue()))
+                    events.append(TextMessage(self._message.decode()))
             case BytesMessage():
-                self._binary += event.data
+                self._message += event.data
                 if event.message_finished:
-                    events.append(BytesMessage(bytes(self._binary)))
+                    events.append(BytesMessage(bytes(self._message)))
             case CloseConnection() if self._wsproto.state is ConnectionState.OPEN:
                 # wsproto's way to say that the bytes are wrong; a true close changes its state.
                 events.append(Failure(int(event.code), event.reason or ""))
