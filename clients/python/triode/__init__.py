@@ -11,6 +11,7 @@ storing them twice, and says so where messages are missing. This module only col
 (`triode.session`) holds the decisions and does no I/O.
 """
 
+from msgspec import Raw
 from triode_protocol.topics import BadTopic
 
 from triode.client import Client, Receipt, connect
@@ -69,6 +70,7 @@ __all__ = [
     "PublishRefused",
     "Published",
     "QueueFull",
+    "Raw",
     "Receipt",
     "Refused",
     "State",

@@ -37,6 +37,11 @@ def clamp(value: int, least: int, most: int) -> int:
     return min(max(value, least), most)
 
 
+def asked_seconds(retry_after_ms: int, most_seconds: float) -> float:
+    """The pause that a broker asked for, within reason."""
+    return clamp(retry_after_ms, 0, int(most_seconds * 1000)) / 1000
+
+
 class Backoff:
     """Full jitter (SPEC 5.3.4): the n-th delay, from 0, lies between 0 and min_ms × 2^n, at most max_ms."""
 

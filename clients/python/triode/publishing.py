@@ -15,7 +15,7 @@ from attrs import define
 from triode_protocol import codec, packets
 from triode_protocol.errors import ErrorName
 
-from triode.backoff import Backoff
+from triode.backoff import Backoff, asked_seconds, clamp
 from triode.errors import Expired, OutcomeUnknown, PublishRefused, QueueFull, TriodeError
 from triode.options import Options
 from triode.outgoing import Outgoing
@@ -151,7 +151,7 @@ class Publisher:
             self.waiting_bytes -= publication.size
             return
         if publication.resend_until == inf:
-            publication.resend_until = now + min(self.limits.dedupe_window_ms, _FOREVER_MS) / 1000
+            publication.resend_until = now + clamp(self.limits.dedupe_window_ms, 0, _FOREVER_MS) / 1000
         self._inflight[publication.id] = publication
 
     # What comes back
@@ -196,7 +196,7 @@ class Publisher:
             return
         if now < self._hold_until:  # one of many refused together: they count as one attempt
             return
-        asked = min(max(packet.retry_after_ms, 0) / 1000, self._options.max_wait_seconds)
+        asked = asked_seconds(packet.retry_after_ms, self._options.max_wait_seconds)
         self._hold_until = now + max(self._backoff.delay_seconds(), asked)
 
     # The connection is gone

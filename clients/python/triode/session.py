@@ -21,7 +21,7 @@ from attrs import define
 from triode_protocol import codec, packets
 from triode_protocol.topics import HARD_MAX_BYTES, HARD_MAX_LEVELS, check_filter
 
-from triode.backoff import ABNORMAL_CLOSURE, TOO_BIG, Backoff, Targets, action, clamp
+from triode.backoff import ABNORMAL_CLOSURE, TOO_BIG, Backoff, Targets, action, asked_seconds, clamp
 from triode.errors import ConnectionClosed, ConnectionRefused, TriodeError
 from triode.liveness import Liveness
 from triode.options import Options
@@ -147,6 +147,8 @@ class Session:
 
     def lost(self, now: float, code: int = ABNORMAL_CLOSURE, reason: str = "") -> None:
         """The transport is gone, or could not be had; `code` is the close code of the WebSocket."""
+        if not self.is_attached:
+            return
         if code == TOO_BIG:
             self.publisher.fail_largest()
         self._depart(now, action(code), reason or "the connection was lost", code)
@@ -304,6 +306,8 @@ class Session:
             self._room -= len(text)
         elif self._has_said_goodbye and not self._outgoing:
             self.close()
+        else:
+            self._say_goodbye()
         return text
 
     def deadline(self) -> float:
@@ -363,7 +367,7 @@ class Session:
             self._backoff.reset()
         may_be_immediate = what == "once" and self._backoff.attempts == 0  # or a broker could make us spin
         delay = self._backoff.delay_seconds()
-        asked = min(max(after_ms, 0) / 1000, self.options.max_wait_seconds)
+        asked = asked_seconds(after_ms, self.options.max_wait_seconds)
         delay = asked if may_be_immediate else max(delay, asked)
         self._due = now + delay
         self._enter(State.WAITING, reason=reason, code=code, delay_seconds=delay)

@@ -18,7 +18,7 @@ from triode_protocol.codec import DECODE_ERRORS
 from triode_protocol.errors import GapReason
 from triode_protocol.topics import HARD_MAX_BYTES, matches
 
-from triode.backoff import Backoff
+from triode.backoff import Backoff, asked_seconds
 from triode.errors import SubscriptionEnded, TriodeError
 from triode.options import Options
 from triode.outgoing import Outgoing
@@ -297,7 +297,7 @@ class Subscriptions:
             return
         is_first = subscription.backoff.attempts == 0
         delay = subscription.backoff.delay_seconds()
-        asked = min(max(error.retry_after_ms, 0) / 1000, self._options.max_wait_seconds)
+        asked = asked_seconds(error.retry_after_ms, self._options.max_wait_seconds)
         subscription.phase = Phase.DELAYED
         self._delayed.append(subscription)
         subscription.retry_at = now if error.retry == "now" and is_first else now + max(delay, asked)

@@ -1,0 +1,1 @@
+"""The Python client: its core without an event loop, its face against scripted and real brokers."""
