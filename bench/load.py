@@ -78,7 +78,10 @@ def open_connections(
     marker: bytes = b'"subscribed"',
     patience: float = 20.0,
 ) -> list[Connection]:
-    """Open a connection per greeting, 64 at a time; ready when `marker` was received."""
+    """Open a connection per greeting, 64 at a time; ready when `marker` was received.
+
+    Raises LoadError if one is refused or closed, or if none becomes ready for `patience` seconds.
+    """
     pending: set[_Opening] = set()
     opened: list[_Opening] = []
     source = iter(greetings)
@@ -93,9 +96,12 @@ def open_connections(
             pending.add(opening)
             opened.append(opening)
         loop.turn(0.5)
-        pending = {opening for opening in pending if not opening.ready}
+        waiting = {opening for opening in pending if not opening.ready}
+        if len(waiting) < len(pending):
+            deadline = time.monotonic() + patience
+        pending = waiting
         if time.monotonic() > deadline or any(opening.connection.closed for opening in pending):
-            raise LoadError(f"{len(pending)} of {len(opened)} connections did not open")
+            raise LoadError(f"{len(pending)} of the first {len(opened)} connections did not open")
     return [opening.connection for opening in opened]
 
 

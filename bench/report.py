@@ -196,6 +196,7 @@ def environment() -> dict[str, str]:
         "kernel": f"Linux {platform.release().split('-')[0]}",
         "python": platform.python_version(),
         "node": _node_version(),
+        "load": f"{os.getloadavg()[1]:.1f}",  # of 5 minutes; the benchmark itself is 1
     }
 
 
@@ -226,7 +227,7 @@ def write_readme(played: Sequence[Results]) -> None:
     before, rest = text.split(_BEGIN, 1)
     after = rest.split(_END, 1)[1]
     where = environment()
-    machine = f"{where['cpu']} (shared), {where['kernel']}"
+    machine = f"{where['cpu']} (shared, load average {where['load']}), {where['kernel']}"
     heading = f"{where['date']}, {machine}, Python {where['python']}, Node.js {where['node']}:\n\n"
     table = markdown([row for results in played for row in rows(results)])
     _README.write_text(f"{before}{_BEGIN}\n{heading}{table}\n{_END}{after}")

@@ -24,7 +24,8 @@ _FILES_NEEDED = 5000 + 500
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     servers = _available(options.servers)
-    prepare(options.core)
+    allow_files()
+    share_one_core(options.core)
     began = time.monotonic()
     played: list[Results] = []
     for workload in WORKLOADS:
@@ -70,11 +71,15 @@ def _available(names: list[str]) -> list[str]:
     return names
 
 
-def prepare(core: int) -> None:
-    """One core for everything (servers inherit it), and files enough for the idle workload."""
+def share_one_core(core: int) -> None:
+    """The generator on this core, and the servers too: they inherit it."""
     os.sched_setaffinity(0, {core})
     # A batch process does not preempt the server when a message wakes it, as no remote client would.
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+def allow_files() -> None:
+    """Open files enough for the idle workload, here and in the servers."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < _FILES_NEEDED:
         wanted = _FILES_NEEDED if hard == resource.RLIM_INFINITY else min(_FILES_NEEDED, hard)
