@@ -5,6 +5,7 @@ scene fail the test: they leave through the test's nursery.
 """
 
 import json
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -102,7 +103,7 @@ def connected(connect: dict[str, Any], **said: Any) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def playing(*scenes: Scene) -> AsyncIterator[str]:
+async def playing(*scenes: Scene, ssl_context: ssl.SSLContext | None = None) -> AsyncIterator[str]:
     """A broker's URL; its first connection plays the first scene, and so on. All of them must be played."""
     waiting = deque(scenes)
     over = trio.Event()
@@ -119,8 +120,9 @@ async def playing(*scenes: Scene) -> AsyncIterator[str]:
             over.set()
 
     async with trio.open_nursery() as nursery:
-        server = await nursery.start(trio_websocket.serve_websocket, play, "127.0.0.1", 0, None)
-        yield f"ws://127.0.0.1:{server.port}/ws"
+        server = await nursery.start(trio_websocket.serve_websocket, play, "127.0.0.1", 0, ssl_context)
+        scheme = "ws" if ssl_context is None else "wss"
+        yield f"{scheme}://127.0.0.1:{server.port}/ws"
         with trio.fail_after(PATIENCE_SECONDS):
             await over.wait()
         nursery.cancel_scope.cancel()

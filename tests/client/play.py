@@ -6,6 +6,7 @@ No broker and no mock: packets in and out of the real session, as plain dictiona
 import json
 from typing import Any
 
+from msgspec import Raw
 from triode.options import Options
 from triode.publishing import Publication
 from triode.records import Event, Item, State, StateChanged
@@ -112,7 +113,7 @@ class Play:
         """Until the next attempt to connect."""
         assert self.session.state is State.WAITING
         for _ in range(100):  # other deadlines may come first
-            if self.session.state is State.CONNECTING:
+            if self.session.is_attached:
                 return
             self.passes(max(0.0, self.session.deadline() - self.now))
         raise AssertionError("it does not try again")
@@ -121,12 +122,12 @@ class Play:
 
     def publish(self, topic: str = "a", data: bytes = b"1", **fields: Any) -> Publication:
         """Queue an acknowledged publish."""
-        packet = packets.Publish(topic, data=packets.Raw(data), **fields)
+        packet = packets.Publish(topic, data=Raw(data), **fields)
         return self.session.publish(packet, self.now)
 
     def send(self, topic: str = "a", data: bytes = b"1") -> Publication:
         """Queue a publish without acknowledgement."""
-        packet = packets.Publish(topic, data=packets.Raw(data))
+        packet = packets.Publish(topic, data=Raw(data))
         return self.session.publish(packet, self.now, is_acknowledged=False)
 
     def subscribe(self, filter: str = "a/#", start: packets.From = "new", **options: Any) -> Subscription:

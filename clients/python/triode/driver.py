@@ -179,4 +179,4 @@ def _describe(error: BaseException) -> str:
         error = error.exceptions[0]
     if isinstance(error, trio_websocket.ConnectionRejected):
         return f"the broker answered the WebSocket handshake with HTTP {error.status_code}"
-    return str(error) or type(error).__name__
+    return str(error) or str(error.__cause__ or "") or type(error).__name__

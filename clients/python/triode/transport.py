@@ -99,7 +99,15 @@ async def _open_stream(url: str, ssl_context: ssl.SSLContext | None) -> trio.abc
     if parts.scheme == "ws":
         return await trio.open_tcp_stream(host, parts.port or 80)
     context = ssl_context or ssl.create_default_context()
-    return await trio.open_ssl_over_tcp_stream(host, parts.port or 443, ssl_context=context, https_compatible=True)
+    stream = await trio.open_ssl_over_tcp_stream(
+        host, parts.port or 443, ssl_context=context, https_compatible=True
+    )
+    try:
+        await stream.do_handshake()  # here, where a bad certificate is told: the library would go silent over it
+    except BaseException:
+        await trio.aclose_forcefully(stream)
+        raise
+    return stream
 
 
 async def _shake_hands(
@@ -137,7 +145,11 @@ class _Watched(trio.abc.Stream):
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
+        try:
+            await self._stream.send_all(data)
+        except trio.BrokenResourceError:
+            self.ending.cancel()
+            raise
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._stream.wait_send_all_might_not_block()
