@@ -90,11 +90,11 @@ class Talker:
         match said.split():
             case ["connect"]:
                 self.is_connected = True
-            case ["say", count]:
+            case ["say", count] if count.isascii() and count.isdigit():
                 self.outbox.put(b"x" * int(count))
             case ["bug"]:
                 raise RuntimeError("a bug\nin the application")
-            case ["leave", code]:
+            case ["leave", code] if code.isascii() and code.isdigit():
                 raise Disconnect(int(code), 77)
             case ["batch"]:
                 self.outbox.hold_payloads()

@@ -1,4 +1,4 @@
-"""A connection in its good days: messages in, packets out, pages, pings; and what a bug in it costs others: nothing."""
+"""A connection in its good days: messages in, packets out, pages, pings. And a bug in it, which costs no other."""
 
 from collections.abc import Callable
 
@@ -112,7 +112,7 @@ def route(target: str) -> tuple[int, str, bytes]:
         (
             b"GET /page?bug HTTP/1.1",
             b"500 Internal Server Error",
-            b"Something went wrong here; it has been logged.\n",
+            b"Something went wrong here; it was logged.\n",
         ),
     ],
 )

@@ -63,7 +63,7 @@ def test_websocket_that_connects_in_time_stays(make_rig: Callable[..., Rig]) -> 
     assert [opcode for opcode, _ in client.frames()] == [TEXT]
 
 
-def test_websocket_whose_connect_succeeds_later_by_itself_stays_and_is_pinged(
+def test_websocket_whose_connect_succeeds_later_stays_and_is_pinged(
     make_rig: Callable[..., Rig],
 ) -> None:
     rig = make_rig(is_connected=False)

@@ -1,6 +1,5 @@
 """The reactor as a task: accepting, running out of descriptors, being full, ending; over TCP, in a trio loop."""
 
-import errno
 import os
 import resource
 import socket
@@ -11,11 +10,12 @@ from functools import partial
 import pytest
 import trio
 from triode_broker.config import Limits
+from triode_broker.core.outbox import Outbox
 from triode_broker.edge.listeners import listen
 from triode_broker.edge.reactor import Edge
 from triode_protocol.errors import CloseCode
 
-from tests.edge.rig import CLOSE, HANDSHAKE, TEXT, Log, Rig, Talker, close_payload, frame, text
+from tests.edge.rig import CLOSE, HANDSHAKE, Log, Rig, Talker, close_payload, frame, text
 
 
 class Served:
@@ -27,12 +27,16 @@ class Served:
         self.listeners = listen("127.0.0.1:0")
         self.address = self.listeners[0].getsockname()
         self.edge = Edge(
-            accept=lambda outbox: self.talkers.append(Talker(outbox)) or self.talkers[-1],
+            accept=self._accept,
             routes={"/": lambda target: (200, "text/plain", b"page")},
             limits=limits,
             now_ms=lambda: 0,
             log=self.log,
         )
+
+    def _accept(self, outbox: Outbox) -> Talker:
+        self.talkers.append(Talker(outbox))
+        return self.talkers[-1]
 
     async def connect(self) -> trio.SocketStream:
         """A WebSocket."""
@@ -156,9 +160,8 @@ def no_descriptors_left() -> Iterator[Callable[[], None]]:
         while True:
             try:
                 taken.append(os.dup(0))
-            except OSError as error:
-                assert error.errno == errno.EMFILE
-                break
+            except OSError:
+                break  # EMFILE: what the edge meets too
         yield give_back
     finally:
         give_back()
@@ -247,4 +250,3 @@ def test_frames_of_a_client_are_served_in_order_across_turns(rig: Rig) -> None:
     client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
     client.send(b"".join(text(str(number)) for number in range(9_000)))
     assert rig.talkers[0].heard == [str(number) for number in range(9_000)]
-    assert TEXT == 1

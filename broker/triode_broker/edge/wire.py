@@ -142,7 +142,7 @@ class Wire:
             return
         self._shared.log.error("connection_failed", phase=self.phase, exc_info=error)
         if self.phase == HEAD:
-            self.refuse(Refusal(500, "Something went wrong here; it has been logged."))
+            self.refuse(Refusal(500, "Something went wrong here; it was logged."))
         elif self.phase == OPEN:
             self.close(CloseCode.INTERNAL)
         else:
