@@ -4,6 +4,7 @@ Run by `make generate`; CI runs `--check`. Makes: triode_protocol/errors.py, sch
 SPEC.md between `<!-- generated: NAME -->` and `<!-- end -->`.
 """
 
+import inspect
 import json
 import re
 import sys
@@ -114,13 +115,27 @@ def _describable(packet: type[msgspec.Struct]) -> type[msgspec.Struct]:
     )
 
 
+def _with_clean_descriptions(node: Any) -> Any:
+    """Docstrings without their indentation: Python keeps it up to 3.12 and drops it from 3.13 on."""
+    if isinstance(node, list):
+        return [_with_clean_descriptions(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    return {
+        key: inspect.cleandoc(value)
+        if key == "description" and isinstance(value, str)
+        else _with_clean_descriptions(value)
+        for key, value in node.items()
+    }
+
+
 def schemas() -> dict[Path, str]:
     from triode_protocol import packets
 
     made = {}
     for side, union in (("client", packets.CLIENT_PACKETS), ("server", packets.SERVER_PACKETS)):
         for packet in union:
-            schema = msgspec.json.schema(_describable(packet))
+            schema = _with_clean_descriptions(msgspec.json.schema(_describable(packet)))
             schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
             name = f"{side}.{packet.__struct_config__.tag}.json"
             made[HERE / "schemas" / name] = json.dumps(schema, indent=1, sort_keys=True) + "\n"
