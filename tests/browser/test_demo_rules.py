@@ -214,6 +214,42 @@ def test_page_comes_back_after_a_close(page: Page, script: Scripted) -> None:
         assert rows(page)[-1].text == f"bye: because {code}"
 
 
+def waits(page: Page) -> list[str]:
+    """The pauses that the page has announced, in order."""
+    return [text for text in page.evaluate("window.states") if text.startswith("waiting")]
+
+
+def test_pauses_double_up_to_the_servers_bound(page: Page, script: Scripted) -> None:
+    """SPEC 5.3.4; the die always falls high."""
+    page.add_init_script("Math.random = () => 0.99")
+    peer = opened(page, script, "logs/#")
+    peer.send(connected(reconnect={"min_ms": 100, "max_ms": 350}), subscribed({"m0": 5}))
+    expect(page.locator("#state")).to_have_text("live")
+    for _ in range(4):
+        peer.close(4102)
+        peer = script.next_peer()
+    assert waits(page) == [
+        f"waiting {pause} s for attempt {n}" for n, pause in enumerate(("0.1", "0.2", "0.3", "0.3"), 1)
+    ]
+
+
+def test_page_that_is_called_back_comes_once_without_a_die(page: Page, script: Scripted) -> None:
+    """SPEC 5.3.2: 4200-4299; after a ping the count starts anew (5.3.4)."""
+    page.add_init_script("Math.random = () => 0.99")
+    peer = opened(page, script, "logs/#")
+    for _ in range(2):
+        peer.send(connected(reconnect={"min_ms": 500, "max_ms": 500}), subscribed({"m0": 5}), {"type": "ping"})
+        assert peer.receive() == {"type": "pong"}
+        peer.send({"type": "bye", "code": 4200, "name": "draining", "reconnect_after_ms": 100})
+        peer.close(4200)
+        peer = script.next_peer()
+    peer.close(4200)
+    script.next_peer()
+    assert waits(page) == [
+        f"waiting {pause} s for attempt {n}" for n, pause in ((1, "0.1"), (1, "0.1"), (2, "0.5"))
+    ]
+
+
 @pytest.mark.parametrize("code", [4000, 4005, 4099])
 def test_page_stays_away_after_a_close_that_says_stop(page: Page, script: Scripted, code: int) -> None:
     """SPEC 5.3.2."""
