@@ -8,6 +8,7 @@ order: the window stays full on a fast pipe, and on a slow one (`tail -f`) a ref
 import argparse
 import math
 import os
+import stat
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -146,7 +147,10 @@ class Stream:
         self._is_acknowledged = is_acknowledged
         self._is_verbose = is_verbose
         self._screen = Screen()
+        state = os.fstat(STDIN)
+        self._input_bytes = state.st_size if stat.S_ISREG(state.st_mode) else 0  # 0: nobody knows, as of a pipe
         self._read = 0  # lines
+        self._read_bytes = 0
         self._ends: Counter[ExitCode] = Counter()
         self._unanswered = 0
         self._room = trio.lowlevel.ParkingLot()  # left when half of MAX_UNANSWERED are answered
@@ -171,7 +175,8 @@ class Stream:
 
     def _progress(self) -> str:
         waiting = self._read - self._ends.total()
-        return f"{self._read} lines read, {self._ends[ExitCode.OK]} published, {waiting} on their way"
+        share = f"{100 * self._read_bytes // self._input_bytes} %, " if self._input_bytes else ""
+        return f"{share}{self._read} lines read, {self._ends[ExitCode.OK]} published, {waiting} on their way"
 
     async def _work(self) -> None:
         questions, answers = trio.open_memory_channel[tuple[int, triode.Receipt]](MAX_UNANSWERED)
@@ -181,6 +186,7 @@ class Stream:
                 cutter, chunk = LineCutter(), b"not the end"
                 while chunk:
                     chunk = await read_chunk(STDIN)
+                    self._read_bytes += len(chunk)
                     for line in cutter.feed(chunk):
                         await self._hand_over(line, questions)
 
