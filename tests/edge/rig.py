@@ -71,7 +71,7 @@ class Log:
 
 @attrs.define
 class Talker:
-    """An application that does as it is told: `connect`, `say N`, `bug`, `leave CODE`, `batch`. Remembers all."""
+    """An application that does as it is told: `connect`, `say N`, `bug`, `leave CODE`, `end`, `batch`."""
 
     outbox: Outbox
     is_connected: bool = True
@@ -96,6 +96,8 @@ class Talker:
                 raise RuntimeError("a bug\nin the application")
             case ["leave", code] if code.isascii() and code.isdigit():
                 raise Disconnect(int(code), 77)
+            case ["end"]:
+                self.outbox.connection.close(4005)
             case ["batch"]:
                 self.outbox.hold_payloads()
 

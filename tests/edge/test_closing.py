@@ -69,6 +69,13 @@ def test_close_of_ours_says_bye_and_waits_for_the_clients(rig: Rig) -> None:
     assert gone(rig)
 
 
+def test_close_from_within_a_message_serves_nothing_behind_it(rig: Rig) -> None:
+    client = rig.client()
+    client.send(text("end") + text("say 1"))
+    assert client.frames()[-1] == (CLOSE, close_payload(4005, "replaced"))
+    assert rig.talkers[0].heard == ["end"]
+
+
 def test_close_1000_of_ours_has_no_bye(rig: Rig) -> None:
     client = rig.client()
     client.send(text("leave 1000"))
@@ -224,3 +231,40 @@ def test_end_drops_everybody_and_tells_each_application_once(rig: Rig) -> None:
     assert gone(rig)
     clients[0].receive()
     assert clients[0].is_closed
+
+
+def test_goodbye_of_a_client_with_batch_is_part_of_its_last_array(rig: Rig) -> None:
+    client = rig.client()
+    client.send(text("batch"))
+    rig.talkers[0].outbox.put(b'"last words"')
+    rig.talkers[0].outbox.connection.close(CloseCode.REPLACED)
+    rig.edge.flush()
+    [(_, array), (opcode, _)] = client.frames()
+    assert msgspec.json.decode(array) == ["last words", {"type": "bye", "code": 4005, "name": "replaced"}]
+    assert opcode == CLOSE
+
+
+def test_client_that_hangs_up_before_its_upgrade_is_answered_is_forgotten(rig: Rig) -> None:
+    client = rig.client(b"")
+    client.socket.send(HANDSHAKE)
+    client.socket.close()
+    rig.turn()
+    assert gone(rig)
+    assert len(rig.talkers) == 1
+
+
+def test_client_that_hangs_up_after_its_close_was_marked_is_forgotten(rig: Rig) -> None:
+    rig.client()
+    connection = rig.talkers[0].outbox.connection
+    connection.close(CloseCode.REPLACED)
+    connection.drop()
+    rig.edge.flush()
+    assert gone(rig)
+    assert rig.edge.statistics().closes == {1006: 1}
+
+
+def test_readiness_that_proves_wrong_is_harmless(rig: Rig) -> None:
+    clients = [rig.client(b""), rig.client()]
+    fds = list(rig.edge._shared.connections)
+    rig.edge.turn([(fd, 1) for fd in fds] + [(fd, 5) for fd in fds], rig.now)
+    assert rig.edge.statistics().connections == len(clients)

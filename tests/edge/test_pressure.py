@@ -43,6 +43,14 @@ def test_outbox_over_its_bound_pauses_reading_until_it_has_drained(small: Rig) -
     assert small.talkers[0].heard == ["say 90000", "say 1", "say 2", "say 3", "half"]
 
 
+@pytest.mark.parametrize("parts", [(b"say 90000", b""), (b"say ", b"90000")])
+def test_outbox_over_its_bound_pauses_reading_behind_fragments_too(small: Rig, parts: tuple[bytes, bytes]) -> None:
+    client = small.client(send_buffer=4096)
+    client.send(frame(TEXT, parts[0], fin=False) + frame(0, parts[1]) + text("say 1") + frame(0x9, b"p"))
+    assert small.talkers[0].heard == ["say 90000"]
+    assert [len(payload) for _, payload in read_all(small, client)] == [90_000, 1, 1]
+
+
 def test_outbox_that_the_socket_empties_at_once_pauses_nothing_for_long(small: Rig) -> None:
     client = small.client(send_buffer=1 << 20)
     client.send(text("say 30000") + text("say 1"))
@@ -173,3 +181,16 @@ def test_room_comes_before_what_waits_to_be_read(small: Rig) -> None:
     talker.more, talker.outbox.wants_room = 1, True
     frames = read_all(small, client)
     assert [len(payload) for _, payload in frames] == [90_000, 1024, 1, 2, 3]
+
+
+def test_socket_that_takes_nothing_blocks_the_outbox(rig: Rig) -> None:
+    client = rig.client(send_buffer=4096)
+    outbox = rig.talkers[0].outbox
+    count = 0
+    while not outbox.is_blocked:
+        outbox.put(b"%04d" % count)
+        rig.edge.flush()
+        count += 1
+    assert outbox.size == 6  # the socket took none of the last
+    assert [payload for _, payload in read_all(rig, client)] == [b"%04d" % number for number in range(count)]
+    assert not outbox.is_blocked

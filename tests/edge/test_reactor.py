@@ -3,6 +3,7 @@
 import os
 import resource
 import socket
+import struct
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -250,3 +251,29 @@ def test_frames_of_a_client_are_served_in_order_across_turns(rig: Rig) -> None:
     client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
     client.send(b"".join(text(str(number)) for number in range(9_000)))
     assert rig.talkers[0].heard == [str(number) for number in range(9_000)]
+
+
+async def test_reset_by_a_client_ends_its_connection_alone() -> None:
+    async with served() as it, await it.connect() as other:
+        for connect in (it.connect, partial(trio.open_tcp_stream, *it.address)):
+            client = await connect()
+            while it.edge.statistics().connections == 1:
+                await trio.lowlevel.checkpoint()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            await client.aclose()
+            while it.edge.statistics().connections == 2:
+                await trio.lowlevel.checkpoint()
+        await other.send_all(text("say 3"))
+        assert await other.receive_some() == b"\x81\x03xxx"
+        assert it.log.entries == []
+
+
+async def test_close_all_drops_whoever_has_not_finished_its_head() -> None:
+    async with served() as it:
+        client = await trio.open_tcp_stream(*it.address)
+        await client.send_all(HANDSHAKE[:10])
+        while not it.edge.statistics().bytes_in:
+            await trio.lowlevel.checkpoint()
+        await it.edge.close_all(CloseCode.SHUTDOWN)
+        assert await client.receive_some() == b""
+        await client.aclose()
