@@ -59,7 +59,7 @@ class Broker:
         self._log = log
         self.config = config
         self.router = Router(shards, Policies(config.topics), limits)
-        self.node = Node(config.node, self.router, limits, lambda: secrets.token_urlsafe(16))
+        self.node = Node(config.node, self.router, limits, lambda: secrets.token_hex(16))
         self.edge = Edge(
             accept=self._accept,
             routes=pages(self.health),

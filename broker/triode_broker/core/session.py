@@ -49,7 +49,7 @@ from triode_broker.core.subscription import Subscription
 from triode_broker.core.used_numbers import UsedNumbers
 
 #: What this broker offers, as announced in `connected` (SPEC 7.2).
-CAPABILITIES = ("batch", "history", "resume", "dedupe")
+CAPABILITIES = ["batch", "history", "resume", "dedupe"]
 NORMAL_CLOSE = 1000
 
 _PONG = encode(ServerPong())
@@ -65,11 +65,32 @@ class Node:
     limits: Limits
     random_id: Callable[[], str]  # ≥ 128 bits, URL-safe (S28)
     sessions: "dict[str, Session]" = attrs.field(factory=dict)  # connected ones by connection id
+    _announced: AnnouncedLimits = attrs.field(init=False)  # the same for everybody: made once
+    _reconnect: Reconnect = attrs.field(init=False)
 
-    @property
-    def dedupe_window_ms(self) -> int:
-        """The default deduplication window; a rule may make it shorter or longer for its topics."""
-        return self.router.dedupe_window_ms
+    def __attrs_post_init__(self) -> None:
+        limits = self.limits
+        self._announced = AnnouncedLimits(
+            limits.max_packet_bytes,
+            limits.max_frame_bytes,
+            limits.max_subscriptions,
+            limits.max_inflight_publishes,
+            self.router.dedupe_window_ms,
+        )
+        self._reconnect = Reconnect(limits.reconnect_min_ms, limits.reconnect_max_ms)
+
+    def greet(self, connection: str, id: int) -> Connected:
+        """What a new connection is told (SPEC 4.1)."""
+        return Connected(
+            connection,
+            self.name,
+            PROTOCOL,
+            CAPABILITIES,
+            self._announced,
+            self.limits.ping_ms,
+            self._reconnect,
+            id,
+        )
 
 
 class Session:
@@ -113,15 +134,12 @@ class Session:
     def receive_text(self, text: str, now_ms: int) -> None:
         """Serve the packets of one text message, in order. Raises Disconnect.
 
-        Not called while the outbox is over its bound, nor then until `room`: so there is never more than one backlog.
+        The edge does not call while the outbox is over its bound; what comes in spite of that waits for `room`.
         """
         packets = decode(text, self._max_packet_bytes)
         if not self.connection_id:
             self._check_first(packets[0], len(text))
-        if len(packets) == 1:
-            self._serve(packets[0], now_ms)
-        else:
-            self._serve_all(packets, now_ms)
+        self._serve(packets, now_ms)
 
     def receive_binary(self, data: bytes, now_ms: int) -> None:
         """Binary messages are not part of this version; the connection stays (SPEC 1.6)."""
@@ -132,7 +150,7 @@ class Session:
         """The outbox has drained to half: go on with what had to wait."""
         self._outbox.wants_room = False
         backlog, self._backlog = self._backlog, ()
-        self._serve_all(backlog, now_ms)
+        self._serve(backlog, now_ms)
         if self._subscriptions:
             for sub in list(self._subscriptions.values()):
                 if sub.pending is not None:
@@ -169,24 +187,22 @@ class Session:
             self._answer_refused(error)
             raise Disconnect(CloseCode.PROTOCOL)
 
-    def _serve_all(self, packets: Sequence[ClientPacket | Refused], now_ms: int) -> None:
+    def _serve(self, packets: Sequence[ClientPacket | Refused], now_ms: int) -> None:
         outbox = self._outbox
-        for place, packet in enumerate(packets):
+        rest = iter(packets)
+        for packet in rest:
             if outbox.size > outbox.limit:  # G6: nothing more is taken in; the rest waits with its bytes
-                self._backlog = packets[place:]
+                self._backlog = [*self._backlog, packet, *rest]
                 outbox.wants_room = True
                 return
-            self._serve(packet, now_ms)
-
-    def _serve(self, packet: ClientPacket | Refused, now_ms: int) -> None:
-        try:
-            HANDLERS[type(packet)](self, packet, now_ms)
-        except Refused as refused:
-            refused.id = refused.id or getattr(packet, "id", 0)
-            refused.sub = refused.sub or getattr(packet, "sub", 0)
-            self._answer_refused(refused)
-            if not self.connection_id:
-                raise Disconnect(CloseCode.PROTOCOL) from None
+            try:
+                HANDLERS[type(packet)](self, packet, now_ms)
+            except Refused as refused:
+                refused.id = refused.id or getattr(packet, "id", 0)
+                refused.sub = refused.sub or getattr(packet, "sub", 0)
+                self._answer_refused(refused)
+                if not self.connection_id:
+                    raise Disconnect(CloseCode.PROTOCOL) from None
 
     def _answer_refused(self, refused: Refused, *_: object) -> None:
         error = Error(
@@ -212,22 +228,7 @@ class Session:
             self._outbox.hold_payloads()
         self.connection_id = "c-" + node.random_id()
         node.sessions[self.connection_id] = self
-        self._outbox.put(encode(self._greeting(packet.id)))
-
-    def _greeting(self, id: int) -> Connected:
-        limits = self._node.limits
-        announced = AnnouncedLimits(
-            limits.max_packet_bytes,
-            limits.max_frame_bytes,
-            limits.max_subscriptions,
-            limits.max_inflight_publishes,
-            self._node.dedupe_window_ms,
-        )
-        reconnect = Reconnect(limits.reconnect_min_ms, limits.reconnect_max_ms)
-        capabilities = list(CAPABILITIES)
-        return Connected(
-            self.connection_id, self._node.name, PROTOCOL, capabilities, announced, limits.ping_ms, reconnect, id
-        )
+        self._outbox.put(encode(node.greet(self.connection_id, packet.id)))
 
     def _publish(self, packet: Publish, now_ms: int) -> None:
         acknowledgement = self._node.router.publish(packet, self.user, now_ms)

@@ -14,20 +14,24 @@ class UsedNumbers:
 
     def __init__(self) -> None:
         self._upto = 0  # all of 1…upto are used
-        self._scattered: set[int] = set()
+        self._scattered: set[int] | None = None  # made at need: idle connections are many
 
     def __contains__(self, number: int) -> bool:
-        return number <= self._upto or number in self._scattered
+        return number <= self._upto or (self._scattered is not None and number in self._scattered)
 
     def add(self, number: int) -> None:
         """Remember a number. Raises Refused when too many are out of the row to be remembered."""
         if number != self._upto + 1:
-            if len(self._scattered) >= MAX_SCATTERED:
-                message = "too many sub numbers out of order on this connection: count up from 1"
-                raise Refused(ErrorName.QUOTA, message, field="sub")
-            self._scattered.add(number)
+            self._scatter(number)
             return
         self._upto = number
         while self._scattered and self._upto + 1 in self._scattered:
             self._upto += 1
             self._scattered.remove(self._upto)
+
+    def _scatter(self, number: int) -> None:
+        scattered = self._scattered = self._scattered or set()
+        if len(scattered) >= MAX_SCATTERED:
+            message = "too many sub numbers out of order on this connection: count up from 1"
+            raise Refused(ErrorName.QUOTA, message, field="sub")
+        scattered.add(number)
