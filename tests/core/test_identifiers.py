@@ -1,4 +1,4 @@
-"""What the composition root gives the core as names: random, long enough, never a client's choice (S28, SPEC 2.1).
+"""What the composition root gives the core as names: random, long enough, never the client's choice (S28).
 
 It looks at `server.py`, because there the factories are chosen that the core is handed.
 """

@@ -1,9 +1,9 @@
 """The memory log: one shard's messages in this process, gone with it (level `memory`).
 
-Knows records and retention, nothing of subscriptions. Two stores hold the same record objects: per topic, what
-the topic's rule retains; and `recent`, the newest of the whole log whatever the rules say, so that a short absence
-is always bridged in one ordered scan. A read uses `recent` when it reaches back far enough, else it merges the
-topics.
+Knows records and retention, nothing of subscriptions. Three stores hold the same record objects: per topic, what
+the topic's rule retains; `order`, all of that in the order of pos, for wildcards (merging the topics took 0.2 s a
+page at 20,000 topics); and `recent`, the newest of the whole log whatever the rules say, so that a short absence
+is always bridged. A read uses `recent` when it reaches back far enough.
 
 Per topic `trimmed` is the highest pos that retention removed, per log `forgotten` the same over topics that were
 dropped whole: a read behind `after` is complete iff after ≥ both (architecture: shards, logs, owners). Each comes
@@ -13,11 +13,11 @@ with the number of the loss, so that a reader can tell a new one from one that i
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from heapq import merge
 from itertools import islice
 from operator import attrgetter
 
 from triode_protocol.packets import Start
+from triode_protocol.positions import MAX_INTEGER
 from triode_protocol.topics import is_wildcard, matches
 
 from triode_broker.config import Limits, TopicRule
@@ -28,6 +28,8 @@ from triode_broker.core.record import RECORD_OVERHEAD_BYTES, Record
 TOPIC_OVERHEAD_BYTES = 1_000
 #: Topics looked at by one trim, so that a tick stays short.
 TRIM_TOPICS = 2_000
+#: `order` may hold a quarter more than is retained, and so many bytes, before it is tidied.
+ORDER_SLACK_BYTES = 262_144
 
 _pos = attrgetter("pos")
 _ts = attrgetter("ts")
@@ -63,6 +65,9 @@ class _History:
         self.loss = loss  # number of the newest removal
         self.has_expiring = False  # some record had a time to live: then `prev` has to be looked for
         self.seen_pos = 0  # newest pos when the clock hand last passed
+
+    def first_pos(self) -> int:
+        return self.records[0].pos if self.records else MAX_INTEGER
 
     def newest_pos(self) -> int:
         return self.records[-1].pos if self.records else self.trimmed
@@ -130,17 +135,21 @@ class MemoryLog:
         # 40 µs a message under a flood.
         self._topics: OrderedDict[str, _History] = OrderedDict()
         self._size = 0  # bytes of all histories, topics' overhead included
+        self._order: deque[Record] = deque()
+        self._order_size = 0
+        self._tidy_size = ORDER_SLACK_BYTES
         self._recent: deque[Record] = deque()
         self._recent_size = 0
         self._recent_after = 0  # `recent` has everything with a higher pos
         self._forgotten = 0
         self._forgotten_ts = -1
         self._forgotten_loss = 0
+        self._trimmed = 0  # the highest pos that retention removed, of any topic
         self._losses = 0  # number of the newest loss, of any topic
 
     @property
     def size(self) -> int:
-        """Bytes held, histories and topics' overhead; `recent` shares its records with them."""
+        """Bytes retained, topics' overhead included; the other stores share the records, and are bounded by it."""
         return self._size
 
     @property
@@ -169,6 +178,10 @@ class MemoryLog:
             history.has_expiring = True
         if len(records) > history.trim_messages or history.size > history.trim_bytes:
             self._trim_topic(history, ts)
+        self._order.append(record)
+        self._order_size += size
+        if self._order_size > self._tidy_size:
+            self._tidy()
         self._recent.append(record)
         self._recent_size += size
         if self._recent_size > self._trim_recent_bytes:
@@ -185,14 +198,13 @@ class MemoryLog:
 
     def read(self, filter: str, after: int, max_bytes: int, now_ms: int, done: Callable[[Page], None]) -> None:
         """Records behind `after`; see the interface."""
-        loss = 0
         if after >= self._recent_after:
             rows = self._recent_rows(filter, after, now_ms)
+        elif is_wildcard(filter):
+            rows = self._ordered_rows(filter, after, now_ms)
         else:
-            histories = self._matching(filter, now_ms)
-            rows = merge(*(history.after(after, now_ms) for history in histories), key=_row_pos)
-            loss = max((loss for pos, loss in self._lost(filter, histories) if pos > after), default=0)
-        page = Page([], [], self._head, loss)
+            rows = (row for history in self._matching(filter, now_ms) for row in history.after(after, now_ms))
+        page = Page([], [], self._head, 0)
         room = max_bytes
         for record, prev in rows:
             room -= record.size
@@ -201,7 +213,27 @@ class MemoryLog:
                 break
             page.records.append(record)
             page.prevs.append(prev)
+        if after < self._recent_after:  # behind the rows: looking for them let retention follow
+            page.loss = self._loss(filter, after)
         done(page)
+
+    def _ordered_rows(self, filter: str, after: int, now_ms: int) -> Iterator[tuple[Record, int]]:
+        order = self._order
+        firsts: dict[str, int] = {}  # per topic met: the first pos retained, or none
+        prevs: dict[str, int] = {}
+        for record in islice(order, bisect_right(order, after, key=_pos), None):
+            topic = record.topic
+            first = firsts.get(topic)
+            if first is None:
+                first = firsts[topic] = MAX_INTEGER
+                history = self._topics.get(topic)
+                if history is not None and matches(filter, topic):
+                    self._trim_topic(history, now_ms)
+                    first = firsts[topic] = history.first_pos()
+                    prevs[topic] = history.prev(after, now_ms)
+            if record.pos >= first and not record.is_expired(now_ms):
+                yield record, prevs[topic]
+                prevs[topic] = record.offset
 
     def _recent_rows(self, filter: str, after: int, now_ms: int) -> Iterator[tuple[Record, int]]:
         recent = self._recent
@@ -229,19 +261,33 @@ class MemoryLog:
     def _matching(self, filter: str, now_ms: int) -> list[_History]:
         """The histories of the topics a filter matches, trimmed to what their rules retain."""
         if is_wildcard(filter):
-            found = [history for topic, history in self._topics.items() if matches(filter, topic)]
+            start = _literal_start(filter)
+            topics = self._topics.items()
+            found = [history for topic, history in topics if topic.startswith(start) and matches(filter, topic)]
         else:
             found = [self._topics[filter]] if filter in self._topics else []
         for history in found:
             self._trim_topic(history, now_ms)
         return found
 
-    def _lost(self, filter: str, histories: list[_History]) -> Iterator[tuple[int, int]]:
-        """Highest pos lost, and the loss: of each matching topic, and of those dropped, where it may be one."""
-        if is_wildcard(filter) or not histories:
-            yield self._forgotten, self._forgotten_loss
-        for history in histories:
-            yield history.trimmed, history.loss
+    def _loss(self, filter: str, after: int) -> int:
+        """The newest loss behind `after` of the topics a filter matches; dropped topics may be among them."""
+        loss = self._forgotten_loss if self._forgotten > after else 0
+        if not is_wildcard(filter):
+            history = self._topics.get(filter)
+            return loss if history is None else history.loss if history.trimmed > after else 0
+        if self._trimmed <= after:
+            return loss
+        start = _literal_start(filter)
+        for topic, history in self._topics.items():
+            if (
+                history.trimmed > after
+                and history.loss > loss
+                and topic.startswith(start)
+                and matches(filter, topic)
+            ):
+                loss = history.loss
+        return loss
 
     def seek(self, filter: str, start: Start, before: int, now_ms: int, done: Callable[[Place], None]) -> None:
         """Where a start lies; see the interface."""
@@ -268,6 +314,7 @@ class MemoryLog:
         for topic in list(islice(self._topics, TRIM_TOPICS)):
             self._trim_topic(self._topics[topic], now_ms)
             self._topics.move_to_end(topic)  # the next call goes on with others
+        self._tidy()
 
     def _trim_topic(self, history: _History, now_ms: int) -> None:
         size, trimmed = history.size, history.trimmed
@@ -281,6 +328,22 @@ class MemoryLog:
     def _note_loss(self, history: _History) -> None:
         self._losses += 1
         history.loss = self._losses
+        self._trimmed = max(self._trimmed, history.trimmed)
+
+    def _tidy(self) -> None:
+        """Drop from `order` what is not retained any more: from its front, and where that is not enough, all."""
+        retained = self._size - len(self._topics) * TOPIC_OVERHEAD_BYTES
+        self._tidy_size = retained + retained // 4 + ORDER_SLACK_BYTES
+        order = self._order
+        while order and not self._is_retained(order[0]):
+            self._order_size -= order.popleft().size
+        if self._order_size > self._tidy_size:
+            self._order = deque(filter(self._is_retained, order))
+            self._order_size = retained
+
+    def _is_retained(self, record: Record) -> bool:
+        history = self._topics.get(record.topic)
+        return history is not None and record.pos >= history.first_pos()
 
     def _trim_recent(self, now_ms: int) -> None:
         recent, max_bytes = self._recent, self._recent_bytes
@@ -297,13 +360,14 @@ class MemoryLog:
             topic, history = self._topics.popitem(last=False)
             newest = history.newest_pos()
             self._size -= history.size
-            self._note_loss(history)
             if newest == history.seen_pos or not history.records:
                 self._size -= TOPIC_OVERHEAD_BYTES
+                self._note_loss(history)
                 self._forget(newest, history)
                 continue
             history.seen_pos = newest
             history.remove_oldest((len(history.records) + 1) // 2, now_ms)
+            self._note_loss(history)
             self._size += history.size
             self._topics[topic] = history
 
@@ -314,8 +378,10 @@ class MemoryLog:
         self._forgotten_loss = history.loss
 
 
-def _row_pos(row: tuple[Record, int]) -> int:
-    return row[0].pos
+def _literal_start(filter: str) -> str:
+    """What every topic that a wildcard matches begins with: a test that spares nearly all topics the whole one."""
+    literal = filter[: min(place for place in (filter.find("+"), filter.find("#")) if place >= 0)]
+    return literal[:-1]  # a/# matches a
 
 
 def _first(history: _History, start: Start, before: int, now_ms: int) -> int | None:
