@@ -297,6 +297,18 @@ def test_rest_of_an_array_waits_while_the_outbox_is_over_its_bound() -> None:
     assert max(sizes) < 3_000 + 2_500
 
 
+def test_what_comes_while_packets_wait_waits_behind_them() -> None:
+    """SPEC 1.14: the edge reads nothing then; what it had read already keeps its order."""
+    desk = Desk(limits=LIMITS)
+    fill(desk, 3)
+    line = desk.connect()
+    line.send(*[history_request(number) for number in range(1, 5)])
+    line.send({"type": "ping", "id": 5})
+    line.send({"type": "ping", "id": 6}, {"type": "ping", "id": 7})
+    answered = [packet["id"] for packet in line.drain()]
+    assert answered == [1, 2, 3, 4, 5, 6, 7]
+
+
 def test_waiting_packets_are_served_with_the_rest_of_their_effects() -> None:
     desk = Desk(limits=LIMITS)
     fill(desk, 3)
