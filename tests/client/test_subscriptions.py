@@ -345,6 +345,18 @@ def test_full_inbox_pauses_at_the_broker_and_resumes_by_position_at_half() -> No
     assert brief(play.items(one)) == [6, 7, 8, 9, 10, 11]
 
 
+def test_message_behind_the_gap_that_filled_the_inbox_is_kept_with_it() -> None:
+    """R6 hands over two; resuming behind the message must not lose it."""
+    play = connected(max_inbox_messages=3)
+    one = play.subscribed()
+    fill(play, 1, 2)
+    play.says(message(1, log="m0-second"))
+    assert [p["type"] for p in play.hears()] == ["unsubscribe"]
+    assert brief(play.items(one)) == [1, 2, "reset", 1]
+    (asked,) = play.hears()
+    assert asked["after"] == {LOG: 2, "m0-second": 1}
+
+
 def test_inbox_is_bounded_in_bytes_too() -> None:
     play = connected(max_inbox_bytes=10_000)
     one = play.subscribed()

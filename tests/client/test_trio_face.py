@@ -392,6 +392,18 @@ async def test_messages_without_acknowledgement_are_flushed_by_leaving() -> None
             await client.send("a", number)
 
 
+async def test_sender_without_acknowledgements_waits_for_room_too() -> None:
+    async def scene(line: Line) -> None:
+        await line.accept()
+        assert [(await line.hear("publish"))["data"] for _ in range(500)] == list(range(500))
+        await line.goodbye()
+
+    with trio.fail_after(10):
+        async with playing(scene) as url, triode.connect(url, max_queue_messages=3) as client:
+            for number in range(500):
+                await client.send("a", number)
+
+
 async def test_cancelled_publish_leaves_the_client_in_order() -> None:
     async def scene(line: Line) -> None:
         await line.accept(limits={"max_inflight_publishes": 1})

@@ -8,7 +8,7 @@ import random
 import ssl
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import Final, Literal, Self
 
@@ -75,7 +75,7 @@ class Client:
         identity = Identity(
             token=token if isinstance(token, str) else "",
             name=name or "triode-python",
-            version=version("triode"),
+            version=_installed_version(),
             is_renewable=not isinstance(token, str),
         )
         self._session = Session(url, identity, options, random.SystemRandom().random)
@@ -317,6 +317,13 @@ class Receipt:
         """Nobody cares any more: if unsent it is never sent, if sent it is not sent again."""
         self._driver.session.publisher.abandon(self._publication)
         self._driver.settle()
+
+
+def _installed_version() -> str:
+    try:
+        return version("triode")
+    except PackageNotFoundError:
+        return ""
 
 
 def _publish_packet(

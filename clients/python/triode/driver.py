@@ -9,6 +9,7 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable
 from math import inf
+from typing import Final
 from weakref import WeakSet
 
 import trio
@@ -18,6 +19,8 @@ from triode.records import State
 from triode.session import Session
 from triode.transport import Transport, TransportEnded, open_transport
 from triode.watching import Events, log_event, say
+
+_LOGGED_AT_ONCE: Final = 10  # events of one text: a broker must not fill our log
 
 Token = str | Callable[[], Awaitable[str]]
 
@@ -33,7 +36,10 @@ class Driver:
         self._ssl_context = ssl_context
         self._output = trio.lowlevel.ParkingLot()  # the writer waiting for something to write
         self._watchers: WeakSet[Events] = WeakSet()
-        self._timer = trio.CancelScope()  # ends at the session's deadline
+        self._timer = trio.CancelScope()  # ends at `_due`
+        self._due = (
+            inf  # the session's deadline, or earlier; kept here because reading a scope's costs microseconds
+        )
         self._wanted = trio.CancelScope()  # cancelled when the session wants no more of the connection
 
     def start(self, nursery: trio.Nursery) -> None:
@@ -55,7 +61,8 @@ class Driver:
     async def _keep_time(self) -> None:
         session = self.session
         while session.state is not State.CLOSED:
-            with trio.CancelScope(deadline=session.deadline()) as self._timer:
+            self._due = session.deadline()
+            with trio.CancelScope(deadline=self._due) as self._timer:
                 await trio.sleep_forever()
             session.tick(trio.current_time())
             self.settle()
@@ -104,8 +111,13 @@ class Driver:
             ):  # from here on only the reading is cancelled, no half-sent frame
                 await self._read(transport)
             if session.is_polite:
-                await transport.close(session.options.farewell_timeout_seconds)
+                await transport.close(self._farewell_seconds())
             nursery.cancel_scope.cancel()
+
+    def _farewell_seconds(self) -> float:
+        """A broker that answers our goodbye has read all that was written before: that is worth more time."""
+        options = self.session.options
+        return options.close_timeout_seconds if self.session.is_finishing else options.farewell_timeout_seconds
 
     async def _read(self, transport: Transport) -> None:
         session = self.session
@@ -146,23 +158,24 @@ class Driver:
         for subscription in session.ready:
             if subscription.waiter is not None:
                 subscription.waiter.unpark_all()
-        if session.finished and self.room:
+        if self.room and session.publisher.has_room:
             self.room.unpark_all()
         session.finished.clear()
         session.ready.clear()
         if session.events:
             self._tell()
-        if session.has_output(trio.current_time()):
+        if self._output and session.wants_to_write:
             self._output.unpark_all()
         if not session.is_attached:
             self._wanted.cancel()
-        deadline = session.deadline()
-        if deadline < self._timer.deadline or session.state is State.CLOSED:
-            self._timer.deadline = deadline if session.state is not State.CLOSED else -inf
+        due = session.deadline() if session.state is not State.CLOSED else -inf
+        if due < self._due:
+            self._due = self._timer.deadline = due
 
     def _tell(self) -> None:
-        for event in self.session.events:
-            log_event(event)
+        for number, event in enumerate(self.session.events):
+            if number < _LOGGED_AT_ONCE:
+                log_event(event)
             for watcher in self._watchers:
                 watcher.put(event)
         self.session.events.clear()

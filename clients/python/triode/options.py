@@ -28,8 +28,8 @@ class Options:
 
     # Connecting
     connect_timeout_seconds: float = _positive(5.0)  # from dialling to `connected`, each attempt
-    close_timeout_seconds: float = _positive(5.0)  # for flushing what is queued, at the end
-    farewell_timeout_seconds: float = _positive(1.0)  # for the WebSocket close handshake
+    close_timeout_seconds: float = _positive(5.0)  # at the end, for flushing what is queued; again for the goodbye
+    farewell_timeout_seconds: float = _positive(1.0)  # for closing a connection that is given up
     stable_seconds: float = _positive(5.0)  # a connection that lived so long resets the backoff
     max_wait_seconds: float = _positive(300.0)  # longest pause between attempts that a broker may ask for
 

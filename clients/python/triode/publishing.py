@@ -115,6 +115,11 @@ class Publisher:
 
     # What goes out
 
+    @property
+    def has_unsent(self) -> bool:
+        """Whether anything is to be sent, now or later."""
+        return bool(self._queue or self._again)
+
     def has_next(self, now: float, *, is_resumed: bool) -> bool:
         """Whether `take` has something to give."""
         if now < self._hold_until:

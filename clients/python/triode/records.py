@@ -28,7 +28,7 @@ class Message:
     def __init__(self, packet: packets.Message, attempt: int = 0) -> None:
         self._packet = packet
         self._data: Any = _UNREAD
-        #: How often an acknowledged subscription was given it; 0 elsewhere.
+        #: Which delivery of it this is, from 1, where it came from the log; 0 for a live one.
         self.attempt = attempt
         #: The payload as the JSON text it was published as (UTF-8); for binary payloads the JSON string of base64.
         self.raw = bytes(packet.data)  # copied: a Raw keeps the whole frame alive

@@ -281,8 +281,13 @@ class Session:
 
     # What goes out, and when to look again
 
+    @property
+    def wants_to_write(self) -> bool:
+        """Whether `take_text` may give something, now or later; cheaper than `has_output`."""
+        return self._is_open and (bool(self._outgoing) or self.publisher.has_unsent)
+
     def has_output(self, now: float) -> bool:
-        """Whether `take_text` would give something."""
+        """Whether `take_text` gives something."""
         if not self._is_open:
             return False
         return bool(self._outgoing) or self.publisher.has_next(now, is_resumed=self.state is State.CONNECTED)
