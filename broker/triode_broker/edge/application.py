@@ -29,7 +29,10 @@ class Application(Protocol):
         """A whole binary message."""
 
     def room(self, now_ms: int) -> None:
-        """The outbox `wants_room` and has drained to half. Seen after a write of this outbox only."""
+        """The outbox `wants_room` and has drained to half; called until it wants none any more, once per turn.
+
+        Noticed after a write of this outbox: whoever sets `wants_room` puts something, or knows that some waits.
+        """
 
     def keepalive(self, now_ms: int) -> None:
         """Every `ping_ms`: time to put a ping."""

@@ -98,10 +98,11 @@ class Edge:
                 with trio.move_on_after(self._sweep_seconds):
                     while True:
                         if events := poll(0, EVENTS_PER_TURN):
-                            self.turn(events, trio.current_time())
-                            await trio.lowlevel.checkpoint()
+                            await trio.lowlevel.checkpoint()  # straight from a turn: the others' turn first
                         else:
                             await trio.lowlevel.wait_readable(fd)
+                            events = poll(0, EVENTS_PER_TURN)
+                        self.turn(events, trio.current_time())
                 self.sweep(trio.current_time())
         finally:
             self.end()

@@ -73,7 +73,7 @@ class Wire:
 
     def close(self, code: int, reconnect_after_ms: int = 0) -> None:
         """End the connection when the tick ends, with a bye for codes ≥ 4000. Idempotent; only marks."""
-        self._leave(code, "", reconnect_after_ms)
+        self._leave(int(code), "", reconnect_after_ms)
 
     def _leave(self, code: int, reason: str, reconnect_after_ms: int = 0) -> None:
         if self.phase <= OPEN:
