@@ -473,7 +473,7 @@ async def test_wrong_arguments_are_told_to_the_line_at_fault() -> None:
         messages = client.subscribe("a")
         with pytest.raises(RuntimeError, match="enter the subscription first"):
             await anext(messages)
-        with pytest.raises(RuntimeError, match="once"):
+        with pytest.raises(RuntimeError, match="a client is entered once"):
             async with client:
                 pytest.fail("it was entered already")
 

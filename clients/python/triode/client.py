@@ -120,14 +120,11 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if error is None:
-            try:
+        try:
+            if error is None:
                 await self._finish()
-            except BaseException:
-                await self._close_at_once()
-                raise
-        else:
-            await self._close_at_once()
+        finally:
+            await self._close_at_once()  # does nothing where that went well
 
     async def _finish(self) -> None:
         """Flush, say goodbye, and wait for our tasks, which end by themselves: all of it bounded by options."""
