@@ -1,9 +1,9 @@
 """The memory log: one shard's messages in this process, gone with it (level `memory`).
 
-Knows records and retention, nothing of subscriptions. Three stores hold the same record objects: per topic, what
-the topic's rule retains; `order`, all of that in the order of pos, for wildcards (merging the topics took 0.2 s a
-page at 20,000 topics); and `recent`, the newest of the whole log whatever the rules say, so that a short absence
-is always bridged. A read uses `recent` when it reaches back far enough.
+Knows records and retention, nothing of subscriptions. Two stores hold the same record objects: per topic, what
+the topic's rule retains; and `order`, in the order of pos, all of that (for wildcards: merging the topics took
+0.2 s a page at 20,000 topics) and besides it the newest of the whole log whatever the rules say, so that a short
+absence is always bridged. Appends only add to it; it is tidied many records at a time.
 
 Per topic `trimmed` is the highest pos that retention removed, per log `forgotten` the same over topics that were
 dropped whole: a read behind `after` is complete iff after ≥ both (architecture: shards, logs, owners). Each comes
@@ -28,7 +28,7 @@ from triode_broker.core.record import RECORD_OVERHEAD_BYTES, Record
 TOPIC_OVERHEAD_BYTES = 1_000
 #: Topics looked at by one trim, so that a tick stays short.
 TRIM_TOPICS = 2_000
-#: `order` may hold a quarter more than is retained, and so many bytes, before it is tidied.
+#: `order` may hold a quarter more than is retained and recent, and so many bytes, before all of it is tidied.
 ORDER_SLACK_BYTES = 262_144
 
 _pos = attrgetter("pos")
@@ -128,7 +128,6 @@ class MemoryLog:
         self.name = name
         self._max_size = limits.max_shard_bytes
         self._recent_bytes = limits.recent_bytes
-        self._trim_recent_bytes = limits.recent_bytes + limits.recent_bytes // 16
         self._recent_ms = limits.recent_seconds * 1000
         self._head = 0
         # Ordered, because a plain dict that loses its first entry again and again is searched from its old start:
@@ -136,11 +135,11 @@ class MemoryLog:
         self._topics: OrderedDict[str, _History] = OrderedDict()
         self._size = 0  # bytes of all histories, topics' overhead included
         self._order: deque[Record] = deque()
-        self._order_size = 0
-        self._tidy_size = ORDER_SLACK_BYTES
-        self._recent: deque[Record] = deque()
-        self._recent_size = 0
-        self._recent_after = 0  # `recent` has everything with a higher pos
+        self._order_size = 0  # bytes, at the last tidying
+        self._recent_after = 0  # `order` has everything with a higher pos
+        self._written = self._counted = 0  # bytes appended, ever; and of these known to `_order_size`
+        self._tidy_at = self._tidy_step = limits.recent_bytes // 16 + 1  # bytes written
+        self._marks: deque[tuple[int, int, int]] = deque()  # pos, bytes written and ts, at each tidying
         self._forgotten = 0
         self._forgotten_ts = -1
         self._forgotten_loss = 0
@@ -179,13 +178,9 @@ class MemoryLog:
         if len(records) > history.trim_messages or history.size > history.trim_bytes:
             self._trim_topic(history, ts)
         self._order.append(record)
-        self._order_size += size
-        if self._order_size > self._tidy_size:
-            self._tidy()
-        self._recent.append(record)
-        self._recent_size += size
-        if self._recent_size > self._trim_recent_bytes:
-            self._trim_recent(ts)
+        self._written += size
+        if self._written >= self._tidy_at:
+            self._tidy(ts)
         if self._size > self._max_size:
             self._make_room(ts)
 
@@ -236,10 +231,10 @@ class MemoryLog:
                 prevs[topic] = record.offset
 
     def _recent_rows(self, filter: str, after: int, now_ms: int) -> Iterator[tuple[Record, int]]:
-        recent = self._recent
-        first = bisect_right(recent, after, key=_pos)
+        order = self._order
+        first = bisect_right(order, after, key=_pos)
         prevs: dict[str, int] = {}  # per topic met: the offset of its last row; -1: it does not match
-        for record in islice(recent, first, None):
+        for record in islice(order, first, None):
             topic = record.topic
             prev = prevs.get(topic)
             if prev is None:
@@ -309,12 +304,11 @@ class MemoryLog:
         done(sorted(found, key=_pos))
 
     def trim(self, now_ms: int) -> None:
-        """Apply age: to `recent`, and to the next TRIM_TOPICS topics in turn."""
-        self._trim_recent(now_ms)
+        """Apply age: to the next TRIM_TOPICS topics in turn, and to `order`."""
         for topic in list(islice(self._topics, TRIM_TOPICS)):
             self._trim_topic(self._topics[topic], now_ms)
             self._topics.move_to_end(topic)  # the next call goes on with others
-        self._tidy()
+        self._tidy(now_ms)
 
     def _trim_topic(self, history: _History, now_ms: int) -> None:
         size, trimmed = history.size, history.trimmed
@@ -330,28 +324,28 @@ class MemoryLog:
         history.loss = self._losses
         self._trimmed = max(self._trimmed, history.trimmed)
 
-    def _tidy(self) -> None:
-        """Drop from `order` what is not retained any more: from its front, and where that is not enough, all."""
-        retained = self._size - len(self._topics) * TOPIC_OVERHEAD_BYTES
-        self._tidy_size = retained + retained // 4 + ORDER_SLACK_BYTES
-        order = self._order
-        while order and not self._is_retained(order[0]):
+    def _tidy(self, now_ms: int) -> None:
+        """Drop from `order` what is neither recent nor retained: from its front, and if too much is left, all."""
+        order, written, marks = self._order, self._written, self._marks
+        self._tidy_at = written + self._tidy_step
+        if order:
+            marks.append((self._head, written, order[-1].ts))
+        while marks and (marks[0][1] <= written - self._recent_bytes or marks[0][2] < now_ms - self._recent_ms):
+            self._recent_after = marks.popleft()[0]
+        while order and self._is_spare(order[0]):
             self._order_size -= order.popleft().size
-        if self._order_size > self._tidy_size:
-            self._order = deque(filter(self._is_retained, order))
-            self._order_size = retained
+        retained = self._size - len(self._topics) * TOPIC_OVERHEAD_BYTES
+        self._order_size += written - self._counted
+        self._counted = written
+        if self._order_size > (retained + self._recent_bytes) * 5 // 4 + ORDER_SLACK_BYTES:
+            self._order = deque(record for record in order if not self._is_spare(record))
+            self._order_size = sum(record.size for record in self._order)
 
-    def _is_retained(self, record: Record) -> bool:
+    def _is_spare(self, record: Record) -> bool:
+        if record.pos > self._recent_after:
+            return False
         history = self._topics.get(record.topic)
-        return history is not None and record.pos >= history.first_pos()
-
-    def _trim_recent(self, now_ms: int) -> None:
-        recent, max_bytes = self._recent, self._recent_bytes
-        oldest_ts = now_ms - self._recent_ms
-        while recent and (self._recent_size > max_bytes or recent[0].ts < oldest_ts):
-            record = recent.popleft()
-            self._recent_size -= len(record.payload) + RECORD_OVERHEAD_BYTES
-            self._recent_after = record.pos
+        return history is None or record.pos < history.first_pos()
 
     def _make_room(self, now_ms: int) -> None:
         """Under a flood: a clock hand over the topics; one with nothing new since it last passed is dropped whole,
