@@ -249,7 +249,7 @@ async def test_consumer_that_never_waits_lets_others_run() -> None:
             while taken < 200:
                 await anext(messages)
                 taken += 1
-        assert len(set(turns)) > 1
+        assert any(0 < turn < 200 for turn in turns)
 
 
 async def test_broker_that_refuses_for_good_ends_entering_with_its_words() -> None:
