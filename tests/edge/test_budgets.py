@@ -33,6 +33,15 @@ def test_s2_64_kib_may_come_before_connect_and_not_a_byte_more(make_rig: Callabl
     assert closing == (CLOSE, close_payload(4000, "too much before connect"))
 
 
+def test_s2_no_recv_reaches_beyond_the_limit(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(is_connected=False)
+    client = rig.client()
+    client.send(text("x" * 50_000))
+    client.socket.send(b"\x81" * 60_000)
+    rig.edge.turn(rig.edge.poll(), rig.now)
+    assert rig.edge.statistics().bytes_in == LIMITS.max_before_connect_bytes + 1
+
+
 @pytest.mark.parametrize(
     "flood",
     [

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 from triode_broker.config import Limits
+from triode_broker.edge.poller import HANGUP, WRITE
 from triode_protocol.errors import CloseCode
 
 from tests.edge.rig import BINARY, CLOSE, HANDSHAKE, PING, TEXT, Client, Rig, close_payload, frame, text
@@ -268,3 +269,19 @@ def test_readiness_that_proves_wrong_is_harmless(rig: Rig) -> None:
     fds = list(rig.edge._shared.connections)
     rig.edge.turn([(fd, 1) for fd in fds] + [(fd, 5) for fd in fds], rig.now)
     assert rig.edge.statistics().connections == len(clients)
+
+
+@pytest.mark.parametrize("event", [HANGUP, WRITE | HANGUP])
+def test_hang_up_that_leaves_nothing_to_read_ends_the_connection(rig: Rig, event: int) -> None:
+    rig.client()
+    rig.edge.turn([(rig.talkers[0].outbox.connection.fd, event)], rig.now)
+    assert gone(rig)
+
+
+def test_nothing_follows_the_close_frame_whoever_puts_it(rig: Rig) -> None:
+    client = rig.client()
+    rig.talkers[0].friends.append(rig.talkers[0].outbox)
+    client.send(text("leave 4100"))
+    rig.talkers[0].outbox.put(b"late")
+    rig.edge.flush()
+    assert client.frames()[-1][0] == CLOSE

@@ -194,3 +194,27 @@ def test_socket_that_takes_nothing_blocks_the_outbox(rig: Rig) -> None:
     assert outbox.size == 6  # the socket took none of the last
     assert [payload for _, payload in read_all(rig, client)] == [b"%04d" % number for number in range(count)]
     assert not outbox.is_blocked
+
+
+def test_reading_waits_until_room_has_said_what_fills_it_again(
+    make_rig: Callable[..., Rig],
+) -> None:
+    rig = make_rig(Limits(max_outbox_bytes=500))
+    client = rig.client()
+    talker = rig.talkers[0]
+    talker.more, talker.outbox.wants_room = 2, True
+    client.send(text("say 2000") + text("say 1"))
+    assert [len(said) for said in client.texts()] == [2000, 1024, 1024, 1]
+
+
+def test_pause_is_no_silence(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(Limits(max_outbox_bytes=20_000, ping_ms=2_000))
+    client = rig.client(send_buffer=4096)
+    client.send(text("say 90000"))
+    rig.after(10)
+    assert rig.talkers[0].detached == 0
+    read_all(rig, client)
+    rig.after(3.75)
+    assert rig.talkers[0].detached == 0
+    rig.after(1.25)
+    assert rig.talkers[0].detached == 1
