@@ -1,6 +1,7 @@
 """The trio face on real sockets, against a scripted broker: connecting, publishing, subscribing, the end."""
 
 import logging
+import re
 import ssl
 from typing import Any
 
@@ -10,7 +11,7 @@ import trio.testing
 import triode
 import trustme
 
-from tests.client.broker import Line, answering, connected, playing
+from tests.client.broker import PATIENCE_SECONDS, Line, answering, connected, playing
 from tests.client.play import LOG, delivery, message
 
 
@@ -293,13 +294,21 @@ async def test_token_is_fetched_anew_for_each_attempt() -> None:
         pass
 
 
+async def failure(url: str, **options: Any) -> str:
+    """Why an attempt to connect failed."""
+    with trio.fail_after(PATIENCE_SECONDS):
+        async with triode.connect(url, wait_seconds=0, **options) as client:
+            async for event in client.events():
+                if isinstance(event, triode.StateChanged) and event.state is triode.State.WAITING:
+                    return event.reason
+    raise AssertionError("it ended")
+
+
 async def test_token_that_cannot_be_fetched_is_a_failed_attempt() -> None:
     async def fetch() -> str:
         raise LookupError("the vault is closed")
 
-    with pytest.raises(triode.ConnectionRefused, match="the vault is closed"):
-        async with triode.connect("ws://127.0.0.1:9", token=fetch, wait_seconds=0.2):
-            pytest.fail("it has no token")
+    assert await failure("ws://127.0.0.1:9", token=fetch) == "the vault is closed"
 
 
 async def test_nobody_there_is_told_after_the_wait() -> None:
@@ -326,16 +335,12 @@ async def test_nobody_there_is_told_after_the_wait() -> None:
 async def test_whatever_answers_the_handshake_is_a_failed_attempt(answer: bytes, reason: str) -> None:
     """S33: the libraries underneath raise more than they document; nothing escapes."""
     async with answering(answer) as url:
-        with pytest.raises(triode.ConnectionRefused, match=reason):
-            async with triode.connect(url, wait_seconds=0.3):
-                pytest.fail("that was no broker")
+        assert re.search(reason, await failure(url))
 
 
 async def test_silent_server_is_given_up_in_time() -> None:
     async with answering(None) as url:
-        with pytest.raises(triode.ConnectionRefused, match="no answer to connect in time"):
-            async with triode.connect(url, wait_seconds=0.3, connect_timeout_seconds=0.05):
-                pytest.fail("nobody answered")
+        assert "no answer to connect in time" in await failure(url, connect_timeout_seconds=0.05)
 
 
 async def test_without_waiting_the_client_queues_and_refuses_when_full() -> None:
@@ -674,8 +679,6 @@ async def test_encrypted_connection_is_checked_against_its_authority(authority: 
     authority.issue_cert("127.0.0.1").configure_cert(server)
     authority.configure_trust(client_side)
     async with playing(goodbye, ssl_context=server) as url:
-        with pytest.raises(triode.ConnectionRefused, match="CERTIFICATE_VERIFY_FAILED"):
-            async with triode.connect(url, wait_seconds=0.3):
-                pytest.fail("nobody vouches for that certificate")
+        assert "CERTIFICATE_VERIFY_FAILED" in await failure(url)
         async with triode.connect(url, ssl_context=client_side):
             pass
