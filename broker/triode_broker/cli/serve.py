@@ -29,10 +29,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> ExitCode:
     if arguments.check:
         sys.stdout.write(as_toml(settings))
         return ExitCode.OK
-    try:
-        return _serve(settings.config)
-    except OSError as error:
-        raise _cannot_listen(settings.config.listen, error) from None
+    return _serve(settings.config)
 
 
 def read_settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
@@ -57,8 +54,11 @@ def _serve(config: Config) -> ExitCode:
         message = f"{missing.name} is not installed: the broker needs the extra `server`: {advice}"
         raise Failure(ExitCode.FAILURE, message) from missing
     log = logs.make_logger(config)
+    is_up = False
 
     def announce(urls: list[str]) -> None:
+        nonlocal is_up
+        is_up = True
         if is_for_people(config):
             sys.stdout.write(next_steps(config, urls[0], command_name(sys.argv[0])))
             sys.stdout.flush()
@@ -67,7 +67,12 @@ def _serve(config: Config) -> ExitCode:
         await server.serve_until_signal(config, log=log, announce=announce)
         return ExitCode.OK
 
-    return run_trio(main)
+    try:
+        return run_trio(main)
+    except OSError as error:
+        if is_up:  # of something else, then: a bug, to be seen whole
+            raise
+        raise _cannot_listen(config.listen, error) from None
 
 
 def is_for_people(config: Config) -> bool:

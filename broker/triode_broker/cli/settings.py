@@ -28,6 +28,7 @@ from triode_broker.cli.known_settings import (
     variable,
 )
 from triode_broker.config import Config
+from triode_broker.edge.listeners import parse_address
 from triode_broker.printable import escape, shorten
 
 #: TRIODE_* that are not the broker's settings: the file's place, the client's, those of the project's own tests.
@@ -167,20 +168,6 @@ class _Layers:
         return f"{self.values[name][1]}: " if name in self.values else ""
 
 
-def split_listen(listen: str) -> tuple[str, int]:
-    """Host and port of `HOST:PORT`, an IPv6 address without its brackets. Raises ValueError with the reason."""
-    host, colon, port = listen.rpartition(":")
-    if not colon or not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65_535):
-        raise ValueError("allowed is HOST:PORT with a port from 0 to 65535, as 127.0.0.1:7400")
-    if not host:
-        raise ValueError(f"the host is missing; 0.0.0.0:{port} listens on every address of this machine")
-    if host[0] == "[" and host[-1] == "]":
-        return host[1:-1], int(port)
-    if ":" in host:
-        raise ValueError(f"an IPv6 address stands in brackets, as [::1]:{port}")
-    return host, int(port)
-
-
 #: Pairs of limits, the first not above the second: else what the one allows, the other never lets by.
 _ORDERED = (
     ("max_packet_bytes", "max_frame_bytes"),
@@ -194,9 +181,9 @@ def _contradictions(config: Config) -> list[tuple[str, str]]:
     """Name of a setting, and what is wrong with it though its type is right."""
     found = []
     try:
-        split_listen(config.listen)
+        parse_address(config.listen)
     except ValueError as error:
-        found.append(("listen", f" = {_shown(config.listen)}: {error}"))
+        found.append(("listen", f": {error}"))
     if config.data and Path(config.data).exists() and not Path(config.data).is_dir():
         found.append(("data", f" = {_shown(config.data)}: is not a directory"))
     limits = config.limits
