@@ -21,7 +21,7 @@ _NOT_OURS = {"node_modules", "__pycache__", "results", "dist"}
 @cache
 def files(*suffixes: str) -> tuple[Path, ...]:
     """Every file of the project with one of these suffixes, in order."""
-    found = [path for path in ROOT.iterdir() if path.is_file()]
+    found = [path for path in ROOT.iterdir() if path.is_file() and not path.name.startswith(".coverage")]
     for folder in _FOLDERS:
         found += [path for path in (ROOT / folder).rglob("*") if path.is_file()]
     return tuple(sorted(p for p in found if p.suffix in suffixes and not _NOT_OURS & {*p.relative_to(ROOT).parts}))
