@@ -129,6 +129,20 @@ def test_one_topic_may_fill_its_shard() -> None:
     assert len(held) * ONE > 50_000 / 3, "half goes at a time, not more"
 
 
+def test_every_half_that_a_topic_gives_up_is_a_new_loss() -> None:
+    """SPEC 4.6.1: a reader who was told of one is told of the next."""
+    scribe = Scribe(open_memory, Limits(recent_bytes=0, max_shard_bytes=50_000))
+    losses: list[int] = []
+    while len(losses) < 4:
+        held = positions(scribe.page("a").records)
+        scribe.write("a", size=300)
+        page = scribe.page("a")
+        if held and page.records[0].pos != held[0]:
+            losses.append(page.loss)
+    assert losses[0] > 0
+    assert losses == sorted(set(losses))
+
+
 def test_flood_drops_topics_that_nobody_writes_to_first() -> None:
     scribe = Scribe(open_memory, Limits(recent_bytes=0, max_shard_bytes=20_000))
     for number in range(200):

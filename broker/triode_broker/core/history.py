@@ -28,7 +28,7 @@ def answer_history(
 ) -> None:
     """Find the page and hand the reply to `reply`, at once or when the log answers."""
     limit = min(packet.limit, limits.max_history_messages)
-    max_bytes = limits.max_frame_bytes - REPLY_OVERHEAD_BYTES
+    max_bytes = limits.max_frame_bytes - REPLY_OVERHEAD_BYTES  # a page of the log is then within a frame
     query = _Query(log, packet, limit, max_bytes, now_ms, reply)
     if packet.after is not UNSET:
         query.read_after(packet.after.get(log.name, -1))
@@ -73,12 +73,10 @@ class _Query:
 
     def _answer(self, page: Page, after: int, before: int, is_complete: bool) -> None:
         messages: list[Raw] = []
-        room = self._max_bytes
         for record in page.records:
-            room -= len(record.payload) + 1
             if record.pos >= before:
                 break
-            if len(messages) == self._limit or room < 0:
+            if len(messages) == self._limit:
                 is_complete = False
                 break
             after = record.pos
