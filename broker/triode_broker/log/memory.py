@@ -79,6 +79,7 @@ class _History:
         for _ in range(count):
             record = self.records.popleft()
             self.size -= len(record.payload) + RECORD_OVERHEAD_BYTES
+            record.is_retained = False
             if not record.expires_ms or record.expires_ms > now_ms:
                 lost = record
         if lost is not None:
@@ -99,7 +100,9 @@ class _History:
         """Drop expired records from the front; that is policy, not loss: `trimmed` stays. Returns bytes."""
         before = self.size
         while self.records and self.records[0].is_expired(now_ms):
-            self.size -= self.records.popleft().size
+            record = self.records.popleft()
+            record.is_retained = False
+            self.size -= record.size
         return before - self.size
 
     def prev(self, pos: int, now_ms: int) -> int:
@@ -332,20 +335,15 @@ class MemoryLog:
             marks.append((self._head, written, order[-1].ts))
         while marks and (marks[0][1] <= written - self._recent_bytes or marks[0][2] < now_ms - self._recent_ms):
             self._recent_after = marks.popleft()[0]
-        while order and self._is_spare(order[0]):
-            self._order_size -= order.popleft().size
+        recent_after = self._recent_after
+        while order and not order[0].is_retained and order[0].pos <= recent_after:
+            self._order_size -= len(order.popleft().payload) + RECORD_OVERHEAD_BYTES
         retained = self._size - len(self._topics) * TOPIC_OVERHEAD_BYTES
         self._order_size += written - self._counted
         self._counted = written
         if self._order_size > (retained + self._recent_bytes) * 5 // 4 + ORDER_SLACK_BYTES:
-            self._order = deque(record for record in order if not self._is_spare(record))
+            self._order = deque(record for record in order if record.is_retained or record.pos > recent_after)
             self._order_size = sum(record.size for record in self._order)
-
-    def _is_spare(self, record: Record) -> bool:
-        if record.pos > self._recent_after:
-            return False
-        history = self._topics.get(record.topic)
-        return history is None or record.pos < history.first_pos()
 
     def _make_room(self, now_ms: int) -> None:
         """Under a flood: a clock hand over the topics; one with nothing new since it last passed is dropped whole,
@@ -366,6 +364,8 @@ class MemoryLog:
             self._topics[topic] = history
 
     def _forget(self, newest: int, history: _History) -> None:
+        for record in history.records:
+            record.is_retained = False
         self._forgotten = max(self._forgotten, newest)
         newest_ts = history.records[-1].ts if history.records else history.trimmed_ts
         self._forgotten_ts = max(self._forgotten_ts, newest_ts)
