@@ -264,6 +264,14 @@ def test_server_facts_cannot_be_set_by_clients(field: str) -> None:
     assert desk.logs[0].head() == 0
 
 
+def test_error_names_a_sub_only_where_the_packet_has_one() -> None:
+    """SPEC 5.1.1."""
+    line = Desk().connect()
+    assert "sub" not in only_error(line.ask({"type": "publish", "id": 3, "topic": "a/+", "data": 1}))
+    assert only_error(line.ask({"type": "ack", "id": 3, "sub": 7, "log": "m", "upto": 1}))["sub"] == 7
+    assert only_error(line.ask({"type": "unsubscribe", "sub": 8}))["sub"] == 8
+
+
 def test_facts_in_data_stay_data() -> None:
     """S16."""
     desk = Desk()
