@@ -10,10 +10,11 @@ from functools import partial
 
 import pytest
 import trio
+from trio.testing import MockClock
 from triode_broker.config import Limits
 from triode_broker.core.outbox import Outbox
 from triode_broker.edge.listeners import listen
-from triode_broker.edge.reactor import Edge
+from triode_broker.edge.reactor import EVENTS_PER_TURN, Edge
 from triode_protocol.errors import CloseCode
 
 from tests.edge.rig import CLOSE, HANDSHAKE, Log, Rig, Talker, close_payload, frame, text
@@ -277,3 +278,24 @@ async def test_close_all_drops_whoever_has_not_finished_its_head() -> None:
         await it.edge.close_all(CloseCode.SHUTDOWN)
         assert await client.receive_some() == b""
         await client.aclose()
+
+
+async def test_process_that_was_held_up_hears_its_clients_before_it_judges_their_silence(
+    mock_clock: MockClock,
+) -> None:
+    """More clients than one turn serves, all of whom spoke while the process was stopped: none is closed."""
+    count = EVENTS_PER_TURN + 50
+    async with served(Limits(ping_ms=1_000)) as it:
+        clients = [socket.create_connection(it.address) for _ in range(count)]
+        for client in clients:
+            client.sendall(HANDSHAKE)
+        while len(it.talkers) < count:
+            await trio.lowlevel.checkpoint()
+        for client in clients:
+            client.sendall(text("say 1"))
+        mock_clock.jump(2.5)
+        while sum(len(talker.heard) for talker in it.talkers) < count and not it.edge.statistics().closes:
+            await trio.lowlevel.checkpoint()
+        assert not it.edge.statistics().closes
+        for client in clients:
+            client.close()

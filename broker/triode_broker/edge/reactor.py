@@ -103,9 +103,21 @@ class Edge:
                             await trio.lowlevel.wait_readable(fd)
                             events = poll(0, EVENTS_PER_TURN)
                         self.turn(events, trio.current_time())
+                await self._hear_everybody()
                 self.sweep(trio.current_time())
         finally:
             self.end()
+
+    async def _hear_everybody(self) -> None:
+        """Serve whatever has arrived before anybody's silence is judged.
+
+        Without it a process that was held up (a paused machine, SIGSTOP) would close clients that had answered.
+        """
+        for _ in range(len(self._shared.connections) // EVENTS_PER_TURN + 1):
+            if not (events := self.poll()):
+                return
+            self.turn(events, trio.current_time())
+            await trio.lowlevel.checkpoint()
 
     async def close_all(self, code: int, reconnect_after_ms: Callable[[], int] = int) -> None:
         """Accept nobody any more, say goodbye to everybody, and wait until they are gone: at most close_timeout.
