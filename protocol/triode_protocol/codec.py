@@ -36,6 +36,7 @@ _Packet = TypeVar("_Packet", ClientPacket, ServerPacket)
 _client: Final = msgspec.json.Decoder(Union[CLIENT_PACKETS])  # noqa: UP007  # a tuple made at run time
 _clients: Final = msgspec.json.Decoder(list[Union[CLIENT_PACKETS]])  # type: ignore[valid-type]  # noqa: UP007
 _server: Final = msgspec.json.Decoder(Union[SERVER_PACKETS])  # noqa: UP007
+_servers: Final = msgspec.json.Decoder(list[Union[SERVER_PACKETS]])  # type: ignore[valid-type]  # noqa: UP007
 _raw_array: Final = msgspec.json.Decoder(list[Raw])
 encode: Final = msgspec.json.Encoder().encode
 
@@ -140,6 +141,11 @@ def decode_server(text: str) -> list[ServerPacket]:
 
     Raises ValueError for text that is no packet and no array of packets: a broken server.
     """
+    if text[:1] == "[":
+        try:
+            return _servers.decode(text)  # half the time of one by one
+        except DECODE_ERRORS:
+            pass  # at least one is of unknown type, or all is lost
     try:
         if text.lstrip(_BLANKS)[:1] != "[":
             return [_server.decode(text)]

@@ -67,6 +67,14 @@ async def test_messages_go_both_ways_over_tcp() -> None:
         assert it.edge.statistics().accepted == 1
 
 
+async def test_accepted_sockets_send_without_delay() -> None:
+    """They inherit it from the listener."""
+    async with served() as it, await it.connect():
+        (connection,) = it.edge._shared.connections.values()
+        accepted = connection._socket
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+
+
 async def test_page_is_served_over_tcp_and_the_connection_ends() -> None:
     async with served() as it, await trio.open_tcp_stream(*it.address) as client:
         await client.send_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")

@@ -24,6 +24,8 @@ _ALLOWED: Final = bytes(range(0x20, 0x7F)) + b"\r\n\t"
 _ACCEPT_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 #: What a handshake may say once only; other repeated headers are lists, by RFC 9110 section 5.3.
 _ONCE: Final = frozenset({b"sec-websocket-key", b"sec-websocket-version"})
+_SUBPROTOCOL: Final = SUBPROTOCOL.encode()
+_SELECTED: Final = b"Sec-WebSocket-Protocol: " + _SUBPROTOCOL + b"\r\n"
 _VERSIONS: Final = (b"1.0", b"1.1")
 _KEY_CHARACTERS: Final = 24  # 16 bytes in base64
 
@@ -40,7 +42,7 @@ class Refusal(Exception):
         self.headers = tuple(headers)
 
 
-@attrs.frozen
+@attrs.define
 class Request:
     """A head that is well formed and has no body; `size`: how many bytes it took."""
 
@@ -149,9 +151,9 @@ def _subprotocol(request: Request) -> bytes:
     offers = request.headers.get(b"sec-websocket-protocol")
     if offers is None:
         return b""
-    if SUBPROTOCOL.encode() not in [offer.strip() for offer in offers.split(b",")]:
+    if _SUBPROTOCOL not in [offer.strip() for offer in offers.split(b",")]:
         raise Refusal(400, f"This server speaks the subprotocol {SUBPROTOCOL}; offer it, or none.")
-    return b"Sec-WebSocket-Protocol: " + SUBPROTOCOL.encode() + b"\r\n"
+    return _SELECTED
 
 
 def response(status: int, content_type: str, body: bytes, method: str = "GET", headers: Headers = ()) -> bytes:

@@ -141,8 +141,6 @@ class Edge:
     def adopt(self, client: socket.socket) -> None:
         """Serve a connected socket from now on, as if it had been accepted."""
         client.setblocking(False)
-        if client.family != socket.AF_UNIX:
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._shared.accepted += 1
         self._is_short = False
         connection = Connection(client, self._shared)
