@@ -12,6 +12,10 @@ Positive = Annotated[int, Meta(ge=1)]
 NotNegative = Annotated[int, Meta(ge=0)]
 
 
+#: What a `delivery` adds at most to the packet that was published, in bytes: place, times, names.
+DELIVERY_OVERHEAD_BYTES = 1_024
+
+
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     """Bounds on what one connection, one topic and one node may take."""
 

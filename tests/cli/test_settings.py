@@ -163,6 +163,8 @@ def test_a_byte_order_mark_is_not_in_the_way(tmp_path: Path) -> None:
 def test_a_limit_above_the_one_that_bounds_it_is_told() -> None:
     (found,) = problems(environ={"TRIODE_LIMITS_MAX_FRAME_BYTES": "1000"})
     assert found == "limits.max_packet_bytes = 65536: allowed is at most limits.max_frame_bytes, which is 1000"
+    (found,) = problems(environ={"TRIODE_LIMITS_MAX_FRAME_BYTES": "65536"})
+    assert found.endswith("a message must fit with what surrounds it: at least 66560")
     (found,) = problems(environ={"TRIODE_LIMITS_RECONNECT_MIN_MS": "90000"})
     assert found.startswith("environment TRIODE_LIMITS_RECONNECT_MIN_MS: limits.reconnect_min_ms = 90000: allowed")
 

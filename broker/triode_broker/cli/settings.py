@@ -27,7 +27,7 @@ from triode_broker.cli.known_settings import (
     tables,
     variable,
 )
-from triode_broker.config import Config
+from triode_broker.config import DELIVERY_OVERHEAD_BYTES, Config
 from triode_broker.edge.listeners import parse_address
 from triode_broker.printable import escape, shorten
 
@@ -191,6 +191,10 @@ def _contradictions(config: Config) -> list[tuple[str, str]]:
         least, most = getattr(limits, low), getattr(limits, high)
         if least > most:
             found.append((f"limits.{low}", f" = {least}: allowed is at most limits.{high}, which is {most}"))
+    room = limits.max_packet_bytes + DELIVERY_OVERHEAD_BYTES
+    if limits.max_packet_bytes <= limits.max_frame_bytes < room:
+        wrong = f" = {limits.max_frame_bytes}: a message must fit with what surrounds it: at least {room}"
+        found.append(("limits.max_frame_bytes", wrong))
     for number, rule in enumerate(config.topics, 1):
         try:
             check_filter(rule.filter, limits.max_topic_levels, limits.max_topic_bytes)
