@@ -59,7 +59,9 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     recent_bytes: NotNegative = 4_194_304  # each memory shard keeps at least its newest messages, for resumes:
     recent_seconds: NotNegative = 30  # ... so many bytes, for so long
     max_dedupe_bytes: NotNegative = 16_777_216  # message ids remembered by one shard
-    match_cache_topics: Positive = 16_384  # topics whose subscribers are remembered
+    match_cache_values: Positive = (
+        2_000_000  # topics' subscribers remembered, over all topics; about 25 bytes each
+    )
 
 
 class TopicRule(Struct, frozen=True, forbid_unknown_fields=True):

@@ -24,6 +24,7 @@ from triode_protocol.packets import (
 from triode_protocol.positions import MAX_INTEGER
 
 MAX_DATA_DEPTH: Final = 32
+MAX_ARRAY_PACKETS: Final = 4_096  # from a client, in one array (SPEC 1.5): bounds the work of one message
 MAX_ERROR_CHARACTERS: Final = 200  # of what is said back about a bad packet
 MAX_FIELD_CHARACTERS: Final = 64
 _BLANKS: Final = " \t\r\n"  # what JSON allows around values
@@ -105,6 +106,8 @@ def _decode_array(text: str, max_packet_bytes: int) -> Sequence[ClientPacket | R
         elements = _split(text)
     except DECODE_ERRORS as error:
         return (_refused(f"not JSON: {error}"),)
+    if len(elements) > MAX_ARRAY_PACKETS:
+        return (Refused(ErrorName.TOO_LARGE, f"an array holds at most {MAX_ARRAY_PACKETS} packets"),)
     if not elements or any(bytes(raw).lstrip()[:1] == b"[" for raw in elements):
         return (_refused("an array holds packets, at least one, and no arrays"),)
     return [_decode_element(raw, max_packet_bytes) for raw in elements]

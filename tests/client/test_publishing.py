@@ -6,6 +6,7 @@ import pytest
 from triode.errors import ConnectionClosed, Expired, OutcomeUnknown, PublishRefused, QueueFull, TriodeError
 from triode.publishing import Publication
 from triode.records import Complaint, Published, State
+from triode_protocol import codec
 
 from tests.client.play import LOG, Play
 
@@ -76,6 +77,17 @@ def test_queued_publishes_leave_as_one_array_within_the_frame() -> None:
     assert [text.count('"publish"') for text in texts] == [3, 3, 3, 1]
     assert all(len(text) <= 2_000 for text in texts)
     assert texts[3].startswith("{")
+
+
+def test_array_holds_no_more_packets_than_a_broker_takes() -> None:
+    """SPEC 1.5"""
+    play = connected()
+    for _ in range(codec.MAX_ARRAY_PACKETS + 5):
+        play.send()
+    counts = []
+    while (text := play.session.take_text(play.now)) is not None:
+        counts.append(text.count('"publish"'))
+    assert counts == [codec.MAX_ARRAY_PACKETS, 5]
 
 
 def test_no_more_than_the_window_are_unanswered() -> None:

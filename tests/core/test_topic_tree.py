@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from triode_broker.core.topic_tree import TopicTree
+from triode_broker.core.topic_tree import ANSWER_VALUES, TopicTree
 from triode_protocol.topics import HARD_MAX_LEVELS, check_filter, check_topic, matches
 
 Tree = TopicTree[int, tuple[int, ...]]
@@ -119,6 +119,16 @@ def test_cache_is_bounded() -> None:
         tree.match(f"t/{number}")
         assert len(tree.cache) <= 3
     assert tree.match("t/9") == ()
+
+
+def test_cache_is_bounded_by_the_values_it_holds() -> None:
+    """I13: many topics with many subscribers each are not remembered all at once."""
+    tree = make_tree(max_cached=10 * (ANSWER_VALUES + 30))
+    for value in range(30):
+        tree.add("+", value)
+    for number in range(100):
+        assert len(tree.match(f"t{number}")) == 30
+        assert len(tree.cache) <= 10
 
 
 def test_empty_branches_are_pruned() -> None:

@@ -10,6 +10,7 @@ from functools import partial
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 from triode_broker.config import Limits
 from triode_broker.core.outbox import Outbox
@@ -307,3 +308,18 @@ async def test_process_that_was_held_up_hears_its_clients_before_it_judges_their
         assert not it.edge.statistics().closes
         for client in clients:
             client.close()
+
+
+async def test_process_that_was_held_up_gives_silent_clients_their_time_again(mock_clock: MockClock) -> None:
+    """It sent no pings meanwhile, so there was nothing to answer; who stays silent from now on is closed."""
+    async with served(Limits(ping_ms=1_000)) as it, await it.connect() as client:
+        mock_clock.jump(2.5)
+        for _ in range(8):
+            await trio.testing.wait_all_tasks_blocked()
+            mock_clock.jump(0.2)
+        assert not it.edge.statistics().closes
+        for _ in range(8):
+            mock_clock.jump(0.2)
+            await trio.testing.wait_all_tasks_blocked()
+        assert it.edge.statistics().closes == {CloseCode.PING_TIMEOUT: 1}
+        await client.aclose()

@@ -170,6 +170,16 @@ def test_too_large_packet_in_an_array_costs_only_itself() -> None:
     assert pings_of(pings) == [1, 1, 1, 1]
 
 
+@pytest.mark.parametrize("element", ["1", "{}", PING])
+def test_array_of_too_many_packets_costs_one_answer(element: str) -> None:
+    """SPEC 1.5, S26: the work of one message is bounded, however small its elements."""
+    most = codec.MAX_ARRAY_PACKETS
+    assert len(codec.decode(f"[{','.join([element] * most)}]", 65_536)) == most
+    (answer,) = codec.decode(f"[{','.join([element] * (most + 1))}]", 65_536)
+    assert isinstance(answer, Refused)
+    assert (answer.name, answer.id) == (ErrorName.TOO_LARGE, 0)
+
+
 @pytest.mark.parametrize("depth", [600, 1_200, 20_000])
 def test_packet_too_deep_for_the_parser_is_answered_with_its_id(depth: int) -> None:
     """SPEC 1.9: a request is answered however deep it nests."""

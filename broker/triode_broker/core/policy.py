@@ -20,6 +20,11 @@ class Policies:
             check_filter(rule.filter, HARD_MAX_LEVELS, HARD_MAX_BYTES)
         self._rules = tuple(rules)
 
+    def dedupe_window_ms(self) -> int:
+        """The shortest deduplication window of any rule that has one: what may be announced to all (G2)."""
+        windows = [rule.dedupe_seconds for rule in (*self._rules, DEFAULT_RULE) if rule.dedupe_seconds]
+        return min(windows) * 1000
+
     def of(self, topic: str) -> TopicRule:
         """The rule for a checked topic."""
         return next((rule for rule in self._rules if matches(rule.filter, topic)), DEFAULT_RULE)

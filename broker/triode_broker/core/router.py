@@ -17,7 +17,7 @@ from triode_broker.config import Limits
 from triode_broker.core.catch_up import CatchUp, Skip
 from triode_broker.core.message_ids import Remembered
 from triode_broker.core.outbox import Outbox
-from triode_broker.core.policy import DEFAULT_RULE, Policies
+from triode_broker.core.policy import Policies
 from triode_broker.core.publish_check import check_publish
 from triode_broker.core.record import Record
 from triode_broker.core.shard import Shard, Topic, Topics, shard_index
@@ -58,7 +58,7 @@ class Router:
         self._limits = limits
         self._topics = Topics(limits.max_shard_topics * len(self._shards))
         self._by_name = self._topics.by_name
-        self._tree: TopicTree[Subscription, Audience] = TopicTree(Audience, limits.match_cache_topics)
+        self._tree: TopicTree[Subscription, Audience] = TopicTree(Audience, limits.match_cache_values)
         self._audiences = self._tree.cache
         self.statistics = RouterStatistics()
         self.delivered = 0  # messages put into outboxes live, since the start
@@ -75,8 +75,8 @@ class Router:
 
     @property
     def dedupe_window_ms(self) -> int:
-        """The deduplication window of topics that no rule changes."""
-        return DEFAULT_RULE.dedupe_seconds * 1000
+        """The deduplication window that holds for every topic that has one."""
+        return self._policies.dedupe_window_ms()
 
     def heads(self) -> dict[str, int]:
         """The head of every log that has a message: the bookmark of a ping (SPEC 4.8)."""

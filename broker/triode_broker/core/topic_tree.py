@@ -11,6 +11,9 @@ from typing import Generic, TypeVar
 
 from triode_protocol.topics import is_reserved, is_wildcard
 
+#: What an answer costs in the cache beside its values, as a number of values (about 25 bytes each).
+ANSWER_VALUES = 20
+
 Value = TypeVar("Value")
 Answer = TypeVar("Answer")
 
@@ -26,11 +29,12 @@ class _Node(Generic[Value]):
 class TopicTree(Generic[Value, Answer]):
     """Filters and their values. Matching is iterative and visits at most 2^levels nodes (levels ≤ 16, S24)."""
 
-    __slots__ = ("_exact", "_gather", "_max_cached", "_root", "cache", "size")
+    __slots__ = ("_cached", "_exact", "_gather", "_max_cached", "_root", "cache", "size")
 
     def __init__(self, gather: Callable[[list[Value]], Answer], max_cached: int) -> None:
         self._gather = gather
-        self._max_cached = max_cached
+        self._max_cached = max_cached  # values in all cached answers, an answer itself counting as ANSWER_VALUES
+        self._cached = 0
         self._exact: dict[str, dict[Value, None]] = {}
         self._root: _Node[Value] = _Node()
         self.cache: dict[str, Answer] = {}  # read directly by the hot path; `match` fills it
@@ -77,9 +81,14 @@ class TopicTree(Generic[Value, Answer]):
         """What `gather` makes of the values whose filters match a checked topic."""
         answer = self.cache.get(topic)
         if answer is None:
-            answer = self._gather(self._find(topic))
-            if len(self.cache) >= self._max_cached:
+            found = self._find(topic)
+            answer = self._gather(found)
+            if not self.cache:
+                self._cached = 0
+            self._cached += len(found) + ANSWER_VALUES
+            if self._cached > self._max_cached:
                 self.cache.clear()
+                self._cached = len(found) + ANSWER_VALUES
             self.cache[topic] = answer
         return answer
 

@@ -102,7 +102,8 @@ class Connection(Wire):
             return
         shared = self._shared
         shared.look_deadlines.add(self, now)
-        if self._paused_at is None and (now - self._heard) * 1000 >= 2 * shared.limits.ping_ms:
+        silent_seconds = now - max(self._heard, shared.awake_since)
+        if self._paused_at is None and silent_seconds * 1000 >= 2 * shared.limits.ping_ms:
             self.close(CloseCode.PING_TIMEOUT)
             return
         self._looks += 1

@@ -6,6 +6,7 @@ plain calls: no task, lock or wake-up per connection or message. One turn serves
 connections with one recv each, then sends what they caused, one send per connection, then lets other tasks run.
 """
 
+import contextlib
 import errno
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,7 @@ from triode_broker.edge.wire import GONE
 
 EVENTS_PER_TURN: Final = 256
 ACCEPTS_PER_TURN: Final = 64  # of one listener
+STALL_SECONDS: Final = 1.0  # between two sweeps: this process was held up, and nobody could be heard or pinged
 SWEEP_SECONDS: Final = 0.25  # at most, between two looks at the deadlines
 _SWEEPS_PER_PERIOD: Final = 8  # at least, in the shortest of the periods
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -56,6 +58,7 @@ class Edge:
         self._poller = make_poller()
         self._shared = Shared(limits, self._poller, accept, routes, websocket_path, unmasking, log)
         self._now_ms = now_ms
+        self._swept = 0.0  # when the deadlines were last looked at
         self._listeners: dict[int, socket.socket] = {}
         self._is_accepting = False
         self._is_short = False  # of descriptors: said once, until a client was accepted again
@@ -111,7 +114,7 @@ class Edge:
     async def _hear_everybody(self) -> None:
         """Serve whatever has arrived before anybody's silence is judged.
 
-        Without it a process that was held up (a paused machine, SIGSTOP) would close clients that had answered.
+        Without it a process that was held up (a paused machine, SIGSTOP) would close clients that had spoken.
         """
         for _ in range(len(self._shared.connections) // EVENTS_PER_TURN + 1):
             if not (events := self.poll()):
@@ -198,6 +201,9 @@ class Edge:
     def sweep(self, now: float) -> None:
         """Serve every deadline that is due."""
         shared = self._shared
+        if now - self._swept > STALL_SECONDS:
+            shared.awake_since = now
+        self._swept = now
         shared.now = now
         now_ms = self._now_ms()
         for deadlines, check in self._checks:
@@ -249,14 +255,18 @@ class Edge:
     def _accept_again(self) -> None:
         """Also the retry after a pause: by the sweep, so within SWEEP_SECONDS."""
         self._is_accepting = True
-        for fd in self._listeners:
-            self._poller.register(fd, READ)
+        try:
+            for fd in self._listeners:
+                self._poller.register(fd, READ)
+        except OSError as error:  # no room to watch them: the next sweep tries again
+            self._pause_accepting(error)
 
     def _stop_watching(self) -> None:
         if self._is_accepting:
             self._is_accepting = False
             for fd in self._listeners:
-                self._poller.unregister(fd)
+                with contextlib.suppress(OSError):  # one that could not be watched in the first place
+                    self._poller.unregister(fd)
 
     def _close_listeners(self) -> None:
         self._stop_watching()

@@ -57,6 +57,7 @@ class Shared:
     leaving: "list[Wire]" = attrs.field(init=False, factory=list)  # to be closed then
     nowhere: Outbox = attrs.field(init=False)  # of connections that have none
     now: float = attrs.field(init=False, default=0.0)  # monotonic seconds, of this tick
+    awake_since: float = attrs.field(init=False, default=0.0)  # nobody's silence counts from before
 
     connect_deadlines: "Deadlines[Connection]" = attrs.field(init=False)
     look_deadlines: "Deadlines[Connection]" = attrs.field(init=False)

@@ -41,6 +41,8 @@ class Outgoing:
         """
         taken: list[bytes] = []
         while self._packets and (len(self._packets[0]) < room or (is_first and not taken)):
+            if len(taken) == codec.MAX_ARRAY_PACKETS - 1:  # room for a pong
+                break
             taken.append(self._packets.popleft())
             room -= len(taken[-1]) + 1
         if self.owes_pong and room > len(_PONG):

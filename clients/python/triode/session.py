@@ -14,6 +14,7 @@ pushed. A face calls in, then looks at what came of it: `dial`, `is_attached`, `
 """
 
 from collections.abc import Callable, Iterable
+from itertools import islice
 from math import inf
 from typing import Any, Final
 
@@ -303,7 +304,8 @@ class Session:
         taken = self._outgoing.take(room, is_first=self._room == _FLIGHT_BYTES or self.state is State.CONNECTED)
         room -= sum(map(len, taken)) + len(taken)
         if not self._outgoing:
-            taken.extend(self.publisher.take(room, now, is_resumed=self.state is State.CONNECTED))
+            publishes = self.publisher.take(room, now, is_resumed=self.state is State.CONNECTED)
+            taken.extend(islice(publishes, codec.MAX_ARRAY_PACKETS - len(taken)))
         if not taken:
             return None
         text = (taken[0] if len(taken) == 1 else codec.join(taken)).decode()
