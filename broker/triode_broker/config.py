@@ -1,4 +1,7 @@
-"""Every limit and default of the broker: name, unit, meaning. There is no second place.
+"""Every limit and default of the broker: name, unit, meaning. There is no second place for what can be set.
+
+How much of something one turn of the loop takes at most (bytes of a read, records of a page) is no setting and
+stands where it is used; bounds that the protocol itself fixes stand in `triode_protocol`.
 
 Records only: reading files, environment and flags is the command line's business (`cli.settings`). The defaults
 here are what the documentation and `triode serve --check` print.
@@ -11,6 +14,9 @@ from msgspec import Meta, Struct, field
 Positive = Annotated[int, Meta(ge=1)]
 NotNegative = Annotated[int, Meta(ge=0)]
 
+
+#: Allocations before the garbage collector looks, and how often it looks at all it knows (Python: 700, 10, 10).
+GC_THRESHOLDS = (50_000, 20, 100)
 
 #: What a `delivery` adds at most to the packet that was published, in bytes: place, times, names.
 DELIVERY_OVERHEAD_BYTES = 1_024
@@ -81,7 +87,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
 
     listen: str = "127.0.0.1:7400"
     node: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,64}$")] = "n1"
-    data: str = ""  # directory for what outlives the process; "" = none
+    data: str = ""  # directory for what outlives the process; "" = none. Not used yet: this version warns
     demo: bool = False  # publish this machine's figures on demo/host/#
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"  # auto: console on a terminal, else JSON lines
