@@ -1,10 +1,14 @@
 """Catch-up: pages as there is room, gaps before what follows, then live; nothing lost or twice (G4, I5, I6)."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from triode_broker.config import Limits, TopicRule
+from triode_broker.core import catch_up
 from triode_broker.core.catch_up import PAGE_BYTES
+from triode_broker.core.interfaces import Page
+from triode_broker.log.memory import MemoryLog
 
 from tests.core.desk import Desk, Line, Packet
 
@@ -270,3 +274,115 @@ def test_snapshot_waits_for_room_before_anything_else() -> None:
     packets += line.drain()
     assert handed(packets) == list(range(1, 10))
     assert types(packets)[-1] == "caught_up"
+
+
+# Work: records looked at, whether they match or not
+
+
+class CountingLog(MemoryLog):
+    """A log that counts what its pages looked at."""
+
+    def __init__(self, name: str, limits: Limits) -> None:
+        super().__init__(name, limits)
+        self.looked_at = 0
+
+    def read(
+        self,
+        filter: str,
+        after: int,
+        max_bytes: int,
+        max_records: int,
+        now_ms: int,
+        done: Callable[[Page], None],
+    ) -> None:
+        """Count, then as ever."""
+
+        def count(page: Page) -> None:
+            self.looked_at += page.looked_at
+            done(page)
+
+        super().read(filter, after, max_bytes, max_records, now_ms, count)
+
+
+class CountingDesk(Desk):
+    """A desk that knows how many records its logs looked at."""
+
+    def __init__(self, shards: int = 1) -> None:
+        self.counting: list[CountingLog] = []
+        super().__init__(shards=shards, make_log=self._make_log)
+
+    def _make_log(self, name: str, limits: Limits) -> CountingLog:
+        log = CountingLog(name, limits)
+        self.counting.append(log)
+        return log
+
+    def looks(self) -> int:
+        """Since it was last asked."""
+        looked_at = sum(log.looked_at for log in self.counting)
+        for log in self.counting:
+            log.looked_at = 0
+        return looked_at
+
+
+@pytest.fixture
+def short_turns(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Turns of ten records: what five thousand would show takes longer to publish."""
+    monkeypatch.setattr(catch_up, "PAGE_RECORDS", 10)
+    return 10
+
+
+def turns(desk: CountingDesk, line: Line) -> tuple[list[Packet], list[int]]:
+    """Everything until nothing more is wanted, and what each turn looked at."""
+    packets, looks = line.read(), [desk.looks()]
+    while line.outbox.wants_room:
+        line.room()
+        packets += line.read()
+        looks.append(desk.looks())
+    return packets, looks
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("filter", ["nothing/+", "t/1", "t/#"])
+def test_turn_looks_at_so_many_records_whether_they_match_or_not(
+    short_turns: int, filter: str, shards: int
+) -> None:
+    """S8: a resume from nothing by a filter that matches nothing is no scan of everything."""
+    desk = CountingDesk(shards)
+    for number in range(120):
+        desk.publish(f"t/{number % 40}")
+    line = desk.connect()
+    position = dict.fromkeys(desk.router.heads(), 0)
+    line.send({"type": "subscribe", "sub": 1, "filter": filter, "after": position})
+    packets, looks = turns(desk, line)
+    assert max(looks) <= short_turns
+    assert sum(looks) == (3 if filter == "t/1" else 120)
+    assert len(handed(packets)) == {"nothing/+": 0, "t/1": 3, "t/#": 120}[filter]
+    assert types(packets)[-1] == "caught_up"
+
+
+def test_subscriptions_of_one_connection_share_a_turn(short_turns: int) -> None:
+    """S8: forty in one flight cost no more at once than one does, and all get there."""
+    desk = CountingDesk()
+    for _ in range(25):
+        desk.publish("a")
+    line = desk.connect()
+    line.send(
+        *[{"type": "subscribe", "sub": sub, "filter": "+", "after": {LOG: 20 - sub % 5}} for sub in range(1, 41)]
+    )
+    packets, looks = turns(desk, line)
+    assert max(looks) <= short_turns
+    assert types(packets).count("caught_up") == 40
+    assert types(packets).count("delivery") == sum(5 + sub % 5 for sub in range(1, 41)) == sum(looks)
+    assert desk.router.live_subscriptions == 40
+
+
+def test_live_messages_do_not_wait_for_turns(short_turns: int) -> None:
+    desk = CountingDesk()
+    for _ in range(30):
+        desk.publish("a")
+    line = desk.connect()
+    line.send({"type": "subscribe", "sub": 1, "filter": "nothing/+", "after": {LOG: 0}})
+    line.send({"type": "subscribe", "sub": 2, "filter": "b"})
+    assert line.outbox.wants_room
+    desk.publish("b")
+    assert types(line.read()) == ["subscribed", "subscribed", "message"]

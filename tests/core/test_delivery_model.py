@@ -7,9 +7,11 @@ with bounds so small that overflow, retention and forgotten topics happen all th
 from typing import Any
 
 import attrs
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from triode_broker.config import Limits, TopicRule
+from triode_broker.core import catch_up
 from triode_protocol.topics import matches
 
 from tests.core.desk import Desk, Line, Packet
@@ -157,9 +159,17 @@ def subscription(number: int) -> Told:
 
 
 @settings(max_examples=150, deadline=None)
-@given(OPERATIONS, st.integers(1, 2))
-def test_subscriptions_get_everything_once_in_order_or_a_gap(operations: list[Any], shards: int) -> None:
-    """G4, I5, I6, I7, I10; SPEC 4.3, 4.6."""
+@given(OPERATIONS, st.integers(1, 2), st.sampled_from([1, 3, 5_000]))
+def test_subscriptions_get_everything_once_in_order_or_a_gap(
+    operations: list[Any], shards: int, page_records: int
+) -> None:
+    """G4, I5, I6, I7, I10; SPEC 4.3, 4.6. However few records a turn looks at."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(catch_up, "PAGE_RECORDS", page_records)
+        play(operations, shards)
+
+
+def play(operations: list[Any], shards: int) -> None:
     desk = Desk(*RULES, limits=SMALL, shards=shards)
     truth: list[Packet] = []
     desk.truth = truth  # type: ignore[attr-defined]  # the model's own record

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from triode_broker.config import Limits, TopicRule
+from triode_broker.core import catch_up
+from triode_broker.log.memory import MemoryLog
 
 from tests.core.desk import Desk, Line, Packet
 from tests.log.late import LateLog
@@ -182,6 +184,25 @@ def test_page_that_comes_while_the_outbox_is_full_is_the_last_for_now() -> None:
     packets += line.drain()
     assert len(handed(packets)) == count
     assert types(packets)[-1] == "caught_up"
+
+
+def test_late_answer_that_ends_its_turn_is_written_so_that_the_next_one_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The edge looks at `wants_room` after a write: pages of another log that matched nothing wrote nothing."""
+    monkeypatch.setattr(catch_up, "PAGE_RECORDS", 10)
+    late = LateLog("m0-life", Limits())
+    desk = Desk(shards=2, make_log=lambda name, limits: late if name == late.name else MemoryLog(name, limits))
+    for number in range(80):
+        desk.publish(f"t/{number}")
+    line = desk.connect()
+    line.send({"type": "subscribe", "sub": 1, "filter": "no/+", "after": {"m0-life": 0, "m1-life": 0}})
+    assert types(line.read()) == ["subscribed"]
+    while line.outbox.wants_room is False:
+        assert late.questions, "either it waits for the log, or it wants a turn"
+        late.answer(1)
+    assert types(line.read()) == ["ping"]
+    assert types(line.drain()) == ["caught_up"]
 
 
 def test_retention_between_question_and_answer_is_a_gap() -> None:

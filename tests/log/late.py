@@ -38,9 +38,17 @@ class LateLog:
         """At once."""
         self.inner.append(record, rule)
 
-    def read(self, filter: str, after: int, max_bytes: int, now_ms: int, done: Callable[[Page], None]) -> None:
+    def read(
+        self,
+        filter: str,
+        after: int,
+        max_bytes: int,
+        max_records: int,
+        now_ms: int,
+        done: Callable[[Page], None],
+    ) -> None:
         """Later."""
-        self.questions.append(lambda: self.inner.read(filter, after, max_bytes, now_ms, done))
+        self.questions.append(lambda: self.inner.read(filter, after, max_bytes, max_records, now_ms, done))
 
     def seek(self, filter: str, start: Start, before: int, now_ms: int, done: Callable[[Place], None]) -> None:
         """Later."""

@@ -59,19 +59,22 @@ class Scribe:
         """Append several records."""
         return [self.write(topic, size=size) for _ in range(count)]
 
-    def page(self, filter: str = "#", after: int = 0, max_bytes: int = PLENTY) -> Page:
+    def page(self, filter: str = "#", after: int = 0, max_bytes: int = PLENTY, max_records: int = PLENTY) -> Page:
         """One read."""
         pages: list[Page] = []
-        self.log.read(filter, after, max_bytes, self.now_ms, pages.append)
+        self.log.read(filter, after, max_bytes, max_records, self.now_ms, pages.append)
         self._settle()
         (page,) = pages
         return page
 
-    def read(self, filter: str = "#", after: int = 0, max_bytes: int = PLENTY) -> list[Record]:
+    def read(
+        self, filter: str = "#", after: int = 0, max_bytes: int = PLENTY, max_records: int = PLENTY
+    ) -> list[Record]:
         """Everything behind `after`, page by page."""
         found: list[Record] = []
         while after < self.log.head():
-            page = self.page(filter, after, max_bytes)
+            page = self.page(filter, after, max_bytes, max_records)
+            assert page.looked_at <= max_records
             assert page.upto > after, "a read gets on"
             found += page.records
             after = page.upto

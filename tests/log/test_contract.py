@@ -32,7 +32,7 @@ def positions(records: list[Record]) -> list[int]:
 def test_empty_log_has_head_0_and_nothing_to_read(scribe: Scribe) -> None:
     assert scribe.log.head() == 0
     page = scribe.page("#")
-    assert (page.records, page.prevs, page.upto, page.loss) == ([], [], 0, 0)
+    assert (page.records, page.prevs, page.upto, page.loss, page.looked_at) == ([], [], 0, 0, 0)
     assert scribe.newest("#") == []
 
 
@@ -119,6 +119,36 @@ def test_pages_put_together_are_everything(scribe: Scribe, filter: str, max_byte
         scribe.write(("a", "b/1", "b/2", "c")[number * 7 % 4], size=number * 11)
     expected = [record for record in scribe.written if matches(filter, record.topic)]
     assert scribe.read(filter, 0, max_bytes) == expected
+
+
+@pytest.mark.parametrize("max_records", [1, 3, 10])
+@pytest.mark.parametrize("filter", ["#", "a", "b/+", "nobody/#", "none"])
+def test_page_looks_at_no_more_records_than_it_may(scribe: Scribe, filter: str, max_records: int) -> None:
+    """S8: whether they match or not; and gets on all the same, to everything that matches."""
+    for number in range(40):
+        scribe.write(("a", "b/1", "b/2", "c")[number * 7 % 4])
+    page = scribe.page(filter, max_records=max_records)
+    assert page.looked_at <= max_records
+    assert len(page.records) <= max_records
+    expected = [record for record in scribe.written if matches(filter, record.topic)]
+    assert scribe.read(filter, max_records=max_records) == expected
+
+
+def test_page_of_a_topic_does_not_look_at_others(scribe: Scribe) -> None:
+    for number in range(40):
+        scribe.write("ab"[number % 2])
+    assert scribe.page("a").looked_at == 20
+
+
+def test_expired_records_count_as_looked_at(scribe: Scribe) -> None:
+    scribe.write("a")
+    for _ in range(8):
+        scribe.write("a", ttl_ms=10)
+    written = scribe.write("a")
+    scribe.now_ms += 10
+    page = scribe.page("a", after=1, max_records=3)
+    assert (page.records, page.upto, page.looked_at) == ([], 4, 3)
+    assert scribe.read("a", after=1, max_records=3) == [written]
 
 
 def test_last_page_gets_to_the_head(scribe: Scribe) -> None:
@@ -389,8 +419,10 @@ STEPS = st.lists(
 
 
 @settings(max_examples=120, deadline=None)
-@given(STEPS, st.sampled_from([1, 500, 100_000]))
-def test_reads_return_what_a_list_would(open_log: Open, steps: list[Any], max_bytes: int) -> None:
+@given(STEPS, st.sampled_from([1, 500, 100_000]), st.sampled_from([1, 4, 1_000]))
+def test_reads_return_what_a_list_would(
+    open_log: Open, steps: list[Any], max_bytes: int, max_records: int
+) -> None:
     """I3, I6, I7: what is retained comes, in order; what does not come is a loss, or has expired."""
     scribe = Scribe(open_log)
     for name, word, number in steps:
@@ -403,11 +435,12 @@ def test_reads_return_what_a_list_would(open_log: Open, steps: list[Any], max_by
         elif name == "trim":
             scribe.trim()
         else:
-            check_read(scribe, word, min(number, scribe.log.head()), max_bytes)
+            check_read(scribe, word, min(number, scribe.log.head()), max_bytes, max_records)
 
 
-def check_read(scribe: Scribe, filter: str, after: int, max_bytes: int) -> None:
-    page = scribe.page(filter, after, max_bytes)
+def check_read(scribe: Scribe, filter: str, after: int, max_bytes: int, max_records: int) -> None:
+    page = scribe.page(filter, after, max_bytes, max_records)
+    assert page.looked_at <= max_records
     due = [
         record
         for record in scribe.written
@@ -421,7 +454,7 @@ def check_read(scribe: Scribe, filter: str, after: int, max_bytes: int) -> None:
     absent = [record for record in due if record not in page.records]
     assert not [record for record in absent if is_retained(scribe, record)]
     assert page.loss or not absent, "never a silent hole"
-    assert page.upto == scribe.log.head() or page.records[-1].pos == page.upto
+    assert page.upto == scribe.log.head() or page.upto > after
     for record, prev in zip(page.records, page.prevs, strict=True):
         assert prev < record.offset
         assert page.loss or not [

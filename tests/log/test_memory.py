@@ -42,6 +42,7 @@ def test_recent_messages_bridge_a_topic_without_history() -> None:
 
 
 def test_recent_messages_bridge_only_what_is_young() -> None:
+    """SPEC 4.6.2: the bridge is too short for who had 2 only, and yet it goes on with the oldest held."""
     scribe = Scribe(open_memory, RECENT, NO_HISTORY)
     scribe.write_many("a", 3)
     scribe.pass_time(20)
@@ -49,7 +50,7 @@ def test_recent_messages_bridge_only_what_is_young() -> None:
     scribe.pass_time(20)
     assert positions(scribe.page("a", after=3).records) == [4, 5]
     assert scribe.page("a", after=3).loss == 0
-    assert scribe.page("a", after=2).records == []
+    assert positions(scribe.page("a", after=2).records) == [4, 5]
     assert scribe.page("a", after=2).loss
 
 
@@ -66,6 +67,45 @@ def test_recent_messages_go_where_no_more_are_wanted() -> None:
     scribe = Scribe(open_memory, NO_RECENT, NO_HISTORY)
     scribe.write_many("a", 3)
     assert scribe.page("a", after=2).loss
+
+
+@pytest.mark.parametrize("filter", ["zero", "+", "#"])
+@pytest.mark.parametrize("kept", [0, 2])
+def test_recent_messages_are_held_behind_a_loss_too(filter: str, kept: int) -> None:
+    """SPEC 4.6.2, G4: whatever the rule retains, a gap is followed by everything that is still there."""
+    scribe = Scribe(open_memory, Limits(recent_bytes=20 * ONE, recent_seconds=30))
+    few = TopicRule(retention_messages=kept)
+    scribe.write("zero", rule=few)
+    scribe.write_many("fill/0", 200)
+    scribe.trim()
+    later = [scribe.write("zero", rule=few) for _ in range(5)]
+    page = scribe.page(filter, after=0)
+    assert [record for record in page.records if record.topic == "zero"] == later
+    assert [prev for record, prev in zip(page.records, page.prevs, strict=True) if record in later] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]
+    assert page.loss
+
+
+@pytest.mark.parametrize("max_records", [1, 2, 3])
+def test_recent_messages_behind_a_loss_come_in_pages(max_records: int) -> None:
+    """SPEC 4.6.2: what expired meanwhile is passed over, in what is recent as in the history behind it."""
+    scribe = Scribe(open_memory, Limits(recent_bytes=20 * ONE, recent_seconds=30))
+    few = TopicRule(retention_messages=3)
+    scribe.write("a", rule=few)
+    scribe.write_many("fill/0", 200)
+    scribe.trim()
+    for number in range(8):
+        scribe.write("a", ttl_ms=10 if number in (2, 6) else 60_000, rule=few)
+        scribe.write("b")
+    scribe.now_ms += 10
+    alive = [one for one in scribe.written[201:] if one.topic == "a" and not one.is_expired(scribe.now_ms)]
+    assert len(alive) == 6
+    assert scribe.read("a", max_records=max_records) == alive
 
 
 def test_time_to_live_on_one_topic_does_not_end_the_bridge_of_another() -> None:

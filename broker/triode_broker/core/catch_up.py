@@ -3,7 +3,8 @@
 The one rule: the hand-over happens in a single synchronous step in which every covered log was read up to its
 head (G4); nothing can be published in between, so nothing is lost or doubled. Reads may answer later (a store
 thread); the step then happens inside the answer. Pages stop when the outbox is half full and go on when it has
-drained.
+drained; they stop too when the catch-ups of one connection have looked at enough records for one turn, and
+`wants_room` is how they ask for the next one.
 """
 
 from collections.abc import Callable
@@ -11,15 +12,17 @@ from functools import partial
 
 from triode_protocol.codec import encode
 from triode_protocol.errors import GapReason
-from triode_protocol.packets import CaughtUp, Gap
+from triode_protocol.packets import CaughtUp, Gap, ServerPing
 
-from triode_broker.core.interfaces import Page
+from triode_broker.core.interfaces import PAGE_RECORDS, Page
+from triode_broker.core.outbox import Outbox
 from triode_broker.core.record import Record
 from triode_broker.core.shard import Shard
 from triode_broker.core.subscription import Subscription
 
 #: One page is at most so much, so that a tick stays short.
 PAGE_BYTES = 262_144
+_PING = encode(ServerPing())
 
 
 class CatchUp:
@@ -41,7 +44,7 @@ class CatchUp:
         """Send what fits; go live when everything has been sent."""
         sub = self._sub
         while sub.is_open and not sub.is_live and not self.is_reading:
-            if not sub.outbox.has_room:
+            if not sub.outbox.has_room or not _may_look(sub.outbox):
                 sub.outbox.wants_room = True
                 return
             if self.snapshot:
@@ -63,7 +66,8 @@ class CatchUp:
         is_inside = [True]
         after = self.position[shard.log.name]
         take = partial(self._take, shard, is_inside, now_ms)
-        shard.log.read(self._sub.filter, after, PAGE_BYTES, shard.clock(now_ms), take)
+        looks = self._sub.outbox.looks_left
+        shard.log.read(self._sub.filter, after, PAGE_BYTES, looks, shard.clock(now_ms), take)
         is_inside.clear()
 
     def _take(self, shard: Shard, is_inside: list[bool], now_ms: int, page: Page) -> None:
@@ -71,6 +75,8 @@ class CatchUp:
         sub = self._sub
         if not sub.is_open:
             return
+        if is_inside:
+            _have_looked(sub.outbox, page.looked_at)
         log = shard.log.name
         if page.loss > self.excused.get(log, 0):  # SPEC 4.6: the gap comes before the next message
             self.report(GapReason.RETENTION)
@@ -79,7 +85,15 @@ class CatchUp:
             _deliver(sub, record, prev)
         self.position[log] = page.upto
         if not is_inside:  # the answer came later: nobody else goes on
-            self.advance(now_ms)
+            self._go_on(now_ms)
+
+    def _go_on(self, now_ms: int) -> None:
+        """An answer that comes later is a turn of its own."""
+        outbox = self._sub.outbox
+        outbox.looks_left = PAGE_RECORDS
+        self.advance(now_ms)
+        if outbox.wants_room and not outbox.size:
+            outbox.put(_PING)  # the edge looks at `wants_room` after a write only
 
     def report(self, reason: GapReason) -> None:
         """Tell the client that something due is missing; delivery goes on behind the position so far."""
@@ -111,6 +125,20 @@ class Skip:
         sub.outbox.put(encode(Gap(sub.number, heads, GapReason.SLOW, sub.only_topic)))
         self._go_live(sub)
         sub.outbox.put(encode(CaughtUp(sub.number, heads)))
+
+
+def _may_look(outbox: Outbox) -> bool:
+    """Whether this turn's records are not all looked at. `room` takes `wants_room` back: a new turn."""
+    if not outbox.looks_left and not outbox.wants_room:
+        outbox.looks_left = PAGE_RECORDS
+    return outbox.looks_left > 0
+
+
+def _have_looked(outbox: Outbox, records: int) -> None:
+    """Count what a page cost. Who uses up the turn asks for the next one, so that none begins before it."""
+    outbox.looks_left = max(outbox.looks_left - records, 0)
+    if not outbox.looks_left:
+        outbox.wants_room = True
 
 
 def _deliver(sub: Subscription, record: Record, prev: int | None) -> None:

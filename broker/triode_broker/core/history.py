@@ -10,7 +10,7 @@ from triode_protocol.packets import History, HistoryRequest, Start
 from triode_protocol.positions import MAX_INTEGER
 
 from triode_broker.config import Limits
-from triode_broker.core.interfaces import Log, Page, Place
+from triode_broker.core.interfaces import PAGE_RECORDS, Log, Page, Place
 
 #: Room in a frame for what surrounds the messages of a reply.
 REPLY_OVERHEAD_BYTES = 1_024
@@ -56,7 +56,7 @@ class _Query:
         def found(page: Page) -> None:
             self._answer(page, after, MAX_INTEGER, is_known and not page.loss)
 
-        self._log.read(self._packet.topic, after, self._max_bytes, self._now_ms, found)
+        self._log.read(self._packet.topic, after, self._max_bytes, PAGE_RECORDS, self._now_ms, found)
 
     def read_newest(self, before: int) -> None:
         """The newest ones before a position, oldest first."""
@@ -67,7 +67,7 @@ class _Query:
             def found(page: Page) -> None:
                 self._answer(page, place.pos, before, wanted <= self._limit)
 
-            self._log.read(self._packet.topic, place.pos, self._max_bytes, self._now_ms, found)
+            self._log.read(self._packet.topic, place.pos, self._max_bytes, PAGE_RECORDS, self._now_ms, found)
 
         self._log.seek(self._packet.topic, start, before, self._now_ms, sought)
 

@@ -20,11 +20,16 @@ class Connection(Protocol):
         """Say bye (for codes ≥ 4000), flush, close. Only marks: safe in the middle of a fan-out; idempotent."""
 
 
+#: A page looks at no more records than this, whether they match or not, so that a turn of the loop stays short.
+PAGE_RECORDS = 5_000
+
+
 @attrs.define
 class Page:
     """What a read found, in pos order.
 
     `upto`: everything up to there was looked at; the log's head at the moment of `done` if the read got that far.
+    `looked_at`: how many records were, those included that do not match.
     `loss`: 0, or the number of the newest loss among the matching topics that may have lost something behind the
     read's `after` to retention. A log numbers its losses in the order in which they happen.
     `prevs[i]`: the offset after which nothing else of that topic was due before `records[i]` (SPEC 4.3).
@@ -34,6 +39,7 @@ class Page:
     prevs: list[int]
     upto: int
     loss: int
+    looked_at: int
 
 
 @attrs.define
@@ -66,8 +72,19 @@ class Log(Protocol):
     def append(self, record: Record, rule: TopicRule) -> None:
         """Add one record. Retention by `rule` follows at once or at the next trim."""
 
-    def read(self, filter: str, after: int, max_bytes: int, now_ms: int, done: Callable[[Page], None]) -> None:
-        """Records that match with pos > after, oldest first: at least one, then while within max_bytes."""
+    def read(
+        self,
+        filter: str,
+        after: int,
+        max_bytes: int,
+        max_records: int,
+        now_ms: int,
+        done: Callable[[Page], None],
+    ) -> None:
+        """Records held that match with pos > after, oldest first: one, and more while within max_bytes.
+
+        Looks at no more than max_records (≥ 1), so `upto` may be behind the head with nothing found.
+        """
 
     def seek(self, filter: str, start: Start, before: int, now_ms: int, done: Callable[[Place], None]) -> None:
         """The place of `start` among what is held with pos < before; `Start()` is the oldest held."""

@@ -19,7 +19,18 @@ class Outbox:
     While `is_blocked` (the socket takes no more) it does not enter: the edge writes it when there is room again.
     """
 
-    __slots__ = ("connection", "dirty", "frame", "is_batch", "is_blocked", "items", "limit", "size", "wants_room")
+    __slots__ = (
+        "connection",
+        "dirty",
+        "frame",
+        "is_batch",
+        "is_blocked",
+        "items",
+        "limit",
+        "looks_left",
+        "size",
+        "wants_room",
+    )
 
     def __init__(
         self, connection: Any, dirty: "list[Outbox]", frame: Callable[[bytes], bytes], limit: int
@@ -33,6 +44,7 @@ class Outbox:
         self.is_batch = False
         self.is_blocked = False
         self.wants_room = False  # the session has more to say once size ≤ limit / 2
+        self.looks_left = 0  # records that its catch-ups may look at before they ask for another turn
 
     def put(self, payload: bytes) -> None:
         """Append one encoded packet, whatever the size: for replies and state packets (G6)."""

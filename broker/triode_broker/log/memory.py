@@ -13,7 +13,7 @@ with the number of the loss, so that a reader can tell a new one from one that i
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import islice, takewhile
 from operator import attrgetter
 
 from triode_protocol.packets import Start
@@ -114,10 +114,12 @@ class _History:
         return self.trimmed_offset
 
     def after(self, pos: int, now_ms: int) -> Iterator[tuple[Record, int]]:
-        """Records behind pos, each with the offset after which nothing else was due before it."""
+        """Records behind pos, each with the offset after which nothing else was due before it; -1: has expired."""
         prev = self.prev(pos, now_ms)
         for record in islice(self.records, bisect_right(self.records, pos, key=_pos), None):
-            if not record.is_expired(now_ms):
+            if record.is_expired(now_ms):
+                yield record, -1
+            else:
                 yield record, prev
                 prev = record.offset
 
@@ -194,66 +196,84 @@ class MemoryLog:
         self._size += TOPIC_OVERHEAD_BYTES
         return history
 
-    def read(self, filter: str, after: int, max_bytes: int, now_ms: int, done: Callable[[Page], None]) -> None:
+    def read(
+        self,
+        filter: str,
+        after: int,
+        max_bytes: int,
+        max_records: int,
+        now_ms: int,
+        done: Callable[[Page], None],
+    ) -> None:
         """Records behind `after`; see the interface."""
-        if after >= self._recent_after:
-            rows = self._recent_rows(filter, after, now_ms)
-        elif is_wildcard(filter):
+        if is_wildcard(filter):
             rows = self._ordered_rows(filter, after, now_ms)
         else:
-            rows = (row for history in self._matching(filter, now_ms) for row in history.after(after, now_ms))
-        page = Page([], [], self._head, 0)
+            rows = self._topic_rows(filter, after, now_ms)
+        page = Page([], [], self._head, 0, 0)
         room = max_bytes
+        upto = after
         for record, prev in rows:
-            room -= record.size
-            if room < 0 and page.records:
-                page.upto = page.records[-1].pos
+            if page.looked_at == max_records:
+                page.upto = upto
                 break
-            page.records.append(record)
-            page.prevs.append(prev)
+            if prev >= 0:
+                room -= record.size
+                if room < 0 and page.records:
+                    page.upto = upto
+                    break
+                page.records.append(record)
+                page.prevs.append(prev)
+            page.looked_at += 1
+            upto = record.pos
         if after < self._recent_after:  # behind the rows: looking for them let retention follow
             page.loss = self._loss(filter, after)
         done(page)
 
     def _ordered_rows(self, filter: str, after: int, now_ms: int) -> Iterator[tuple[Record, int]]:
-        order = self._order
-        firsts: dict[str, int] = {}  # per topic met: the first pos retained, or none
-        prevs: dict[str, int] = {}
-        for record in islice(order, bisect_right(order, after, key=_pos), None):
-            topic = record.topic
-            first = firsts.get(topic)
-            if first is None:
-                first = firsts[topic] = MAX_INTEGER
-                history = self._topics.get(topic)
-                if history is not None and matches(filter, topic):
-                    self._trim_topic(history, now_ms)
-                    first = firsts[topic] = history.first_pos()
-                    prevs[topic] = history.prev(after, now_ms)
-            if record.pos >= first and not record.is_expired(now_ms):
-                yield record, prevs[topic]
-                prevs[topic] = record.offset
+        """Every record of `order` behind `after`, with its `prev`, or -1: not held, or not of this filter.
 
-    def _recent_rows(self, filter: str, after: int, now_ms: int) -> Iterator[tuple[Record, int]]:
-        order = self._order
-        first = bisect_right(order, after, key=_pos)
-        prevs: dict[str, int] = {}  # per topic met: the offset of its last row; -1: it does not match
-        for record in islice(order, first, None):
+        What is recent is held, whatever its topic's rule has removed (SPEC 4.6.2).
+        """
+        order, recent_after = self._order, self._recent_after
+        is_recent = after >= recent_after
+        prevs: dict[
+            str, int
+        ] = {}  # per topic met: the offset of its last row; -1: it does not match; -2: none yet
+        for record in islice(order, bisect_right(order, after, key=_pos), None):
             topic = record.topic
             prev = prevs.get(topic)
             if prev is None:
-                prev = prevs[topic] = self._prev(record, after, now_ms) if matches(filter, topic) else -1
-            if prev >= 0 and not record.is_expired(now_ms):
-                yield record, prev
-                prevs[topic] = record.offset
+                prev = prevs[topic] = -2 if matches(filter, topic) else -1
+                if prev == -2 and not is_recent and (history := self._topics.get(topic)) is not None:
+                    self._trim_topic(history, now_ms)
+            is_held = record.is_retained or record.pos > recent_after
+            if prev == -1 or not is_held or record.is_expired(now_ms):
+                yield record, -1
+                continue
+            yield record, prev if prev >= 0 else self._prev(record, after, now_ms)
+            prevs[topic] = record.offset
+
+    def _topic_rows(self, topic: str, after: int, now_ms: int) -> Iterator[tuple[Record, int]]:
+        """One topic's: its history, and where that has lost something behind `after`, first what is recent."""
+        history = self._topics.get(topic)
+        if history is not None:
+            self._trim_topic(history, now_ms)
+        if (history.trimmed if history is not None else self._forgotten) > after:
+            first = history.first_pos() if history is not None else MAX_INTEGER
+            rows = self._ordered_rows(topic, max(after, self._recent_after), now_ms)
+            yield from takewhile(lambda row: row[0].pos < first, rows)
+        if history is not None:
+            yield from history.after(after, now_ms)
 
     def _prev(self, record: Record, after: int, now_ms: int) -> int:
-        """`prev` of the first record of its topic behind `after`, where nothing behind `after` was lost."""
+        """`prev` of the first record of its topic behind `after`."""
         history = self._topics.get(record.topic)
         if history is None or not history.has_expiring:
             return record.offset - 1
         prev = history.prev(after, now_ms)
         # Retention may have taken the record itself, and what was before it is not known any more. Nothing of that
-        # was lost to this reader, so 0 is true of it.
+        # was lost to this reader, or it has been told of a gap: 0 is true of it.
         return prev if prev < record.offset else 0
 
     def _matching(self, filter: str, now_ms: int) -> list[_History]:
