@@ -57,7 +57,7 @@ def begin(desk: LateDesk, filter: str = "a", **fields: Any) -> Line:
     return line
 
 
-@pytest.mark.parametrize("start", STARTS, ids=str)
+@pytest.mark.parametrize("start", [start for start in STARTS if start != "last"], ids=str)
 def test_subscribed_waits_for_the_log(start: Any) -> None:
     """SPEC 4.2.1: its position is what the log answers."""
     desk = LateDesk()
@@ -71,13 +71,15 @@ def test_subscribed_waits_for_the_log(start: Any) -> None:
 
 
 def test_what_the_core_knows_itself_is_not_waited_for() -> None:
-    """SPEC 4.2.2: new, and a resume at the head."""
+    """SPEC 4.2.2: new, a resume at the head, and where a snapshot was taken."""
     desk = LateDesk()
     desk.publish("a")
     line = desk.connect()
     assert line.subscribe(1, "a")[0]["live"]
     assert line.subscribe(2, "a", after={"m0-life": 1})[0]["live"]
     assert desk.waiting == 0
+    (answer,) = line.subscribe(3, "a", from_="last")
+    assert (answer["after"], answer["live"]) == ({"m0-life": 1}, False)
 
 
 @pytest.mark.parametrize("start", STARTS, ids=str)
@@ -102,15 +104,16 @@ def test_messages_published_before_each_answer_come_once(start: Any) -> None:
 
 
 def test_snapshot_of_several_logs_loses_nothing_published_between_their_answers() -> None:
-    """SPEC 3.2.5: the snapshot of a log is what it answered, everything behind that still comes."""
+    """SPEC 3.2.5: the snapshot is of the moment of subscribing, everything behind that still comes."""
     desk = LateDesk(shards=2)
     logs = {topic: desk.publish(topic)["log"] for topic in "abcdefgh"}
     early = next(topic for topic, log in logs.items() if log == "m0-life")
-    line = begin(desk, "#", from_="last")
+    line = desk.connect()
+    packets = line.subscribe(1, "#", from_="last")
     desk.late[0].answer()
     between = desk.publish(early)
     desk.answer()
-    packets = line.drain()
+    packets += line.drain()
     places = [(one["message"]["log"], one["message"]["pos"]) for one in packets if one["type"] == "delivery"]
     assert (between["log"], between["pos"]) in places
     assert len(places) == len(set(places)) == 9

@@ -54,9 +54,20 @@ class LateLog:
         """Later."""
         self.questions.append(lambda: self.inner.seek(filter, start, before, now_ms, done))
 
-    def newest(self, filter: str, now_ms: int, done: Callable[[list[Record]], None]) -> None:
+    def snapshot(
+        self,
+        filter: str,
+        after: int,
+        upto: int,
+        max_bytes: int,
+        max_records: int,
+        now_ms: int,
+        done: Callable[[Page], None],
+    ) -> None:
         """Later."""
-        self.questions.append(lambda: self.inner.newest(filter, now_ms, done))
+        self.questions.append(
+            lambda: self.inner.snapshot(filter, after, upto, max_bytes, max_records, now_ms, done)
+        )
 
     def trim(self, now_ms: int) -> None:
         """At once."""

@@ -88,13 +88,27 @@ class Scribe:
         (place,) = places
         return place
 
-    def newest(self, filter: str = "#") -> list[Record]:
-        """The snapshot."""
-        answers: list[list[Record]] = []
-        self.log.newest(filter, self.now_ms, answers.append)
+    def snapshot_page(
+        self, filter: str, after: int, upto: int, max_bytes: int = PLENTY, max_records: int = PLENTY
+    ) -> Page:
+        """One page of a snapshot."""
+        pages: list[Page] = []
+        self.log.snapshot(filter, after, upto, max_bytes, max_records, self.now_ms, pages.append)
         self._settle()
-        (answer,) = answers
-        return answer
+        (page,) = pages
+        return page
+
+    def newest(self, filter: str = "#", max_bytes: int = PLENTY, max_records: int = PLENTY) -> list[Record]:
+        """The snapshot, page by page."""
+        found: list[Record] = []
+        after, upto = 0, self.log.head()
+        while after < upto:
+            page = self.snapshot_page(filter, after, upto, max_bytes, max_records)
+            assert page.upto > after, "a page gets on"
+            assert page.looked_at <= max_records
+            found += page.records
+            after = page.upto
+        return found
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass, and retention follow."""

@@ -304,6 +304,42 @@ def test_newest_is_one_record_of_each_matching_topic_in_order(scribe: Scribe) ->
     assert scribe.newest("c") == []
 
 
+@pytest.mark.parametrize("bounds", [(1, 1_000), (1_000_000, 1), (1_000_000, 3), (150, 4)])
+@pytest.mark.parametrize("filter", ["#", "b/+", "a", "nobody/#", "none"])
+def test_pages_of_a_snapshot_put_together_are_all_of_it(
+    scribe: Scribe, filter: str, bounds: tuple[int, int]
+) -> None:
+    for number in range(40):
+        scribe.write(("a", "b/1", "b/2", "c")[number * 7 % 4] if number < 30 else "c")
+    newest = {record.topic: record for record in scribe.written}
+    expected = [one for one in scribe.written if newest[one.topic] is one and matches(filter, one.topic)]
+    assert scribe.newest(filter, *bounds) == expected
+
+
+def test_snapshot_is_of_its_moment(scribe: Scribe) -> None:
+    """SPEC 3.2.5: what came behind it neither belongs to it nor hides what does."""
+    for topic in ("a", "b", "a", "c"):
+        scribe.write(topic)
+    assert positions(scribe.snapshot_page("#", 0, 4).records) == [2, 3, 4]
+    scribe.write("a")
+    scribe.write("d")
+    page = scribe.snapshot_page("#", 0, 4)
+    assert (positions(page.records), page.upto, page.looked_at) == ([2, 3, 4], 4, 4)
+    assert positions(scribe.snapshot_page("a", 0, 4).records) == [3]
+    assert positions(scribe.snapshot_page("#", 3, 4).records) == [4]
+    assert positions(scribe.snapshot_page("a", 3, 4).records) == []
+
+
+def test_snapshot_does_not_go_back_to_what_was_not_the_newest(open_log: Open) -> None:
+    """What replaced it comes behind the snapshot."""
+    scribe = Scribe(open_log, rule=TopicRule(retention_messages=2))
+    scribe.write_many("a", 4)
+    scribe.trim()
+    assert positions(scribe.snapshot_page("a", 0, 2).records) == []
+    assert positions(scribe.snapshot_page("#", 0, 2).records) == []
+    assert positions(scribe.snapshot_page("#", 0, 3).records) == [3]
+
+
 def test_newest_passes_over_what_has_expired(scribe: Scribe) -> None:
     scribe.write("a")
     scribe.write("a", ttl_ms=10)

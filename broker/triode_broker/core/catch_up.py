@@ -37,7 +37,7 @@ class CatchUp:
         self._go_live = go_live
         self.position = position
         self.excused: dict[str, int] = {}  # per log: losses up to this number were not due, or are reported
-        self.snapshot: list[Record] = []  # newest last; still to be sent before anything else
+        self.snapshot: dict[str, int] = {}  # per log: how far its snapshot was sent; it ends at the position
         self.is_reading = False  # a read is under way
 
     def advance(self, now_ms: int) -> None:
@@ -47,15 +47,15 @@ class CatchUp:
             if not sub.outbox.has_room or not _may_look(sub.outbox):
                 sub.outbox.wants_room = True
                 return
-            if self.snapshot:
-                _deliver(sub, self.snapshot.pop(), None)
-            elif (shard := self._next()) is not None:
+            if (shard := self._next()) is not None:
                 self._read(shard, now_ms)
             else:
                 self._finish()
 
     def _next(self) -> Shard | None:
         position = self.position
+        if self.snapshot:  # before anything else
+            return next(shard for shard in self._sub.shards if shard.log.name in self.snapshot)
         for shard in self._sub.shards:
             if position[shard.log.name] < shard.log.head():
                 return shard
@@ -64,36 +64,48 @@ class CatchUp:
     def _read(self, shard: Shard, now_ms: int) -> None:
         self.is_reading = True
         is_inside = [True]
-        after = self.position[shard.log.name]
-        take = partial(self._take, shard, is_inside, now_ms)
-        looks = self._sub.outbox.looks_left
-        shard.log.read(self._sub.filter, after, PAGE_BYTES, looks, shard.clock(now_ms), take)
+        take = partial(self._answered, shard.log.name, is_inside, now_ms)
+        log, filter, looks, clock = shard.log, self._sub.filter, self._sub.outbox.looks_left, shard.clock(now_ms)
+        position = self.position[log.name]
+        if self.snapshot:
+            log.snapshot(filter, self.snapshot[log.name], position, PAGE_BYTES, looks, clock, take)
+        else:
+            log.read(filter, position, PAGE_BYTES, looks, clock, take)
         is_inside.clear()
 
-    def _take(self, shard: Shard, is_inside: list[bool], now_ms: int, page: Page) -> None:
+    def _answered(self, log: str, is_inside: list[bool], now_ms: int, page: Page) -> None:
         self.is_reading = False
-        sub = self._sub
-        if not sub.is_open:
+        outbox = self._sub.outbox
+        if not self._sub.is_open:
             return
+        if self.snapshot:
+            self._take_snapshot(log, page)
+        else:
+            self._take(log, page)
         if is_inside:
-            _have_looked(sub.outbox, page.looked_at)
-        log = shard.log.name
+            _have_looked(outbox, page.looked_at)
+            return
+        # The answer came later: nobody else goes on, and it is a turn of its own.
+        outbox.looks_left = PAGE_RECORDS
+        self.advance(now_ms)
+        if outbox.wants_room and not outbox.size:
+            outbox.put(_PING)  # the edge looks at `wants_room` after a write only
+
+    def _take_snapshot(self, log: str, page: Page) -> None:
+        for record in page.records:
+            _deliver(self._sub, record, None)
+        self.snapshot[log] = page.upto
+        if page.upto == self.position[log]:
+            del self.snapshot[log]
+
+    def _take(self, log: str, page: Page) -> None:
+        sub = self._sub
         if page.loss > self.excused.get(log, 0):  # SPEC 4.6: the gap comes before the next message
             self.report(GapReason.RETENTION)
         self.excused[log] = page.loss
         for record, prev in zip(page.records, page.prevs, strict=True):
             _deliver(sub, record, prev)
         self.position[log] = page.upto
-        if not is_inside:  # the answer came later: nobody else goes on
-            self._go_on(now_ms)
-
-    def _go_on(self, now_ms: int) -> None:
-        """An answer that comes later is a turn of its own."""
-        outbox = self._sub.outbox
-        outbox.looks_left = PAGE_RECORDS
-        self.advance(now_ms)
-        if outbox.wants_room and not outbox.size:
-            outbox.put(_PING)  # the edge looks at `wants_room` after a write only
 
     def report(self, reason: GapReason) -> None:
         """Tell the client that something due is missing; delivery goes on behind the position so far."""

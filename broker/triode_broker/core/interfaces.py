@@ -89,8 +89,20 @@ class Log(Protocol):
     def seek(self, filter: str, start: Start, before: int, now_ms: int, done: Callable[[Place], None]) -> None:
         """The place of `start` among what is held with pos < before; `Start()` is the oldest held."""
 
-    def newest(self, filter: str, now_ms: int, done: Callable[[list[Record]], None]) -> None:
-        """The newest record of each matching topic, in pos order."""
+    def snapshot(
+        self,
+        filter: str,
+        after: int,
+        upto: int,
+        max_bytes: int,
+        max_records: int,
+        now_ms: int,
+        done: Callable[[Page], None],
+    ) -> None:
+        """As `read`, of the records that were the newest of their topic at `upto`: a page of those behind `after`.
+
+        Only what the topics' rules retain. The page ends at `upto` at the latest. `prevs` and `loss` say nothing.
+        """
 
     def trim(self, now_ms: int) -> None:
         """Forget what retention no longer keeps; a bounded piece of work per call."""

@@ -15,7 +15,6 @@ from triode_protocol.positions import MAX_INTEGER
 
 from triode_broker.core.catch_up import CatchUp
 from triode_broker.core.interfaces import Place
-from triode_broker.core.record import Record
 from triode_broker.core.router import Router
 from triode_broker.core.shard import Shard
 from triode_broker.core.subscription import Subscription
@@ -68,17 +67,11 @@ def _resume(router: Router, sub: Subscription, packet: Subscribe, now_ms: int) -
 
 
 def _from_newest(router: Router, sub: Subscription, packet: Subscribe, now_ms: int) -> None:
-    def ask(shard: Shard, done: Callable[[tuple[int, list[Record]]], None]) -> None:
-        log = shard.log  # its head belongs to its answer: others may answer later, and publishing goes on
-        log.newest(sub.filter, shard.clock(now_ms), lambda records: done((log.head(), records)))
-
-    def answer(answers: list[tuple[int, list[Record]]]) -> None:
-        position = {shard.log.name: head for shard, (head, _) in zip(sub.shards, answers, strict=True)}
-        catch_up = _begin(router, sub, packet, position)
-        catch_up.snapshot = [record for _, newest in answers for record in newest][::-1]
-        catch_up.advance(now_ms)
-
-    _ask(sub, ask, answer)
+    """The snapshot is what was the newest now; what is published while it is sent comes behind it."""
+    position = sub.heads()
+    catch_up = _begin(router, sub, packet, position)
+    catch_up.snapshot = {log: 0 for log, head in position.items() if head}
+    catch_up.advance(now_ms)
 
 
 def _from_place(router: Router, sub: Subscription, packet: Subscribe, now_ms: int) -> None:

@@ -210,22 +210,7 @@ class MemoryLog:
             rows = self._ordered_rows(filter, after, now_ms)
         else:
             rows = self._topic_rows(filter, after, now_ms)
-        page = Page([], [], self._head, 0, 0)
-        room = max_bytes
-        upto = after
-        for record, prev in rows:
-            if page.looked_at == max_records:
-                page.upto = upto
-                break
-            if prev >= 0:
-                room -= record.size
-                if room < 0 and page.records:
-                    page.upto = upto
-                    break
-                page.records.append(record)
-                page.prevs.append(prev)
-            page.looked_at += 1
-            upto = record.pos
+        page = _page(rows, after, self._head, max_bytes, max_records)
         if after < self._recent_after:  # behind the rows: looking for them let retention follow
             page.loss = self._loss(filter, after)
         done(page)
@@ -318,13 +303,44 @@ class MemoryLog:
         places = [place for history in histories if (place := _first(history, start, before, now_ms)) is not None]
         done(Place(min(places, default=min(self._head, before - 1)), is_complete, self._losses))
 
-    def newest(self, filter: str, now_ms: int, done: Callable[[list[Record]], None]) -> None:
-        """The newest unexpired record of each matching topic, in pos order."""
-        found: list[Record] = []
-        for history in self._matching(filter, now_ms):
-            alive = (record for record in reversed(history.records) if not record.is_expired(now_ms))
-            found += islice(alive, 1)
-        done(sorted(found, key=_pos))
+    def snapshot(
+        self,
+        filter: str,
+        after: int,
+        upto: int,
+        max_bytes: int,
+        max_records: int,
+        now_ms: int,
+        done: Callable[[Page], None],
+    ) -> None:
+        """The newest of each topic at `upto`; see the interface."""
+        if is_wildcard(filter):
+            rows = self._newest_rows(filter, after, upto, now_ms)
+        else:
+            found = self._newest(filter, upto, now_ms)
+            rows = iter([(found, 0)] if found is not None and found.pos > after else [])
+        done(_page(rows, after, upto, max_bytes, max_records))
+
+    def _newest_rows(self, filter: str, after: int, upto: int, now_ms: int) -> Iterator[tuple[Record, int]]:
+        """Every record of `order` behind `after`, with -1 where it is not of the snapshot."""
+        order = self._order
+        newest: dict[str, Record | None] = {}  # per topic met; None: it has none, or does not match
+        for record in islice(order, bisect_right(order, after, key=_pos), bisect_right(order, upto, key=_pos)):
+            topic = record.topic
+            if topic not in newest:
+                newest[topic] = self._newest(topic, upto, now_ms) if matches(filter, topic) else None
+            yield record, 0 if newest[topic] is record else -1
+
+    def _newest(self, topic: str, upto: int, now_ms: int) -> Record | None:
+        history = self._topics.get(topic)
+        if history is None:
+            return None
+        self._trim_topic(history, now_ms)
+        records = history.records
+        for place in range(bisect_right(records, upto, key=_pos) - 1, -1, -1):
+            if not records[place].is_expired(now_ms):
+                return records[place]
+        return None
 
     def trim(self, now_ms: int) -> None:
         """Apply age: to the next TRIM_TOPICS topics in turn, and to `order`."""
@@ -390,6 +406,25 @@ class MemoryLog:
         newest_ts = history.records[-1].ts if history.records else history.trimmed_ts
         self._forgotten_ts = max(self._forgotten_ts, newest_ts)
         self._forgotten_loss = history.loss
+
+
+def _page(rows: Iterator[tuple[Record, int]], after: int, end: int, max_bytes: int, max_records: int) -> Page:
+    """As many rows as the bounds allow, those with a `prev` of -1 counted only; `end` where there are no more."""
+    page = Page([], [], after, 0, 0)
+    room = max_bytes
+    for record, prev in rows:
+        if page.looked_at == max_records:
+            return page
+        if prev >= 0:
+            room -= record.size
+            if room < 0 and page.records:
+                return page
+            page.records.append(record)
+            page.prevs.append(prev)
+        page.looked_at += 1
+        page.upto = record.pos
+    page.upto = end
+    return page
 
 
 def _literal_start(filter: str) -> str:
