@@ -3,10 +3,12 @@
 import json
 from signal import SIGINT
 
+import msgspec
 import pytest
 import triode
 from triode_broker.cli.exit_codes import INTERRUPTED, ExitCode, Failure
-from triode_broker.cli.sub import parse_start
+from triode_broker.cli.sub import MAX_LAST, parse_start
+from triode_protocol import packets
 
 from tests.cli.programs import BrokerAt, Triode, run
 
@@ -171,8 +173,15 @@ def test_starts_are_read(text: str, start: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "now", "last:", "last:0", "last:-1", "last:100000", "since:", "since:1y", "since:x"]
+    "text",
+    ["", "now", "last:", "last:0", "last:-1", "last:10001", "last:99999", "last:100000", "since:", "since:x"],
 )
 def test_a_wrong_start_is_told(text: str) -> None:
     with pytest.raises(Failure, match="allowed is new, last, earliest"):
         parse_start(text, 0)
+
+
+def test_the_most_that_last_may_ask_for_is_what_the_protocol_allows() -> None:
+    assert msgspec.convert(parse_start(f"last:{MAX_LAST}", 0), packets.Start).last == MAX_LAST
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"last": MAX_LAST + 1}, packets.Start)

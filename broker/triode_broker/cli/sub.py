@@ -25,6 +25,7 @@ from triode_broker.cli.running import run_trio
 from triode_broker.cli.screen import Screen
 
 STDOUT = 1
+MAX_LAST = 10_000  # as the protocol allows
 MAX_WAITING_LINES = 1_000  # for the one who reads stdout; then messages wait in the client, then at the broker
 _UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
@@ -52,13 +53,14 @@ def parse_start(text: str, now_ms: int) -> From:
     """What --from says. `now_ms`: this machine's clock, for durations. Raises Failure."""
     if text in ("new", "last", "earliest"):
         return text  # type: ignore[return-value]  # one of the three literals
-    if found := re.fullmatch(r"last:([1-9][0-9]{0,4})", text, re.ASCII):
+    if (found := re.fullmatch(r"last:([1-9][0-9]{0,4})", text, re.ASCII)) and int(found[1]) <= MAX_LAST:
         return {"last": int(found[1])}
     if found := re.fullmatch(r"since:([0-9]{1,15})(ms|s|m|h|d|)", text, re.ASCII):
         number, unit = int(found[1]), found[2]
         return {"since": number if not unit else max(0, now_ms - number * _UNIT_MS[unit])}
     allowed = (
-        "new, last, earliest, last:N (N from 1 to 10000), since:90s (ms, s, m, h, d) or since:MS (since 1970)"
+        f"new, last, earliest, last:N (N from 1 to {MAX_LAST}), "
+        "since:90s (ms, s, m, h, d) or since:MS (since 1970)"
     )
     raise Failure(ExitCode.USAGE, f"--from {text}: allowed is {allowed}")
 
