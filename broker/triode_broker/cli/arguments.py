@@ -7,11 +7,13 @@ what the file or the environment says, and `settings` judges all layers alike.
 
 import argparse
 import platform
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from triode_protocol.packets import PROTOCOL
 
 from triode_broker.cli.exit_codes import MEANINGS
+from triode_broker.cli.streams import say
 from triode_broker.config import Config
 
 DEFAULT_URL = f"ws://{Config().listen}/ws"  # where `triode serve` listens when nothing is set
@@ -62,6 +64,15 @@ def make_parser() -> argparse.ArgumentParser:
     _add_pub(_command(commands, "pub", "publish a message, or every line of stdin", _PUB_EXAMPLES))
     _add_sub(_command(commands, "sub", "print the messages of one or more filters", _SUB_EXAMPLES))
     return parser
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments; SystemExit where there is no command to run. Raises Failure if help cannot be written."""
+    try:
+        return make_parser().parse_args(argv)
+    except SystemExit:
+        say("")  # what --help and --version have printed is still in the buffer
+        raise
 
 
 def version_line() -> str:

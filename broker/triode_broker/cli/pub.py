@@ -33,6 +33,7 @@ from triode_broker.cli.exit_codes import ExitCode, Failure
 from triode_broker.cli.lines import MAX_LINE_BYTES, Line, LineCutter, read_chunk
 from triode_broker.cli.running import run_trio
 from triode_broker.cli.screen import Screen
+from triode_broker.cli.streams import failures_of, say
 
 STDIN = 0
 # Lines handed to the client and not answered: as many as a broker allows by default, refilled at half. With more,
@@ -120,7 +121,7 @@ async def publish_one(client: triode.Client, template: Template, text: str, *, i
     except BadLine as error:
         raise Failure(ExitCode.USAGE, f"DATA is {error}") from error
     if is_acknowledged:
-        sys.stdout.write(f"{as_words(await client.publish(**message))}\n")
+        say(f"{as_words(await client.publish(**message))}\n")
     else:
         await client.send(**message)
 
@@ -185,7 +186,8 @@ class Stream:
             async with questions:
                 cutter, chunk = LineCutter(), b"not the end"
                 while chunk:
-                    chunk = await read_chunk(STDIN)
+                    with failures_of("stdin"):
+                        chunk = await read_chunk(STDIN)
                     self._read_bytes += len(chunk)
                     for line in cutter.feed(chunk):
                         await self._hand_over(line, questions)
@@ -244,8 +246,7 @@ class Stream:
             else:
                 self._ends[ExitCode.OK] += 1
                 if self._is_verbose:
-                    sys.stdout.write(f"{as_words(place)}\n")
-                    sys.stdout.flush()
+                    say(f"{as_words(place)}\n")
             self._unanswered -= 1
             if self._unanswered <= MAX_UNANSWERED // 2:
                 self._room.unpark_all()

@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from triode_broker.cli.effective import as_toml
 from triode_broker.cli.exit_codes import ExitCode, Failure
 from triode_broker.cli.running import run_trio
 from triode_broker.cli.settings import BadSettings, Settings, load
+from triode_broker.cli.streams import say
 from triode_broker.config import Config
 
 SERVER_DEPENDENCIES = frozenset({"h11", "wsproto", "structlog"})
@@ -27,7 +29,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> ExitCode:
     """Check or serve, until a signal. Raises Failure."""
     settings = read_settings(arguments, environ)
     if arguments.check:
-        sys.stdout.write(as_toml(settings))
+        say(as_toml(settings))
         return ExitCode.OK
     return _serve(settings.config)
 
@@ -60,8 +62,8 @@ def _serve(config: Config) -> ExitCode:
         nonlocal is_up
         is_up = True
         if is_for_people(config):
-            sys.stdout.write(next_steps(config, urls[0], command_name(sys.argv[0])))
-            sys.stdout.flush()
+            with suppress(Failure, BrokenPipeError):  # nobody reads it: no reason not to serve
+                say(next_steps(config, urls[0], command_name(sys.argv[0])))
 
     async def main() -> ExitCode:
         await server.serve_until_signal(config, log=log, announce=announce)

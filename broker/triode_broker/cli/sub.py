@@ -23,6 +23,7 @@ from triode_broker.cli.display import as_json, as_text
 from triode_broker.cli.exit_codes import ExitCode, Failure
 from triode_broker.cli.running import run_trio
 from triode_broker.cli.screen import Screen
+from triode_broker.cli.streams import failures_of
 
 STDOUT = 1
 MAX_LAST = 10_000  # as the protocol allows
@@ -138,7 +139,8 @@ class Output:
             self._lines.clear()
             self._room.unpark_all()
             try:
-                await trio.to_thread.run_sync(write_all, self._descriptor, text, abandon_on_cancel=True)
+                with failures_of("stdout"):
+                    await trio.to_thread.run_sync(write_all, self._descriptor, text, abandon_on_cancel=True)
             except BrokenPipeError:
                 return
 
