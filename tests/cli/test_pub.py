@@ -180,6 +180,17 @@ async def test_positions_of_lines_are_printed_when_asked(broker: BrokerAt) -> No
     assert ended.output.splitlines() == places
 
 
+async def test_lines_are_not_dropped_in_silence_when_nobody_reads_their_positions(broker: BrokerAt) -> None:
+    async with Triode("pub", "a", "-", "--verbose", url=broker.url) as program:
+        errors = program.errors()
+        await program.write(b"1\n")
+        await program.output().next()
+        await program.stop_reading()
+        await program.write(b"2\n")
+        assert await errors.until("stdout: nobody reads it any more")
+        assert await program.code() == ExitCode.FAILURE
+
+
 async def test_what_pub_and_sub_say_is_the_same_json(broker: BrokerAt) -> None:
     """The output of `sub --json` feeds `pub - --json`."""
     await run("pub", "a", '{"text": "é\\u2028\\ud83d\\ude42"}', "--json", url=broker.url)

@@ -33,7 +33,7 @@ from triode_broker.cli.exit_codes import ExitCode, Failure
 from triode_broker.cli.lines import MAX_LINE_BYTES, Line, LineCutter, read_chunk
 from triode_broker.cli.running import run_trio
 from triode_broker.cli.screen import Screen
-from triode_broker.cli.streams import failures_of, say
+from triode_broker.cli.streams import drop_stdout, failures_of, say
 
 STDIN = 0
 # Lines handed to the client and not answered: as many as a broker allows by default, refilled at half. With more,
@@ -176,7 +176,11 @@ class Stream:
 
     def _progress(self) -> str:
         waiting = self._read - self._ends.total()
-        share = f"{100 * self._read_bytes // self._input_bytes} %, " if self._input_bytes else ""
+        share = (
+            f"{min(100, 100 * self._read_bytes // self._input_bytes)} % of the input, "
+            if self._input_bytes
+            else ""
+        )
         return f"{share}{self._read} lines read, {self._ends[ExitCode.OK]} published, {waiting} on their way"
 
     async def _work(self) -> None:
@@ -188,12 +192,12 @@ class Stream:
                 while chunk:
                     with failures_of("stdin"):
                         chunk = await read_chunk(STDIN)
-                    self._read_bytes += len(chunk)
                     for line in cutter.feed(chunk):
                         await self._hand_over(line, questions)
 
     async def _hand_over(self, line: Line, questions: Questions) -> None:
         self._read = line.number
+        self._read_bytes += len(line.content) + 1
         try:
             if line.is_cut:
                 raise BadLine(f"longer than {MAX_LINE_BYTES} bytes")
@@ -246,10 +250,17 @@ class Stream:
             else:
                 self._ends[ExitCode.OK] += 1
                 if self._is_verbose:
-                    say(f"{as_words(place)}\n")
+                    self._print(place)
             self._unanswered -= 1
             if self._unanswered <= MAX_UNANSWERED // 2:
                 self._room.unpark_all()
+
+    def _print(self, place: triode.Published) -> None:
+        try:
+            say(f"{as_words(place)}\n")
+        except BrokenPipeError as error:  # as `| head` ends: but here lines are lost with it, so it is a failure
+            drop_stdout()
+            raise Failure(ExitCode.FAILURE, "stdout: nobody reads it any more") from error
 
     def _count_failure(self, number: int, failure: Failure) -> None:
         self._ends[failure.code] += 1
