@@ -4,18 +4,21 @@ Knows `MemoryLog.size` and `topic_count`, nothing inside.
 """
 
 import tracemalloc
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from triode_broker.config import Limits, TopicRule
+from triode_broker.core.interfaces import PAGE_RECORDS, Place
 from triode_broker.core.record import Record
 from triode_broker.log.memory import ORDER_SLACK_BYTES, TOPIC_OVERHEAD_BYTES, TRIM_TOPICS, MemoryLog
 from triode_protocol.packets import Start
+from triode_protocol.positions import MAX_INTEGER
 from triode_protocol.topics import matches
 
 from tests.log.conftest import open_memory
-from tests.log.scribe import NO_RECENT, Scribe
+from tests.log.scribe import KEEP, NO_RECENT, Scribe
 
 NO_HISTORY = TopicRule(retention_messages=0)
 RECENT = Limits(recent_bytes=1_000_000, recent_seconds=30)
@@ -108,6 +111,17 @@ def test_recent_messages_behind_a_loss_come_in_pages(max_records: int) -> None:
     assert scribe.read("a", max_records=max_records) == alive
 
 
+def test_recent_message_that_is_lost_while_its_reader_is_slow_is_a_loss_again() -> None:
+    """SPEC 4.6.1, I6: it was removed by its rule before the first page, and was held all the same."""
+    scribe = Scribe(open_memory, Limits(recent_bytes=20 * ONE, recent_seconds=30), NO_HISTORY)
+    scribe.write_many("a", 100)
+    scribe.trim()
+    page = scribe.page("a", max_records=2)
+    assert page.loss > page.known
+    scribe.write_many("b", 100)
+    assert scribe.page("a", page.upto).loss > page.known
+
+
 def test_time_to_live_on_one_topic_does_not_end_the_bridge_of_another() -> None:
     scribe = Scribe(open_memory, RECENT, NO_HISTORY)
     scribe.write("b", ttl_ms=10)
@@ -147,6 +161,118 @@ def test_bridge_of_a_dropped_topic_says_the_offset_before() -> None:
         scribe.write(f"flood/{number}")
     page = scribe.page("a", after=1)
     assert (positions(page.records), page.prevs, page.loss) == ([2], [1], 0)
+
+
+# Where a wildcard's start lies
+
+
+class Watched(str):
+    """A topic that counts how often a walk over the topics comes by."""
+
+    visits = 0
+
+    def startswith(self, *args: Any) -> bool:
+        """Where such a walk begins."""
+        Watched.visits += 1
+        return super().startswith(*args)
+
+
+class Moment(int):
+    """A time that counts how often it is looked at."""
+
+    looks = 0
+
+    def __lt__(self, other: int) -> bool:
+        Moment.looks += 1
+        return int(self) < int(other)
+
+
+@pytest.fixture
+def watched() -> MemoryLog:
+    """A log of 1,000 topics with a message each, one per ms; the first hundred have lost one before it."""
+    Watched.visits = Moment.looks = 0
+    log = MemoryLog("m0-life", NO_RECENT)
+    one = TopicRule(retention_messages=1, retention_seconds=10**6)
+    for number in range(1_100):
+        topic = Watched(f"t/{number % 1_000 if number < 1_000 else number - 1_000}")
+        log.append(Record(topic, number + 1, number // 1_000 + 1, Moment(number), b"x"), one)
+    Watched.visits = Moment.looks = 0
+    return log
+
+
+def place_of(log: MemoryLog, filter: str, start: Start) -> Place:
+    places: list[Place] = []
+    log.seek(filter, start, MAX_INTEGER, 1_100, places.append)
+    (place,) = places
+    return place
+
+
+@pytest.mark.parametrize("filter", ["#", "t/+", "nobody/#"])
+def test_earliest_of_a_wildcard_walks_no_topics(watched: MemoryLog, filter: str) -> None:
+    """S8: the ordered store knows."""
+    assert place_of(watched, filter, Start()).pos == 100
+    assert Watched.visits == 0
+    assert Moment.looks < 5
+
+
+@pytest.mark.parametrize("filter", ["#", "t/+", "nobody/#"])
+def test_since_of_a_wildcard_walks_no_topics_where_nothing_so_young_was_lost(
+    watched: MemoryLog, filter: str
+) -> None:
+    """S8, SPEC 3.2.7."""
+    place = place_of(watched, filter, Start(since=500))
+    assert (place.pos, place.is_complete) == (500, True)
+    assert Watched.visits == 0
+    assert Moment.looks < 20
+
+
+def test_since_of_a_wildcard_is_complete_where_others_lost(watched: MemoryLog) -> None:
+    """SPEC 3.2.7: exact, where it has to walk."""
+    assert not place_of(watched, "t/+", Start(since=50)).is_complete
+    assert Watched.visits == 1_000
+    assert place_of(watched, "u/+", Start(since=50)).is_complete
+
+
+def test_earliest_behind_much_that_is_not_retained_looks_at_one_page_of_it() -> None:
+    """S8: it then lies further back than it might, and reading finds the same."""
+    scribe = Scribe(open_memory, Limits(recent_bytes=100_000_000), NO_HISTORY)
+    scribe.write_many("a", PAGE_RECORDS + 10)
+    kept = scribe.write("b", rule=KEEP)
+    scribe.trim()
+    assert scribe.seek("#", Start()).pos == PAGE_RECORDS
+    assert scribe.read("b", scribe.seek("b", Start()).pos) == [kept]
+    few = Scribe(open_memory, RECENT, NO_HISTORY)
+    few.write_many("a", 3)
+    assert few.seek("#", Start()).pos == 3
+
+
+def test_earliest_of_a_wildcard_passes_over_what_is_too_old() -> None:
+    """SPEC 3.2.4: it is held no more, and no loss to who comes now."""
+    scribe = Scribe(open_memory, NO_RECENT, TopicRule(retention_seconds=10))
+    for number in range(TRIM_TOPICS + 2):
+        scribe.write(f"t/{number}")
+    scribe.now_ms += 8_000
+    young = scribe.write("t/0")
+    scribe.now_ms += 8_000
+    place = scribe.seek("#", Start())
+    assert place.pos == young.pos - 1
+    page = scribe.page("#", place.pos)
+    assert page.records == [young]
+    assert page.loss <= place.loss
+
+
+def test_since_finds_what_is_recent_complete_and_tells_when_it_is_not_any_more() -> None:
+    """SPEC 3.2.7, 4.6.1, I6: what only the bridge holds may be gone before a slow reader comes to it."""
+    scribe = Scribe(open_memory, RECENT, NO_HISTORY)
+    scribe.write("a")
+    scribe.now_ms += 10
+    later = scribe.write_many("a", 3)
+    place = scribe.seek("+", Start(since=scribe.now_ms))
+    assert (place.pos, place.is_complete) == (1, True)
+    page = scribe.page("+", place.pos)
+    assert (page.records, page.loss) == (later, 0)
+    scribe.pass_time(40)
+    assert scribe.page("+", place.pos).loss > place.loss
 
 
 # Bounds
@@ -330,7 +456,7 @@ def test_reader_who_stays_behind_a_flood_is_told_of_every_loss(
         assert page.records == [record for record in due if record in page.records]
         assert {record.topic for record in due if record not in page.records} <= has_gap
         has_gap -= {record.topic for record in page.records}
-        known, after = page.loss, page.upto
+        known, after = page.known, page.upto
 
 
 @pytest.mark.parametrize("recent_bytes", [0, 1_000_000])

@@ -102,7 +102,7 @@ class CatchUp:
         sub = self._sub
         if page.loss > self.excused.get(log, 0):  # SPEC 4.6: the gap comes before the next message
             self.report(GapReason.RETENTION)
-        self.excused[log] = page.loss
+        self.excused[log] = page.known
         for record, prev in zip(page.records, page.prevs, strict=True):
             _deliver(sub, record, prev)
         self.position[log] = page.upto

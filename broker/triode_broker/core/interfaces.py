@@ -32,6 +32,8 @@ class Page:
     `looked_at`: how many records were, those included that do not match.
     `loss`: 0, or the number of the newest loss among the matching topics that may have lost something behind the
     read's `after` to retention. A log numbers its losses in the order in which they happen.
+    `known`: for the reader who was told of `loss` and goes on behind `upto`, losses up to that number are known.
+    Lower than `loss` where what a rule removed is still held there, as recent: that may be lost later.
     `prevs[i]`: the offset after which nothing else of that topic was due before `records[i]` (SPEC 4.3).
     """
 
@@ -39,6 +41,7 @@ class Page:
     prevs: list[int]
     upto: int
     loss: int
+    known: int
     looked_at: int
 
 
@@ -46,7 +49,8 @@ class Page:
 class Place:
     """Where a start lies: deliver what has a higher pos.
 
-    `is_complete`: retention has removed nothing of it. `loss`: the number of the newest loss so far, of any topic.
+    `is_complete`: retention has removed nothing of it. `loss`: losses up to that number are known by now: they
+    took nothing that was due behind `pos`, or `is_complete` says that they did.
     """
 
     pos: int
@@ -87,7 +91,10 @@ class Log(Protocol):
         """
 
     def seek(self, filter: str, start: Start, before: int, now_ms: int, done: Callable[[Place], None]) -> None:
-        """The place of `start` among what is held with pos < before; `Start()` is the oldest held."""
+        """The place of `start` among what is held with pos < before; `Start()` is the oldest held.
+
+        A wildcard's is looked for among all topics and may lie before its own first record; it has no `last`.
+        """
 
     def snapshot(
         self,

@@ -21,7 +21,7 @@ from triode_protocol.positions import MAX_INTEGER
 from triode_protocol.topics import is_wildcard, matches
 
 from triode_broker.config import Limits, TopicRule
-from triode_broker.core.interfaces import Page, Place
+from triode_broker.core.interfaces import PAGE_RECORDS, Page, Place
 from triode_broker.core.record import RECORD_OVERHEAD_BYTES, Record
 
 #: What an empty topic costs, in bytes, for the byte bound.
@@ -149,6 +149,7 @@ class MemoryLog:
         self._forgotten_ts = -1
         self._forgotten_loss = 0
         self._trimmed = 0  # the highest pos that retention removed, of any topic
+        self._trimmed_ts = -1  # its time
         self._losses = 0  # number of the newest loss, of any topic
 
     @property
@@ -213,6 +214,7 @@ class MemoryLog:
         page = _page(rows, after, self._head, max_bytes, max_records)
         if after < self._recent_after:  # behind the rows: looking for them let retention follow
             page.loss = self._loss(filter, after)
+            page.known = page.loss if page.upto < self._recent_after else 0
         done(page)
 
     def _ordered_rows(self, filter: str, after: int, now_ms: int) -> Iterator[tuple[Record, int]]:
@@ -261,18 +263,6 @@ class MemoryLog:
         # was lost to this reader, or it has been told of a gap: 0 is true of it.
         return prev if prev < record.offset else 0
 
-    def _matching(self, filter: str, now_ms: int) -> list[_History]:
-        """The histories of the topics a filter matches, trimmed to what their rules retain."""
-        if is_wildcard(filter):
-            start = _literal_start(filter)
-            topics = self._topics.items()
-            found = [history for topic, history in topics if topic.startswith(start) and matches(filter, topic)]
-        else:
-            found = [self._topics[filter]] if filter in self._topics else []
-        for history in found:
-            self._trim_topic(history, now_ms)
-        return found
-
     def _loss(self, filter: str, after: int) -> int:
         """The newest loss behind `after` of the topics a filter matches; dropped topics may be among them."""
         loss = self._forgotten_loss if self._forgotten > after else 0
@@ -294,14 +284,52 @@ class MemoryLog:
 
     def seek(self, filter: str, start: Start, before: int, now_ms: int, done: Callable[[Place], None]) -> None:
         """Where a start lies; see the interface."""
-        histories = self._matching(filter, now_ms)
-        is_complete = True
-        if start.since >= 0:
-            lost = [history.trimmed_ts for history in histories]
-            lost += [self._forgotten_ts] if is_wildcard(filter) or not histories else []
-            is_complete = max(lost, default=-1) < start.since
-        places = [place for history in histories if (place := _first(history, start, before, now_ms)) is not None]
-        done(Place(min(places, default=min(self._head, before - 1)), is_complete, self._losses))
+        if is_wildcard(filter):
+            done(self._seek_ordered(filter, start, now_ms))
+            return
+        history = self._topics.get(filter)
+        place: int | None = None
+        trimmed_ts = self._forgotten_ts
+        if history is not None:
+            self._trim_topic(history, now_ms)
+            place = _first(history, start, before, now_ms)
+            trimmed_ts = history.trimmed_ts
+        is_complete = start.since < 0 or trimmed_ts < start.since
+        done(Place(min(self._head, before - 1) if place is None else place, is_complete, self._losses))
+
+    def _seek_ordered(self, filter: str, start: Start, now_ms: int) -> Place:
+        """In `order`, so that no start walks all topics."""
+        since = start.since
+        if since < 0:
+            return Place(self._oldest(now_ms), True, self._losses)
+        order = self._order
+        index = bisect_left(order, since, key=_ts)
+        pos = order[index].pos - 1 if index < len(order) else self._head
+        is_complete = (
+            max(self._trimmed_ts, self._forgotten_ts) < since
+            or pos > self._recent_after  # nothing is missing from there on, and what is before is older
+            or max(self._trimmed_of(filter), self._forgotten_ts) < since
+        )
+        # What is there only because it is recent may be lost before the reader comes to it: that is not known yet.
+        return Place(pos, is_complete, 0 if is_complete else self._losses)
+
+    def _oldest(self, now_ms: int) -> int:
+        """The pos before the oldest record retained, or, if it takes too long to find, one further back."""
+        pos = 0
+        for record in islice(self._order, PAGE_RECORDS):
+            if record.is_retained:
+                self._trim_topic(self._topics[record.topic], now_ms)  # else its age would be a loss to the reader
+            if record.is_retained:
+                return record.pos - 1
+            pos = record.pos
+        return pos if len(self._order) > PAGE_RECORDS else self._head
+
+    def _trimmed_of(self, filter: str) -> int:
+        """The ts of the newest record that retention removed from the topics a filter matches."""
+        start = _literal_start(filter)
+        topics = self._topics.items()
+        found = (one.trimmed_ts for topic, one in topics if topic.startswith(start) and matches(filter, topic))
+        return max(found, default=-1)
 
     def snapshot(
         self,
@@ -362,6 +390,7 @@ class MemoryLog:
         self._losses += 1
         history.loss = self._losses
         self._trimmed = max(self._trimmed, history.trimmed)
+        self._trimmed_ts = max(self._trimmed_ts, history.trimmed_ts)
 
     def _tidy(self, now_ms: int) -> None:
         """Drop from `order` what is neither recent nor retained: from its front, and if too much is left, all."""
@@ -410,7 +439,7 @@ class MemoryLog:
 
 def _page(rows: Iterator[tuple[Record, int]], after: int, end: int, max_bytes: int, max_records: int) -> Page:
     """As many rows as the bounds allow, those with a `prev` of -1 counted only; `end` where there are no more."""
-    page = Page([], [], after, 0, 0)
+    page = Page([], [], after, 0, 0, 0)
     room = max_bytes
     for record, prev in rows:
         if page.looked_at == max_records:
