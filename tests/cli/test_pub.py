@@ -131,6 +131,31 @@ async def test_without_a_broker_it_says_what_to_do(broker: BrokerAt) -> None:
     assert len(ended.errors.splitlines()) == 1
 
 
+async def test_lines_wait_for_a_broker_that_is_not_there_yet(broker: BrokerAt) -> None:
+    await broker.stop()
+    async with Triode("pub", "a", "-", url=broker.url) as program:
+        errors = program.errors()
+        told = await errors.next()
+        assert told.startswith(f"cannot connect to {broker.url} (")
+        assert told.endswith("trying until there is one")
+        await broker.start()
+        assert await errors.next() == "connected, to node n1"
+        await program.write(b"late\n")
+        await program.end_input()
+        assert await program.code() == ExitCode.OK
+    assert [message.data for message in await stored(broker, "a")] == ["late"]
+
+
+@pytest.mark.parametrize("arguments", [["pub", "a", "x"], ["pub", "a", "-"], ["sub", "a"]])
+async def test_how_long_it_is_tried_is_told_with_the_reason(broker: BrokerAt, arguments: list[str]) -> None:
+    wrong = f"{broker.url}/nowhere"
+    ended = await run(*arguments, "--timeout", "3", url=wrong)
+    told, end = ended.errors.splitlines()
+    assert told.startswith(f"cannot connect to {wrong} (the broker answered the WebSocket handshake with HTTP 404")
+    assert told.endswith("trying for 3 s in all")
+    assert (ended.code, f"no broker at {wrong}" in end) == (ExitCode.TIMEOUT, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -124,7 +124,12 @@ def _add_pub(parser: argparse.ArgumentParser) -> None:
     add("--key", metavar="KEY", default="", help="key of the messages")
     add("--header", metavar="NAME=VALUE", action="append", default=[], help="a header; may be repeated")
     add("--no-ack", action="store_true", help="do not wait for the broker to confirm: faster, may be lost")
-    add("--timeout", metavar="SECONDS", type=seconds, help="longest time without a broker (10; with -: no end)")
+    add(
+        "--timeout",
+        metavar="SECONDS",
+        type=seconds,
+        help="longest time without a broker, also at the start (10; with -: no end)",
+    )
     add("--verbose", action="store_true", help="print the position of every message")
     _add_client(parser)
 
@@ -140,7 +145,7 @@ def _add_sub(parser: argparse.ArgumentParser) -> None:
         "--timeout",
         metavar="SECONDS",
         type=seconds,
-        help="stop after so long; exit 4 if --count was not reached",
+        help="stop after so long; exit 4 if --count was not reached (a broker must be there within 10)",
     )
     _add_client(parser)
 

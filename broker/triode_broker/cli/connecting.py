@@ -7,26 +7,33 @@ user of a machine can read the arguments of every process (S10); it comes from a
 import argparse
 import logging
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+import trio
 import triode
 
 from triode_broker.cli.arguments import DEFAULT_URL
 from triode_broker.cli.exit_codes import ExitCode, Failure
 from triode_broker.cli.screen import Screen
 
-CONNECT_SECONDS = 10.0  # for the first connection; later ones are tried for as long as the work lasts
+CONNECT_SECONDS = 10.0  # for the first connection, where nothing else is asked for
+SILENT_SECONDS = 1.0  # without a broker, until it is told
 
 
 def make_client(
-    arguments: argparse.Namespace, environ: Mapping[str, str], expiry_seconds: float = math.inf
+    arguments: argparse.Namespace,
+    environ: Mapping[str, str],
+    wait_seconds: float,
+    expiry_seconds: float = math.inf,
 ) -> triode.Client:
-    """The client that the arguments ask for, not yet entered. Raises Failure for a wrong address or token file."""
+    """The client that the arguments ask for, not yet entered. Raises Failure for a wrong address or token file.
+
+    `wait_seconds`: for the first connection; later ones are tried for as long as the work lasts.
+    """
     for name in ("triode", "trio-websocket"):  # what they log is told here, in words for people
         logging.getLogger(name).addHandler(logging.NullHandler())
-    wait_seconds = min(CONNECT_SECONDS, arguments.timeout or CONNECT_SECONDS)
     try:
         return triode.connect(
             url(arguments, environ),
@@ -85,6 +92,37 @@ def explain(error: triode.TriodeError, address: str) -> Failure:
             return Failure(ExitCode.TIMEOUT, f"not sent: the broker at {address} was not there in time")
         case _:
             return Failure(ExitCode.FAILURE, str(error))
+
+
+@asynccontextmanager
+async def connected(client: triode.Client, address: str, wait_seconds: float) -> AsyncIterator[None]:
+    """Inside, the client is connected; until it is, its user hears what the matter is. Raises Failure."""
+    async with trio.open_nursery() as nursery:  # around the client, whose own nursery ends before this one
+        nursery.start_soon(tell_absence, client.events(), address, wait_seconds, Screen())
+        with failures_in_words(address):
+            async with client:
+                yield
+        nursery.cancel_scope.cancel()
+
+
+async def tell_absence(events: triode.Events, address: str, wait_seconds: float, screen: Screen) -> None:
+    """Say once that there is no broker and why, and when there is one; nothing where it comes soon."""
+    silent_until = trio.current_time() + SILENT_SECONDS
+    end = f"for {wait_seconds:g} s in all" if math.isfinite(wait_seconds) else "until there is one"
+    has_told, reason = False, ""
+    while True:
+        with trio.move_on_at(silent_until if reason and not has_told else math.inf):
+            event = await anext(events, None)
+            if event is None:  # the client is closed: its own error says why
+                return
+            if isinstance(event, triode.StateChanged) and event.state is triode.State.CONNECTED:
+                if has_told:
+                    screen.tell(f"connected, to node {event.node}")
+                return
+            reason = getattr(event, "reason", "") or reason
+        if reason and not has_told and trio.current_time() >= silent_until:
+            has_told = True
+            screen.tell(f"cannot connect to {address} ({reason}), trying {end}")
 
 
 async def tell_changes(events: triode.Events, screen: Screen) -> None:

@@ -23,6 +23,7 @@ from triode_protocol.topics import HARD_MAX_BYTES, HARD_MAX_LEVELS, check_topic
 
 from triode_broker.cli.connecting import (
     CONNECT_SECONDS,
+    connected,
     explain,
     failures_in_words,
     make_client,
@@ -85,19 +86,17 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> ExitCode:
     is_stream = arguments.data == "-"
     with failures_in_words(address):
         check_topic(template.topic, HARD_MAX_LEVELS, HARD_MAX_BYTES)
-    client = make_client(arguments, environ, arguments.timeout or (math.inf if is_stream else CONNECT_SECONDS))
+    patience = arguments.timeout or (math.inf if is_stream else CONNECT_SECONDS)
+    client = make_client(arguments, environ, patience, patience)
 
     async def main() -> ExitCode:
         is_acknowledged = not arguments.no_ack
-        with failures_in_words(address):
-            async with client:
-                if is_stream:
-                    is_verbose = arguments.verbose
-                    stream = Stream(
-                        client, template, address, is_acknowledged=is_acknowledged, is_verbose=is_verbose
-                    )
-                    return await stream.run()
-                await publish_one(client, template, arguments.data, is_acknowledged=is_acknowledged)
+        async with connected(client, address, patience):
+            if is_stream:
+                is_verbose = arguments.verbose
+                stream = Stream(client, template, address, is_acknowledged=is_acknowledged, is_verbose=is_verbose)
+                return await stream.run()
+            await publish_one(client, template, arguments.data, is_acknowledged=is_acknowledged)
         return ExitCode.OK
 
     return run_trio(main)

@@ -18,7 +18,15 @@ import triode
 from triode.client import From
 from triode_protocol.topics import is_wildcard
 
-from triode_broker.cli.connecting import explain, failures_in_words, make_client, tell_changes, url
+from triode_broker.cli.connecting import (
+    CONNECT_SECONDS,
+    connected,
+    explain,
+    failures_in_words,
+    make_client,
+    tell_changes,
+    url,
+)
 from triode_broker.cli.display import as_json, as_text
 from triode_broker.cli.exit_codes import ExitCode, Failure
 from triode_broker.cli.running import run_trio
@@ -37,14 +45,14 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> ExitCode:
     if isinstance(start, Mapping) and "last" in start and any(map(is_wildcard, filter(None, arguments.filters))):
         raise Failure(ExitCode.USAGE, "--from last:N is for exact topics; `last` alone is for any filter")
     address = url(arguments, environ)
-    client = make_client(arguments, environ)
+    patience = min(CONNECT_SECONDS, arguments.timeout or CONNECT_SECONDS)
+    client = make_client(arguments, environ, patience)
     output = Output(arguments.count, as_json if arguments.json else as_text)
 
     async def main() -> ExitCode:
         deadline = trio.current_time() + (arguments.timeout or float("inf"))
-        with failures_in_words(address):
-            async with client:
-                await listen(client, arguments.filters, start, output, address, deadline)
+        async with connected(client, address, patience):
+            await listen(client, arguments.filters, start, output, address, deadline)
         return ExitCode.TIMEOUT if arguments.count is not None and output.is_short else ExitCode.OK
 
     return run_trio(main)
