@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from triode_broker.config import Limits, TopicRule
+from triode_broker.core import history
 
 from tests.core.desk import Desk, Line, Packet
 
@@ -76,6 +77,7 @@ def test_history_asks_the_log_of_its_topic() -> None:
         ({}, [1, 3, 5, 7, 9], True),
         ({"last": 2}, [7, 9], True),
         ({"last": 99}, [1, 3, 5, 7, 9], True),
+        ({"last": 99, "limit": 5}, [1, 3, 5, 7, 9], True),
         ({"limit": 2}, [7, 9], True),
         ({"last": 3, "limit": 2}, [7, 9], False),
         ({"before": {LOG: 7}}, [1, 3, 5], True),
@@ -188,15 +190,54 @@ def test_reply_fits_into_one_frame() -> None:
     assert found == list(range(1, 31))
 
 
-def test_newest_that_do_not_fit_into_a_frame_are_not_complete() -> None:
-    """SPEC 4.7.3."""
+def test_newest_that_do_not_fit_into_a_frame_are_the_newest_and_not_complete() -> None:
+    """SPEC 4.7.2, 4.7.3: with the oldest of them, as it was, paging backwards skipped the rest."""
     desk = Desk(limits=Limits(max_frame_bytes=10_000, max_packet_bytes=5_000))
     for _ in range(10):
         desk.publish("a", "x" * 3_000)
     line = desk.connect()
     answer = ask(line, last=5)
-    assert (places(answer), answer["complete"]) == ([6, 7], False)
-    assert places(ask(line, after=answer["after"])) == [8, 9]
+    assert (places(answer), answer["complete"], answer["after"]) == ([9, 10], False, {LOG: 10})
+    answer = ask(line, before={LOG: 9}, limit=3)
+    assert (places(answer), answer["complete"], answer["after"]) == ([7, 8], False, {LOG: 8})
+
+
+@pytest.mark.parametrize("limit", [3, 100])
+def test_reading_backwards_by_frames_finds_everything_once(limit: int) -> None:
+    """SPEC 3.5.3, 4.7.2: whatever the messages weigh."""
+    desk = Desk(limits=Limits(max_frame_bytes=10_000, max_packet_bytes=5_000))
+    for number in range(30):
+        desk.publish("a", "x" * (number * 37 % 3_000))
+    line = desk.connect()
+    found: list[int] = []
+    before = {LOG: 31}
+    while before[LOG] > 1:
+        line.send({"type": "history", "id": 5, "topic": "a", "before": before, "limit": limit})
+        (reply,) = line.take_items()
+        assert len(reply) <= 10_000
+        (answer,) = line.decode([reply])
+        found = places(answer) + found
+        before = {LOG: found[0]}
+    assert found == list(range(1, 31))
+
+
+def test_history_forwards_looks_at_one_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """S8, SPEC 4.7.2: a page that had expired altogether is empty, not complete, and one reads on."""
+    monkeypatch.setattr(history, "PAGE_RECORDS", 5)
+    desk = Desk()
+    desk.publish("a")
+    for _ in range(9):
+        desk.publish("a", ttl_ms=10)
+    desk.publish("a")
+    desk.now_ms += 10
+    line = desk.connect()
+    found = []
+    after, is_complete = {LOG: 1}, False
+    while not is_complete:
+        answer = ask(line, after=after)
+        found.append(places(answer))
+        after, is_complete = answer["after"], answer["complete"]
+    assert found == [[], [11]]
 
 
 def test_what_retention_took_is_not_complete() -> None:

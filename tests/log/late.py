@@ -50,9 +50,21 @@ class LateLog:
         """Later."""
         self.questions.append(lambda: self.inner.read(filter, after, max_bytes, max_records, now_ms, done))
 
-    def seek(self, filter: str, start: Start, before: int, now_ms: int, done: Callable[[Place], None]) -> None:
+    def read_back(
+        self,
+        topic: str,
+        before: int,
+        max_bytes: int,
+        max_records: int,
+        now_ms: int,
+        done: Callable[[list[Record], bool], None],
+    ) -> None:
         """Later."""
-        self.questions.append(lambda: self.inner.seek(filter, start, before, now_ms, done))
+        self.questions.append(lambda: self.inner.read_back(topic, before, max_bytes, max_records, now_ms, done))
+
+    def seek(self, filter: str, start: Start, now_ms: int, done: Callable[[Place], None]) -> None:
+        """Later."""
+        self.questions.append(lambda: self.inner.seek(filter, start, now_ms, done))
 
     def snapshot(
         self,

@@ -10,7 +10,6 @@ from triode_broker.config import Limits, TopicRule
 from triode_broker.core.interfaces import Log, Page, Place
 from triode_broker.core.record import Record
 from triode_protocol.packets import Start
-from triode_protocol.positions import MAX_INTEGER
 
 PLENTY = 10_000_000
 #: Keeps all that a test writes.
@@ -80,10 +79,22 @@ class Scribe:
             after = page.upto
         return found
 
-    def seek(self, filter: str, start: Start, before: int = MAX_INTEGER) -> Place:
+    def back(
+        self, topic: str, before: int, max_bytes: int = PLENTY, max_records: int = PLENTY
+    ) -> tuple[list[Record], bool]:
+        """A read backwards."""
+        answers: list[tuple[list[Record], bool]] = []
+        self.log.read_back(
+            topic, before, max_bytes, max_records, self.now_ms, lambda *answer: answers.append(answer)
+        )
+        self._settle()
+        (answer,) = answers
+        return answer
+
+    def seek(self, filter: str, start: Start) -> Place:
         """Where a start lies."""
         places: list[Place] = []
-        self.log.seek(filter, start, before, self.now_ms, places.append)
+        self.log.seek(filter, start, self.now_ms, places.append)
         self._settle()
         (place,) = places
         return place

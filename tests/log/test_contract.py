@@ -355,6 +355,53 @@ def test_newest_has_nothing_where_nothing_is_retained(open_log: Open) -> None:
     assert scribe.newest("a") == []
 
 
+# Reading back
+
+PLENTY = 10**9
+
+
+@pytest.mark.parametrize(
+    ("before", "max_bytes", "max_records", "found"),
+    [
+        (99, PLENTY, 99, ([1, 3, 5, 7, 9], False)),
+        (99, PLENTY, 2, ([7, 9], True)),
+        (99, PLENTY, 5, ([1, 3, 5, 7, 9], False)),
+        (7, PLENTY, 2, ([3, 5], True)),
+        (8, PLENTY, 4, ([1, 3, 5, 7], False)),
+        (1, PLENTY, 9, ([], False)),
+        (99, 1, 9, ([9], True)),
+        (2, 1, 9, ([1], False)),
+        (99, 450, 9, ([7, 9], True)),
+    ],
+)
+def test_read_back_finds_the_newest_that_fit(
+    scribe: Scribe, before: int, max_bytes: int, max_records: int, found: tuple[list[int], bool]
+) -> None:
+    """SPEC 4.7.2: paging backwards."""
+    for number in range(10):
+        scribe.write("ab"[number % 2])
+    records, has_older = scribe.back("a", before, max_bytes, max_records)
+    assert (positions(records), has_older) == found
+    assert scribe.back("none", before, max_bytes, max_records) == ([], False)
+
+
+def test_read_back_passes_over_what_has_expired(scribe: Scribe) -> None:
+    scribe.write("a", ttl_ms=10)
+    scribe.write("a")
+    scribe.write("a", ttl_ms=10)
+    scribe.write("a")
+    scribe.now_ms += 10
+    records, has_older = scribe.back("a", 99, max_records=2)
+    assert (positions(records), has_older) == ([2, 4], False)
+
+
+def test_read_back_has_what_is_retained(open_log: Open) -> None:
+    scribe = Scribe(open_log, rule=TopicRule(retention_messages=3))
+    scribe.write_many("a", 6)
+    records, has_older = scribe.back("a", 6)
+    assert (positions(records), has_older) == ([4, 5], False)
+
+
 # Where a start lies
 
 
@@ -393,13 +440,6 @@ def test_last_does_not_count_what_has_expired(scribe: Scribe) -> None:
     scribe.now_ms += 10
     place = scribe.seek("a", Start(last=3))
     assert positions(scribe.page("a", place.pos).records) == [2, 3, 5]
-
-
-def test_last_before_a_position_counts_from_there(scribe: Scribe) -> None:
-    """SPEC 4.7.2: paging backwards."""
-    scribe.write_many("a", 6)
-    assert scribe.seek("a", Start(last=2), before=5).pos == 2
-    assert scribe.seek("a", Start(last=2), before=1).pos == 0
 
 
 def test_since_lies_before_the_first_record_of_that_time(scribe: Scribe) -> None:

@@ -14,7 +14,6 @@ from triode_broker.core.interfaces import PAGE_RECORDS, Place
 from triode_broker.core.record import Record
 from triode_broker.log.memory import ORDER_SLACK_BYTES, TOPIC_OVERHEAD_BYTES, TRIM_TOPICS, MemoryLog
 from triode_protocol.packets import Start
-from triode_protocol.positions import MAX_INTEGER
 from triode_protocol.topics import matches
 
 from tests.log.conftest import open_memory
@@ -202,7 +201,7 @@ def watched() -> MemoryLog:
 
 def place_of(log: MemoryLog, filter: str, start: Start) -> Place:
     places: list[Place] = []
-    log.seek(filter, start, MAX_INTEGER, 1_100, places.append)
+    log.seek(filter, start, 1_100, places.append)
     (place,) = places
     return place
 

@@ -6,11 +6,12 @@ import attrs
 from msgspec import UNSET, Raw
 from triode_protocol.codec import Refused
 from triode_protocol.errors import ErrorName
-from triode_protocol.packets import History, HistoryRequest, Start
+from triode_protocol.packets import History, HistoryRequest
 from triode_protocol.positions import MAX_INTEGER
 
 from triode_broker.config import Limits
-from triode_broker.core.interfaces import PAGE_RECORDS, Log, Page, Place
+from triode_broker.core.interfaces import PAGE_RECORDS, Log, Page
+from triode_broker.core.record import Record
 
 #: Room in a frame for what surrounds the messages of a reply.
 REPLY_OVERHEAD_BYTES = 1_024
@@ -54,34 +55,23 @@ class _Query:
         after = pos if is_known else 0
 
         def found(page: Page) -> None:
-            self._answer(page, after, MAX_INTEGER, is_known and not page.loss)
+            records = page.records[: self._limit]
+            upto = page.upto if len(records) == len(page.records) else records[-1].pos
+            self._answer(records, upto, is_known and not page.loss and upto == self._log.head())
 
         self._log.read(self._packet.topic, after, self._max_bytes, PAGE_RECORDS, self._now_ms, found)
 
     def read_newest(self, before: int) -> None:
-        """The newest ones before a position, oldest first."""
+        """The newest ones before a position, oldest first: where not all fit, the newest do (SPEC 4.7.2)."""
         wanted = self._packet.last or self._limit
-        start = Start(last=min(wanted, self._limit))
+        limit = min(wanted, self._limit)
 
-        def sought(place: Place) -> None:
-            def found(page: Page) -> None:
-                self._answer(page, place.pos, before, wanted <= self._limit)
+        def found(records: list[Record], has_older: bool) -> None:
+            is_complete = len(records) == wanted or not has_older
+            self._answer(records, min(self._log.head(), before - 1), is_complete)
 
-            self._log.read(self._packet.topic, place.pos, self._max_bytes, PAGE_RECORDS, self._now_ms, found)
+        self._log.read_back(self._packet.topic, before, self._max_bytes, limit, self._now_ms, found)
 
-        self._log.seek(self._packet.topic, start, before, self._now_ms, sought)
-
-    def _answer(self, page: Page, after: int, before: int, is_complete: bool) -> None:
-        messages: list[Raw] = []
-        for record in page.records:
-            if record.pos >= before:
-                break
-            if len(messages) == self._limit:
-                is_complete = False
-                break
-            after = record.pos
-            messages.append(Raw(record.payload))
-        else:
-            after = min(page.upto, before - 1)
-            is_complete = is_complete and after == min(self._log.head(), before - 1)
+    def _answer(self, records: list[Record], after: int, is_complete: bool) -> None:
+        messages = [Raw(record.payload) for record in records]
         self._reply(History(messages, is_complete, {self._log.name: after}, self._packet.id))

@@ -90,8 +90,22 @@ class Log(Protocol):
         Looks at no more than max_records (≥ 1), so `upto` may be behind the head with nothing found.
         """
 
-    def seek(self, filter: str, start: Start, before: int, now_ms: int, done: Callable[[Place], None]) -> None:
-        """The place of `start` among what is held with pos < before; `Start()` is the oldest held.
+    def read_back(
+        self,
+        topic: str,
+        before: int,
+        max_bytes: int,
+        max_records: int,
+        now_ms: int,
+        done: Callable[[list[Record], bool], None],
+    ) -> None:
+        """The newest records retained of one topic with pos < before, oldest first; whether there are older ones.
+
+        One at least, and more while within max_bytes and max_records: the newest are those that fit.
+        """
+
+    def seek(self, filter: str, start: Start, now_ms: int, done: Callable[[Place], None]) -> None:
+        """The place of `start` among what is held; `Start()` is the oldest held.
 
         A wildcard's is looked for among all topics and may lie before its own first record; it has no `last`.
         """

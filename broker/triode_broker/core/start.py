@@ -86,7 +86,7 @@ def _from_place(router: Router, sub: Subscription, packet: Subscribe, now_ms: in
         catch_up.advance(now_ms)
 
     def ask(shard: Shard, done: Callable[[Place], None]) -> None:
-        shard.log.seek(sub.filter, wanted, MAX_INTEGER, shard.clock(now_ms), done)
+        shard.log.seek(sub.filter, wanted, shard.clock(now_ms), done)
 
     _ask(sub, ask, answer)
 

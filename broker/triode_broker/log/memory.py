@@ -107,11 +107,14 @@ class _History:
 
     def prev(self, pos: int, now_ms: int) -> int:
         """The offset after which nothing that is due lies at or before pos."""
+        newest = next(self.alive_before(pos + 1, now_ms), None)
+        return self.trimmed_offset if newest is None else newest.offset
+
+    def alive_before(self, before: int, now_ms: int) -> Iterator[Record]:
+        """Records with pos < before, newest first."""
         records = self.records
-        for place in range(bisect_right(records, pos, key=_pos) - 1, -1, -1):
-            if not records[place].is_expired(now_ms):
-                return records[place].offset
-        return self.trimmed_offset
+        newer = len(records) - bisect_left(records, before, key=_pos)
+        return (record for record in islice(reversed(records), newer, None) if not record.is_expired(now_ms))
 
     def after(self, pos: int, now_ms: int) -> Iterator[tuple[Record, int]]:
         """Records behind pos, each with the offset after which nothing else was due before it; -1: has expired."""
@@ -282,7 +285,31 @@ class MemoryLog:
                 loss = history.loss
         return loss
 
-    def seek(self, filter: str, start: Start, before: int, now_ms: int, done: Callable[[Place], None]) -> None:
+    def read_back(
+        self,
+        topic: str,
+        before: int,
+        max_bytes: int,
+        max_records: int,
+        now_ms: int,
+        done: Callable[[list[Record], bool], None],
+    ) -> None:
+        """The newest before `before`; see the interface."""
+        found: list[Record] = []
+        has_older = False
+        room = max_bytes
+        history = self._topics.get(topic)
+        if history is not None:
+            self._trim_topic(history, now_ms)
+            for record in history.alive_before(before, now_ms):
+                room -= record.size
+                has_older = len(found) == max_records or (room < 0 and bool(found))
+                if has_older:
+                    break
+                found.append(record)
+        done(found[::-1], has_older)
+
+    def seek(self, filter: str, start: Start, now_ms: int, done: Callable[[Place], None]) -> None:
         """Where a start lies; see the interface."""
         if is_wildcard(filter):
             done(self._seek_ordered(filter, start, now_ms))
@@ -292,10 +319,10 @@ class MemoryLog:
         trimmed_ts = self._forgotten_ts
         if history is not None:
             self._trim_topic(history, now_ms)
-            place = _first(history, start, before, now_ms)
+            place = _first(history, start, now_ms)
             trimmed_ts = history.trimmed_ts
         is_complete = start.since < 0 or trimmed_ts < start.since
-        done(Place(min(self._head, before - 1) if place is None else place, is_complete, self._losses))
+        done(Place(self._head if place is None else place, is_complete, self._losses))
 
     def _seek_ordered(self, filter: str, start: Start, now_ms: int) -> Place:
         """In `order`, so that no start walks all topics."""
@@ -364,11 +391,7 @@ class MemoryLog:
         if history is None:
             return None
         self._trim_topic(history, now_ms)
-        records = history.records
-        for place in range(bisect_right(records, upto, key=_pos) - 1, -1, -1):
-            if not records[place].is_expired(now_ms):
-                return records[place]
-        return None
+        return next(history.alive_before(upto + 1, now_ms), None)
 
     def trim(self, now_ms: int) -> None:
         """Apply age: to the next TRIM_TOPICS topics in turn, and to `order`."""
@@ -389,8 +412,8 @@ class MemoryLog:
     def _note_loss(self, history: _History) -> None:
         self._losses += 1
         history.loss = self._losses
-        self._trimmed = max(self._trimmed, history.trimmed)
-        self._trimmed_ts = max(self._trimmed_ts, history.trimmed_ts)
+        if history.trimmed > self._trimmed:
+            self._trimmed, self._trimmed_ts = history.trimmed, history.trimmed_ts
 
     def _tidy(self, now_ms: int) -> None:
         """Drop from `order` what is neither recent nor retained: from its front, and if too much is left, all."""
@@ -462,16 +485,13 @@ def _literal_start(filter: str) -> str:
     return literal[:-1]  # a/# matches a
 
 
-def _first(history: _History, start: Start, before: int, now_ms: int) -> int | None:
-    """The pos just before a history's first record of the start, or None if it has none before `before`."""
+def _first(history: _History, start: Start, now_ms: int) -> int | None:
+    """The pos just before a history's first record of the start, or None if it has none."""
     records = history.records
-    end = bisect_left(records, before, key=_pos)
     if start.last:
         found: int | None = None
-        newest_first = islice(reversed(records), len(records) - end, None)
-        alive = (record.pos for record in newest_first if not record.is_expired(now_ms))
-        for pos in islice(alive, start.last):
-            found = pos - 1
+        for record in islice(history.alive_before(MAX_INTEGER, now_ms), start.last):
+            found = record.pos - 1
         return found
     place = bisect_left(records, start.since, key=_ts) if start.since >= 0 else 0
-    return records[place].pos - 1 if place < end else None
+    return records[place].pos - 1 if place < len(records) else None
