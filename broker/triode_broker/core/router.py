@@ -93,7 +93,6 @@ class Router:
         rule = topic.rule
         check_publish(packet, rule, self._limits)
         shard = topic.shard
-        log = shard.log
         if not packet.message_id or not rule.dedupe_seconds:
             record = shard.accept(topic, packet, user, now_ms)
         else:
@@ -103,8 +102,13 @@ class Router:
             record = shard.accept(topic, packet, user, now_ms)
             expires_ms = now_ms + rule.dedupe_seconds * 1000
             shard.ids.remember(Remembered(key, _digest(packet), record.pos, record.offset, expires_ms))
-        self._fan_out(record)
-        return Published(packet.id, log.name, record.pos, record.offset, log.level) if packet.id else None
+        audience = self._audiences.get(record.topic) or self._tree.match(record.topic)
+        if audience.size:
+            self._fan_out(record, audience)
+        if not packet.id:
+            return None
+        log = shard.log
+        return Published(packet.id, log.name, record.pos, record.offset, log.level)
 
     def _duplicate(self, shard: Shard, first: Remembered, packet: Publish) -> Published:
         if first.digest != _digest(packet):
@@ -145,9 +149,8 @@ class Router:
 
     # Delivering
 
-    def _fan_out(self, record: Record) -> None:
+    def _fan_out(self, record: Record, audience: Audience) -> None:
         """The hottest loop: the same bytes object into every outbox (Outbox.put, written out: 0.05 µs each)."""
-        audience = self._audiences.get(record.topic) or self._tree.match(record.topic)
         self.delivered += audience.size
         full: set[Outbox] | None = None
         for frame, boxes in audience.groups:
