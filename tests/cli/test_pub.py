@@ -163,7 +163,11 @@ async def test_how_long_it_is_tried_is_told_with_the_reason(broker: BrokerAt, ar
         (["pub", "a", "{", "--json"], "DATA is not JSON"),
         (["pub", "a", "x", "--header", "novalue"], "--header novalue: allowed is NAME=VALUE"),
         (["pub", "a", "x", "--header", "a=1", "--header", "a=2"], "each name once"),
-        (["pub", "a", "x", "--url", "nowhere"], "--url: "),
+        (["pub", "a", "x", "--url", "nowhere"], "--url: not a broker's URL: 'nowhere'"),
+        (["pub", "a", "x", "--url", "ws://[x"], "--url ws://[x: Invalid IPv6 URL"),
+        (["pub", "a", "x", "--url", "ws://h:99999"], "--url ws://h:99999: Port out of range"),
+        (["pub", "a", "x", "--url", ""], "--url: is empty; an address looks like ws://"),
+        (["sub", "a", "--url", ""], "--url: is empty"),
         (["pub", "a", "x", "--token-file", "/nowhere/token"], "--token-file /nowhere/token: cannot be read"),
         (["sub", "a/+", "--from", "last:3"], "--from last:N is for exact topics"),
         (["sub", "a", "--from", "yesterday"], "--from yesterday: allowed is new, last"),
@@ -175,6 +179,15 @@ async def test_wrong_arguments_are_told_in_one_line(broker: BrokerAt, arguments:
     assert ended.code == ExitCode.USAGE
     assert words in ended.errors
     assert len(ended.errors.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", [["pub", "a", "x"], ["sub", "a"]])
+async def test_an_empty_address_is_never_the_default(command: list[str]) -> None:
+    ended = await run(*command, environ={"TRIODE_URL": ""})
+    assert (ended.code, ended.errors.startswith(f"triode {command[0]}: TRIODE_URL: is empty")) == (
+        ExitCode.USAGE,
+        True,
+    )
 
 
 @pytest.mark.parametrize("way", ["file", "environment"])

@@ -43,12 +43,24 @@ def make_client(
             publish_expiry_seconds=expiry_seconds,
         )
     except ValueError as error:
-        raise Failure(ExitCode.USAGE, f"--url: {error}") from error
+        source, address = named_url(arguments, environ)
+        value = "" if repr(address) in str(error) else f" {address}"  # named once, by the error or here
+        raise Failure(ExitCode.USAGE, f"{source}{value}: {error}") from error
 
 
 def url(arguments: argparse.Namespace, environ: Mapping[str, str]) -> str:
-    """The broker's address."""
-    return str(arguments.url or environ.get("TRIODE_URL") or DEFAULT_URL)
+    """The broker's address. Raises Failure if it is empty: as with secrets, a mistake and never "the default"."""
+    source, address = named_url(arguments, environ)
+    if not address.strip():
+        raise Failure(ExitCode.USAGE, f"{source}: is empty; an address looks like {DEFAULT_URL}")
+    return address
+
+
+def named_url(arguments: argparse.Namespace, environ: Mapping[str, str]) -> tuple[str, str]:
+    """Who names the broker's address, and what it says."""
+    if arguments.url is not None:
+        return "--url", str(arguments.url)
+    return ("TRIODE_URL", environ["TRIODE_URL"]) if "TRIODE_URL" in environ else ("default", DEFAULT_URL)
 
 
 def token(arguments: argparse.Namespace, environ: Mapping[str, str]) -> str:
