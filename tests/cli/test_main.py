@@ -109,7 +109,7 @@ def test_serve_without_its_extra_says_what_to_install() -> None:
     )
     assert serve.returncode == ExitCode.FAILURE
     assert "structlog is not installed" in serve.stderr
-    assert "pip install 'triode[server]'" in serve.stderr
+    assert "install the extra `server`: pip install '.[server]' in a checkout" in serve.stderr
 
 
 @pytest.mark.parametrize("command", [["serve", "--check"], ["pub", "--help"], ["sub", "--help"]])

@@ -52,8 +52,8 @@ def _serve(config: Config) -> ExitCode:
     except ModuleNotFoundError as missing:
         if missing.name not in SERVER_DEPENDENCIES:
             raise
-        advice = "pip install 'triode[server]'"
-        message = f"{missing.name} is not installed: the broker needs the extra `server`: {advice}"
+        advice = "install the extra `server`: pip install '.[server]' in a checkout"
+        message = f"{missing.name} is not installed, which the broker needs; {advice}"
         raise Failure(ExitCode.FAILURE, message) from missing
     log = logs.make_logger(config)
     is_up = False
