@@ -129,6 +129,8 @@ def test_a_taken_port_is_told_in_a_sentence_with_what_to_do() -> None:
     assert serve.returncode == ExitCode.FAILURE
     assert f"{listen} is taken by another program" in serve.stderr
     assert "--listen" in serve.stderr
+    assert "TRIODE_LISTEN=127.0.0.1:" in serve.stderr
+    assert " make run)" in serve.stderr
     assert "Traceback" not in serve.stderr
 
 

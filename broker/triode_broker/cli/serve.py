@@ -110,7 +110,8 @@ def command_name(program: str) -> str:
 def _cannot_listen(listen: str, error: OSError) -> Failure:
     if error.errno == errno.EADDRINUSE:
         which = f"ss -ltnp 'sport = :{_port(listen)}' shows which"
-        other = f"stop it, or choose another port: --listen 127.0.0.1:{int(_port(listen)) % 65_535 + 1}"
+        free = f"127.0.0.1:{int(_port(listen)) % 65_535 + 1}"
+        other = f"stop it, or choose another port: --listen {free} (with make: TRIODE_LISTEN={free} make run)"
         message = f"{listen} is taken by another program, perhaps another triode ({which}): {other}"
     elif error.errno == errno.EACCES:
         message = f"{listen} needs rights that this user does not have; ports from 1024 on need none"
