@@ -15,12 +15,13 @@ class ExitCode(IntEnum):
     TIMEOUT = 4
 
 
-MEANINGS = {
+MEANINGS: dict[int, str] = {
     ExitCode.OK: "done",
     ExitCode.FAILURE: "failed, stderr says why",
     ExitCode.USAGE: "wrong arguments or settings",
     ExitCode.REFUSED: "the broker refused",
     ExitCode.TIMEOUT: "no broker, or not done in time",
+    INTERRUPTED: "Ctrl-C (a serving broker ends with 0)",
 }
 
 
