@@ -50,6 +50,7 @@ class Row:
     notices: dict[str, int]
     kib: float | None
     kib_own_topic: float | None
+    rate_ratio: float | None = None
 
     @property
     def exact(self) -> bool:
@@ -86,6 +87,17 @@ def _row(results: Results, name: str, reference: dict[tuple[int, int], float]) -
         _added(accounts),
         _median(one.kib for one in accounts),
         _median(one.kib_own_topic for one in accounts),
+        _rate_ratio(results, windows),
+    )
+
+
+def _rate_ratio(results: Results, windows: Sequence[Window]) -> float | None:
+    """The rate on the core that server and generator share, as a multiple of the reference's."""
+    rates = {
+        (one.round, one.cycle): one.count / one.seconds for one in results.windows if one.contestant == REFERENCE
+    }
+    return _median(
+        one.count / one.seconds / rates[one.round, one.cycle] for one in windows if (one.round, one.cycle) in rates
     )
 
 
@@ -115,17 +127,21 @@ def verdict(row: Row) -> str:
         return ""
     parts = []
     if row.ratio is not None:
-        parts.append(_ratio_verdict(row.ratio, workload))
+        parts.append(_ratio_verdict(row, row.ratio, workload))
     if row.kib is not None:
         fine = row.kib <= IDLE_TARGET_KIB
         parts.append(f"{'met' if fine else 'MISSED'}: ≤ {IDLE_TARGET_KIB:g} KiB")
     return "; ".join(parts)
 
 
-def _ratio_verdict(ratio: float, workload: Workload) -> str:
-    word = "met" if ratio <= workload.target else "MISSED"
+def _ratio_verdict(row: Row, ratio: float, workload: Workload) -> str:
     if workload.opens is None:
-        return f"{word}: connects/s ≥ {1 / workload.target:g} × (is {1 / ratio:.2f} ×)"
+        rate, least = row.rate_ratio or 0.0, 1 / workload.target
+        word = "met" if rate >= least else "MISSED"
+        return (
+            f"{word}: connects/s ≥ {least:g} × (is {rate:.2f} ×; per second of the server's CPU {1 / ratio:.2f} ×)"
+        )
+    word = "met" if ratio <= workload.target else "MISSED"
     return f"{word}: ≤ {workload.target:g} ×"
 
 

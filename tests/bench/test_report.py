@@ -46,14 +46,17 @@ def test_verdict_compares_with_the_target(cost: float, word: str) -> None:
     assert verdict(row_of("uws", played)) == ""
 
 
-def test_verdict_on_idle_speaks_of_connects_and_memory() -> None:
+@pytest.mark.parametrize(("seconds", "word", "rate"), [(2.5, "met", "0.80"), (2.6, "MISSED", "0.77")])
+def test_verdict_on_idle_speaks_of_connects_and_memory(seconds: float, word: str, rate: str) -> None:
+    """By rate; the stricter figure, by the server's own processor time, stands beside it."""
     played = results(
         "idle",
         window("uws", 0, 30.0),
-        window("triode", 0, 60.0),
+        Window("triode", 0, 0, 1_000_000, seconds, 20.0, 40.0),
         accounts=(Account("triode", 0, kib=1.5, kib_own_topic=0.5),),
     )
-    assert verdict(row_of("triode", played)) == "MISSED: connects/s ≥ 0.8 × (is 0.50 ×); met: ≤ 2 KiB"
+    said = f"connects/s ≥ 0.8 × (is {rate} ×; per second of the server's CPU 0.50 ×); met: ≤ 2 KiB"
+    assert verdict(row_of("triode", played)) == f"{word}: {said}"
 
 
 def test_faults_of_all_rounds_are_added_and_shown() -> None:
