@@ -3,9 +3,11 @@
 import tomllib
 from pathlib import Path
 
+import msgspec
 import pytest
-from triode_broker.cli.effective import as_toml, in_words
+from triode_broker.cli.effective import ZEROS, as_toml, in_words
 from triode_broker.cli.settings import load
+from triode_broker.config import TopicRule
 
 
 @pytest.fixture
@@ -39,6 +41,23 @@ def test_nothing_in_it_can_drive_a_terminal(file: Path) -> None:
     text = as_toml(load(file=file))
     assert all(line.isprintable() for line in text.split("\n"))
     assert tomllib.loads(text)["data"] == 'dir\\with "quotes" \x1b \x7f é'
+
+
+def test_the_policy_without_rules_is_shown_and_is_the_default(tmp_path: Path) -> None:
+    shown = as_toml(load())
+    _, _, comments = shown.partition("# [[topics]]\n")
+    assert '# filter = "#"' in comments
+    assert "# retention_messages = 1000  # 0 = keeps none\n" in comments
+    assert "# retention_bytes = 1048576  # 1 MiB · 0 = keeps none\n" in comments
+    assert "# dedupe_seconds = 300  # 5 min · 0 = off\n" in comments
+    file = tmp_path / "rule.toml"
+    file.write_text("[[topics]]\n" + comments.replace("# ", "", 1).replace("\n# ", "\n"))
+    assert load(file=file).config.topics == (TopicRule(),)
+
+
+def test_every_number_of_a_rule_says_what_0_means() -> None:
+    numbers = {name for name, value in msgspec.structs.asdict(TopicRule()).items() if isinstance(value, int)}
+    assert set(ZEROS) == numbers
 
 
 @pytest.mark.parametrize(

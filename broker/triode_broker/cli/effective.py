@@ -13,12 +13,34 @@ from msgspec import Struct
 
 from triode_broker.cli.known_settings import is_record, row_name, row_record
 from triode_broker.cli.settings import Settings
+from triode_broker.config import TopicRule
 from triode_broker.printable import escape
+
+#: What 0 means in a rule for topics, where that is not the number itself.
+ZEROS = {
+    "retention_messages": "keeps none",
+    "retention_seconds": "keeps none",
+    "retention_bytes": "keeps none",
+    "ttl_seconds": "no limit: until retention ends",
+    "max_payload_bytes": "no limit but max_packet_bytes",
+    "dedupe_seconds": "off",
+}
 
 
 def as_toml(settings: Settings) -> str:
     """All settings, also those at their defaults."""
-    return "\n".join(_table(settings.config, settings.sources, "")) + "\n"
+    lines = [*_table(settings.config, settings.sources, ""), "", *_default_rule()]
+    return "\n".join(lines) + "\n"
+
+
+def _default_rule() -> Iterator[str]:
+    """What holds where no rule does, as comments: as a rule it would be one more, which the file does not have."""
+    yield "# Topics that no [[topics]] in the file matches are treated as if it had at its end:"
+    yield "# [[topics]]"
+    for key, value in msgspec.structs.asdict(TopicRule()).items():
+        notes = [in_words(key, value) if value else "", f"0 = {ZEROS[key]}" if key in ZEROS else ""]
+        comment = " · ".join(filter(None, notes))
+        yield f"# {key} = {json.dumps(value)}" + (f"  # {comment}" if comment else "")
 
 
 def _table(record: Struct, sources: Mapping[str, str], prefix: str) -> Iterator[str]:
