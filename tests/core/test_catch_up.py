@@ -314,6 +314,7 @@ class CountingLog(MemoryLog):
         max_records: int,
         now_ms: int,
         done: Callable[[Page], None],
+        newest_at: int = 0,
     ) -> None:
         """Count, then as ever."""
 
@@ -321,25 +322,7 @@ class CountingLog(MemoryLog):
             self.looked_at += page.looked_at
             done(page)
 
-        super().read(filter, after, max_bytes, max_records, now_ms, count)
-
-    def snapshot(
-        self,
-        filter: str,
-        after: int,
-        upto: int,
-        max_bytes: int,
-        max_records: int,
-        now_ms: int,
-        done: Callable[[Page], None],
-    ) -> None:
-        """Count, then as ever."""
-
-        def count(page: Page) -> None:
-            self.looked_at += page.looked_at
-            done(page)
-
-        super().snapshot(filter, after, upto, max_bytes, max_records, now_ms, count)
+        super().read(filter, after, max_bytes, max_records, now_ms, count, newest_at)
 
 
 class CountingDesk(Desk):

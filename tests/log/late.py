@@ -46,9 +46,12 @@ class LateLog:
         max_records: int,
         now_ms: int,
         done: Callable[[Page], None],
+        newest_at: int = 0,
     ) -> None:
         """Later."""
-        self.questions.append(lambda: self.inner.read(filter, after, max_bytes, max_records, now_ms, done))
+        self.questions.append(
+            lambda: self.inner.read(filter, after, max_bytes, max_records, now_ms, done, newest_at)
+        )
 
     def read_back(
         self,
@@ -65,21 +68,6 @@ class LateLog:
     def seek(self, filter: str, start: Start, now_ms: int, done: Callable[[Place], None]) -> None:
         """Later."""
         self.questions.append(lambda: self.inner.seek(filter, start, now_ms, done))
-
-    def snapshot(
-        self,
-        filter: str,
-        after: int,
-        upto: int,
-        max_bytes: int,
-        max_records: int,
-        now_ms: int,
-        done: Callable[[Page], None],
-    ) -> None:
-        """Later."""
-        self.questions.append(
-            lambda: self.inner.snapshot(filter, after, upto, max_bytes, max_records, now_ms, done)
-        )
 
     def trim(self, now_ms: int) -> None:
         """At once."""

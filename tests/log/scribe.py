@@ -104,7 +104,7 @@ class Scribe:
     ) -> Page:
         """One page of a snapshot."""
         pages: list[Page] = []
-        self.log.snapshot(filter, after, upto, max_bytes, max_records, self.now_ms, pages.append)
+        self.log.read(filter, after, max_bytes, max_records, self.now_ms, pages.append, upto)
         self._settle()
         (page,) = pages
         return page

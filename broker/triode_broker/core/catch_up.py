@@ -66,11 +66,11 @@ class CatchUp:
         is_inside = [True]
         take = partial(self._answered, shard.log.name, is_inside, now_ms)
         log, filter, looks, clock = shard.log, self._sub.filter, self._sub.outbox.looks_left, shard.clock(now_ms)
-        position = self.position[log.name]
+        after = position = self.position[log.name]
+        newest_at = 0
         if self.snapshot:
-            log.snapshot(filter, self.snapshot[log.name], position, PAGE_BYTES, looks, clock, take)
-        else:
-            log.read(filter, position, PAGE_BYTES, looks, clock, take)
+            after, newest_at = self.snapshot[log.name], position
+        log.read(filter, after, PAGE_BYTES, looks, clock, take, newest_at)
         is_inside.clear()
 
     def _answered(self, log: str, is_inside: list[bool], now_ms: int, page: Page) -> None:

@@ -84,10 +84,13 @@ class Log(Protocol):
         max_records: int,
         now_ms: int,
         done: Callable[[Page], None],
+        newest_at: int = 0,
     ) -> None:
         """Records held that match with pos > after, oldest first: one, and more while within max_bytes.
 
         Looks at no more than max_records (≥ 1), so `upto` may be behind the head with nothing found.
+        With `newest_at` the snapshot of that pos: of what is retained, what was the newest of its topic there. The
+        last page then ends there too, and `prevs` and `loss` say nothing.
         """
 
     def read_back(
@@ -108,21 +111,6 @@ class Log(Protocol):
         """The place of `start` among what is held; `Start()` is the oldest held.
 
         A wildcard's is looked for among all topics and may lie before its own first record; it has no `last`.
-        """
-
-    def snapshot(
-        self,
-        filter: str,
-        after: int,
-        upto: int,
-        max_bytes: int,
-        max_records: int,
-        now_ms: int,
-        done: Callable[[Page], None],
-    ) -> None:
-        """As `read`, of the records that were the newest of their topic at `upto`: a page of those behind `after`.
-
-        Only what the topics' rules retain. The page ends at `upto` at the latest. `prevs` and `loss` say nothing.
         """
 
     def trim(self, now_ms: int) -> None:

@@ -208,8 +208,13 @@ class MemoryLog:
         max_records: int,
         now_ms: int,
         done: Callable[[Page], None],
+        newest_at: int = 0,
     ) -> None:
         """Records behind `after`; see the interface."""
+        if newest_at:
+            rows = self._snapshot_rows(filter, after, newest_at, now_ms)
+            done(_page(rows, after, newest_at, max_bytes, max_records))
+            return
         if is_wildcard(filter):
             rows = self._ordered_rows(filter, after, now_ms)
         else:
@@ -358,23 +363,12 @@ class MemoryLog:
         found = (one.trimmed_ts for topic, one in topics if topic.startswith(start) and matches(filter, topic))
         return max(found, default=-1)
 
-    def snapshot(
-        self,
-        filter: str,
-        after: int,
-        upto: int,
-        max_bytes: int,
-        max_records: int,
-        now_ms: int,
-        done: Callable[[Page], None],
-    ) -> None:
-        """The newest of each topic at `upto`; see the interface."""
+    def _snapshot_rows(self, filter: str, after: int, upto: int, now_ms: int) -> Iterator[tuple[Record, int]]:
+        """The newest of each topic at `upto`, of those behind `after`."""
         if is_wildcard(filter):
-            rows = self._newest_rows(filter, after, upto, now_ms)
-        else:
-            found = self._newest(filter, upto, now_ms)
-            rows = iter([(found, 0)] if found is not None and found.pos > after else [])
-        done(_page(rows, after, upto, max_bytes, max_records))
+            return self._newest_rows(filter, after, upto, now_ms)
+        found = self._newest(filter, upto, now_ms)
+        return iter([(found, 0)] if found is not None and found.pos > after else [])
 
     def _newest_rows(self, filter: str, after: int, upto: int, now_ms: int) -> Iterator[tuple[Record, int]]:
         """Every record of `order` behind `after`, with -1 where it is not of the snapshot."""
