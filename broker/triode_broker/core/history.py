@@ -68,7 +68,9 @@ class _Query:
 
         def found(records: list[Record], has_older: bool) -> None:
             is_complete = len(records) == wanted or not has_older
-            self._answer(records, min(self._log.head(), before - 1), is_complete)
+            head = self._log.head()
+            end = records[-1].pos if records and before <= head else min(head, before - 1)
+            self._answer(records, end, is_complete)
 
         self._log.read_back(self._packet.topic, before, self._max_bytes, limit, self._now_ms, found)
 
