@@ -192,4 +192,5 @@ def _describe(error: BaseException) -> str:
         error = error.exceptions[0]
     if isinstance(error, trio_websocket.ConnectionRejected):
         return f"the broker answered the WebSocket handshake with HTTP {error.status_code}"
-    return str(error) or str(error.__cause__ or "") or type(error).__name__
+    cause = _describe(error.__cause__) if error.__cause__ is not None else ""
+    return ": ".join(filter(None, (str(error), cause))) or type(error).__name__
