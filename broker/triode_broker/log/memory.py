@@ -232,9 +232,8 @@ class MemoryLog:
         """
         order, recent_after = self._order, self._recent_after
         is_recent = after >= recent_after
-        prevs: dict[
-            str, int
-        ] = {}  # per topic met: the offset of its last row; -1: it does not match; -2: none yet
+        # Per topic met: the offset of its last row; -1: it does not match; -2: none yet.
+        prevs: dict[str, int] = {}
         for record in islice(order, bisect_right(order, after, key=_pos), None):
             topic = record.topic
             prev = prevs.get(topic)
