@@ -10,6 +10,7 @@ here are what the documentation and `triode serve --check` print.
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
+from msgspec.structs import force_setattr
 
 Positive = Annotated[int, Meta(ge=1)]
 NotNegative = Annotated[int, Meta(ge=0)]
@@ -69,17 +70,55 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
         2_000_000  # topics' subscribers remembered, over all topics; about 25 bytes each
     )
 
+    # Logs on disk, each durable shard
+    commit_messages: Positive = 256  # a batch is closed when it has so many
+    commit_wait_ms: NotNegative = 2  # ... or at the latest so long after its first
+    max_uncommitted_bytes: Positive = 16_777_216  # accepted and not on disk yet; beyond: `overloaded`
+
+    # Delayed messages, each shard
+    max_delay_seconds: NotNegative = 2_592_000  # how far ahead `deliver_at_ms` may lie
+    max_delayed_bytes: NotNegative = 16_777_216
+
+    # Acknowledged subscriptions
+    max_consumers: NotNegative = 10_000  # names of durable subscriptions and groups on this node
+    max_consumer_members: Positive = 1_000  # connections that share one name
+    max_consumer_bytes: Positive = 4_194_304  # messages held in memory for one name: in flight and read ahead
+    default_window: Positive = 64  # deliveries in flight to one member
+    max_window: Positive = 1_024
+    default_ack_wait_ms: Positive = 30_000
+    max_ack_wait_ms: Positive = 43_200_000  # also how far ahead nack and extend may reach
+    default_max_attempts: Positive = 20
+    max_attempts: Positive = 1_000
+    abandoned_seconds: Positive = 604_800  # a durable subscription without members is deleted after so long
+
+
+#: What a rule retains where it does not say, by storage class.
+RETENTION = {
+    "memory": {"retention_messages": 1_000, "retention_seconds": 300, "retention_bytes": 1_048_576},
+    "disk": {"retention_messages": 1_000_000, "retention_seconds": 604_800, "retention_bytes": 1_073_741_824},
+}
+#: Stands for "what RETENTION says".
+BY_STORAGE = -1
+
 
 class TopicRule(Struct, frozen=True, forbid_unknown_fields=True):
     """The policy of the topics that `filter` matches; the first matching rule holds."""
 
     filter: str = "#"
-    retention_messages: NotNegative = 1_000
-    retention_seconds: NotNegative = 300
-    retention_bytes: NotNegative = 1_048_576
+    storage: Literal["memory", "disk"] = "memory"  # disk: acknowledged and delivered once flushed; needs `data`
+    compact: bool = False  # only the newest message of each key is retained, whatever its age
+    retention_messages: Annotated[int, Meta(ge=-1)] = BY_STORAGE  # of a compacted topic: keys
+    retention_seconds: Annotated[int, Meta(ge=-1)] = BY_STORAGE
+    retention_bytes: Annotated[int, Meta(ge=-1)] = BY_STORAGE
+    tombstone_seconds: NotNegative = 86_400  # a deleted key's mark on a compacted topic
     ttl_seconds: NotNegative = 0  # 0 = messages do not expire before retention ends
     max_payload_bytes: NotNegative = 0  # of `data` or `b64`; 0 = what max_packet_bytes allows
     dedupe_seconds: NotNegative = 300
+
+    def __post_init__(self) -> None:
+        for name, value in RETENTION[self.storage].items():
+            if getattr(self, name) == BY_STORAGE:
+                force_setattr(self, name, value)
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
@@ -87,7 +126,9 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
 
     listen: str = "127.0.0.1:7400"
     node: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,64}$")] = "n1"
-    data: str = ""  # directory for what outlives the process; "" = none. Not used yet: this version warns
+    data: str = ""  # directory for what outlives the process; "" = none
+    restored: bool = False  # the files under `data` come from a copy: go on with new logs
+    durable_shards: Annotated[int, Meta(ge=1, le=64)] = 1  # one file each; fixed when a cluster is created
     demo: bool = False  # publish this machine's figures on demo/host/#
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"  # auto: console on a terminal, else JSON lines

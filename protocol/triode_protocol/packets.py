@@ -28,6 +28,8 @@ LogName = Annotated[str, Meta(pattern=rf"^[a-z0-9-]{{1,{MAX_LOG_CHARACTERS}}}$(?
 #: {log: pos}; 64 entries are far more than any node has shards.
 Position = Annotated[dict[LogName, Whole], Meta(max_length=64)]
 Text = Annotated[str, Meta(max_length=255)]
+#: What names a durable subscription or a group; one level of a topic (SPEC 3.2).
+Name = Annotated[str, Meta(min_length=1, max_length=64)]
 
 ABSENT = Raw(b"")
 
@@ -79,12 +81,12 @@ class Subscribe(ClientPacket, tag="subscribe", rename={"from_": "from"}):
     after: Position | UnsetType = UNSET
     overflow: Overflow = "replay"
     presence: Raw = ABSENT
-    durable: Raw = ABSENT
-    shared: Raw = ABSENT
-    group: Raw = ABSENT
-    window: Raw = ABSENT
-    ack_wait_ms: Raw = ABSENT
-    max_attempts: Raw = ABSENT
+    durable: Name = ""
+    shared: bool = False
+    group: Name = ""
+    window: Number = 0
+    ack_wait_ms: Number = 0
+    max_attempts: Number = 0
 
 
 class Unsubscribe(ClientPacket, tag="unsubscribe"):
@@ -105,7 +107,7 @@ class Publish(ClientPacket, tag="publish"):
     headers: dict[str, str] = {}
     b64: Raw = ABSENT
     ttl_ms: Number = 0
-    deliver_at_ms: Raw = ABSENT
+    deliver_at_ms: Number = 0
     trace: Raw = ABSENT
 
 
@@ -296,11 +298,12 @@ class Published(ServerPacket, tag="published"):
     """Acknowledges a publish: its place, and the level it has reached (SPEC 4.5)."""
 
     id: int
-    log: str
-    pos: int
-    offset: int
-    level: str
+    log: str = ""  # without a place while `delayed`
+    pos: int = 0
+    offset: int = 0
+    level: str = ""
     duplicate: bool = False
+    delayed: bool = False
 
 
 class History(ServerPacket, tag="history"):

@@ -86,3 +86,30 @@ def matches(filter: str, topic: str) -> bool:
         if place == len(given) or level not in ("+", given[place]):
             return False
     return len(wanted) == len(given)
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether some topic could match both checked filters."""
+    left, right = one.split("/"), other.split("/")
+    if (is_reserved(one) and right[0] in ("+", "#")) or (is_reserved(other) and left[0] in ("+", "#")):
+        return False
+    for a, b in zip(left, right, strict=False):
+        if "#" in (a, b):
+            return True
+        if a != b and "+" not in (a, b):
+            return False
+    longer = left[len(right) :] or right[len(left) :]
+    return not longer or longer == ["#"]  # a/# matches a
+
+
+def covers(wide: str, narrow: str) -> bool:
+    """Whether every topic that the checked filter `narrow` matches is matched by `wide`."""
+    outer, inner = wide.split("/"), narrow.split("/")
+    if is_reserved(narrow) and outer[0] in ("+", "#"):
+        return False
+    for place, level in enumerate(outer):
+        if level == "#":
+            return True
+        if place == len(inner) or inner[place] == "#" or level not in ("+", inner[place]):
+            return False
+    return len(outer) == len(inner)

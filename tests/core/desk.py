@@ -26,6 +26,11 @@ class Line:
         self.outbox = Outbox(self, desk.dirty, desk.frame, desk.limits.max_outbox_bytes)
         self.session = Session(desk.node, self.outbox)
 
+    @property
+    def close_code(self) -> int:
+        """The close that was begun."""
+        return self.closed_with
+
     def close(self, code: int, reconnect_after_ms: int = 0) -> None:
         """The core ends the connection."""
         self.closed_with = self.closed_with or code
@@ -107,7 +112,7 @@ class Desk:
     ) -> None:
         self.limits = limits or Limits()
         self.frame = frame
-        self.now_ms = 1_000_000
+        self.now_ms = 1_000_000  # the wall clock; also the steady one, see `steady_ms`
         self.dirty: list[Outbox] = []
         self.logs = [make_log(f"m{index}-life", self.limits) for index in range(shards)]
         parts = [Shard(log, self.limits.max_dedupe_bytes) for log in self.logs]

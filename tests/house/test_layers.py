@@ -42,7 +42,7 @@ def broker(*ours: str, libraries: tuple[str, ...] = ()) -> Row:
 
 CORE, LOG, EDGE, HTTP = "triode_broker.core", "triode_broker.log", "triode_broker.edge", "triode_broker.http"
 AUTH, CLUSTER, CLI = "triode_broker.auth", "triode_broker.cluster", "triode_broker.cli"
-CORE_FACES = ("triode_broker.core.interfaces", "triode_broker.core.record")
+CORE_FACES = ("triode_broker.core.interfaces", "triode_broker.core.record", "triode_broker.core.message_ids")
 
 TABLE = {
     "triode_protocol": Row(("triode_protocol",), ("attrs", "msgspec"), is_pure=True),

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from triode_broker.config import Limits, TopicRule
 from triode_broker.core.interfaces import Page, Place
+from triode_broker.core.message_ids import Remembered
 from triode_broker.core.record import Record
 from triode_broker.log.memory import MemoryLog
 from triode_protocol.packets import Start
@@ -34,7 +35,7 @@ class LateLog:
         """The newest pos."""
         return self.inner.head()
 
-    def append(self, record: Record, rule: TopicRule) -> None:
+    def append(self, record: Record, rule: TopicRule, remembered: Remembered | None = None) -> None:
         """At once."""
         self.inner.append(record, rule)
 

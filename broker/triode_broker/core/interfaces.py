@@ -1,20 +1,26 @@
-"""What the core asks of others: a connection it can end, and a log it can append to and read.
+"""What the core asks of others: a connection it can end, a log it can append to and read, a home for its state.
 
 Interfaces live here, with their consumer; implementations are joined to it in `server.py`.
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Literal, Protocol
 
 import attrs
-from triode_protocol.packets import Start
+from triode_protocol.codec import Refused
+from triode_protocol.packets import ServerPacket, Start
 
 from triode_broker.config import TopicRule
+from triode_broker.core.message_ids import Remembered
 from triode_broker.core.record import Record
 
 
 class Connection(Protocol):
     """One live attachment of a client, as the core sees it."""
+
+    @property
+    def close_code(self) -> int:
+        """The code of the close that either side has begun; 0 while there is none."""
 
     def close(self, code: int, reconnect_after_ms: int = 0) -> None:
         """Say bye (for codes ≥ 4000), flush, close. Only marks: safe in the middle of a fan-out; idempotent."""
@@ -58,6 +64,18 @@ class Place:
     loss: int
 
 
+class Publisher(Protocol):
+    """Who waits for the answer to a publish; may be gone when it comes."""
+
+    inflight: int  # publishes accepted and not answered yet
+
+    def answer(self, packet: ServerPacket) -> None:
+        """Hand over the answer."""
+
+    def refuse(self, refused: Refused) -> None:
+        """Say what it came to."""
+
+
 class Log(Protocol):
     """One life of one sequence. `done` may be called at once (memory) or later (a store thread), exactly once.
 
@@ -67,14 +85,20 @@ class Log(Protocol):
     reported through the log's own state, never through `done`.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """This life's name: new whenever the sequence could not be continued."""
+
     level: str
 
     def head(self) -> int:
         """The highest committed pos; 0 while empty."""
 
-    def append(self, record: Record, rule: TopicRule) -> None:
-        """Add one record. Retention by `rule` follows at once or at the next trim."""
+    def append(self, record: Record, rule: TopicRule, remembered: Remembered | None = None) -> None:
+        """Add one record. Retention by `rule` follows at once or at the next trim.
+
+        `remembered`: the message id it came with, for a log that outlives the process (G2).
+        """
 
     def read(
         self,
@@ -115,3 +139,60 @@ class Log(Protocol):
 
     def trim(self, now_ms: int) -> None:
         """Forget what retention no longer keeps; a bounded piece of work per call."""
+
+
+#: What became of appended records and saved values. "lost": surely not stored. "unknown": may come back after a
+#: restart; the store is failed from then on. "refused": was never handed to the disk.
+Outcome = Literal["committed", "lost", "unknown", "refused"]
+#: "full": the disk is; nothing is taken until there is room again. "failed": for as long as the process lives.
+StoreState = Literal["ok", "full", "failed"]
+
+
+class DurableLog(Log, Protocol):
+    """A log on disk: what is appended and saved counts once it is committed, and is still there after a restart.
+
+    Everything between two commits is one transaction: what is appended and saved in one synchronous step is
+    committed together or not at all. `head` moves when a commit is told of; a read's `done` is called in the same
+    order as commits are told, so a read that got to the end is told while `upto == head()`.
+    """
+
+    @property
+    def state(self) -> StoreState:
+        """Whether it takes appends."""
+
+    @property
+    def uncommitted_bytes(self) -> int:
+        """Appended or saved, and not told of yet."""
+
+    def listen(self, told: Callable[[int, Outcome], None]) -> None:
+        """`told(upto, outcome)`: all records appended so far with pos ≤ upto that were not told of before.
+
+        Called in order of pos, once for each record. Once one is not committed, none behind it is, and all of them
+        are told of in one synchronous step; after "lost" and "refused" their numbers are free again.
+        """
+
+    def save(self, name: str, value: bytes, done: Callable[[Outcome], None] | None = None) -> None:
+        """Keep a value under a name (b"": forget it), in the same transaction as what is appended around it.
+
+        Of several values for one name the last counts, and all their `done` are called. A value that was "lost" or
+        "refused" because the disk was full goes with the next commit all the same.
+        """
+
+    def loaded(self) -> "Loaded":
+        """What the file held when it was opened."""
+
+    def room(self, now_ms: int) -> None:
+        """Called about once a second: whether a disk that was full has room again."""
+
+
+@attrs.define
+class Loaded:
+    """What a durable log brings along from its file."""
+
+    ts: int  # of the newest record
+    topics: dict[str, int]  # newest offset by topic: as many topics as are remembered
+    has_forgotten: bool  # there were more topics
+    remembered: list[Remembered]  # oldest first, whose window was open at the last trim
+    values: dict[str, bytes]  # saved under their names
+    previous: str  # the name of the life before, where this one is new; else ""
+    reason: str  # why it is new, for the operator; else ""

@@ -7,8 +7,10 @@ in a deque of its own, because a dict that loses its first entry again and again
 """
 
 from collections import deque
+from hashlib import blake2b
 
 from msgspec import Struct
+from triode_protocol.packets import Publish
 
 #: What an id costs beside its characters, in bytes (measured: about 340, the topic's name being shared).
 ENTRY_OVERHEAD_BYTES = 340
@@ -58,6 +60,11 @@ class MessageIds:
         while self.size > self._max_bytes:
             self._forget_oldest()
 
+    def forget(self, entry: Remembered) -> None:
+        """Its publish came to nothing: the id may be used again."""
+        if self._by_key.get(entry.key) is entry:
+            del self._by_key[entry.key]  # its place among the ages goes in its turn
+
     def expire(self, now_ms: int) -> None:
         """Drop the oldest whose window is over."""
         while self._by_age and self._by_age[0].expires_ms <= now_ms:
@@ -68,3 +75,20 @@ class MessageIds:
         self.size -= entry.size
         if self._by_key.get(entry.key) is entry:  # else its window was over and the key was remembered anew
             del self._by_key[entry.key]
+
+
+def digest_of(packet: Publish) -> int:
+    """Tells contents apart within one process; 64 bits keyed per process."""
+    return hash((bytes(packet.data), bytes(packet.b64), *_rest(packet)))
+
+
+def lasting_digest_of(packet: Publish) -> int:
+    """Tells contents apart in every process; 63 bits, which any store can hold."""
+    digest = blake2b(packet.data, digest_size=8)
+    digest.update(packet.b64)
+    digest.update(repr(_rest(packet)).encode("utf-8", "surrogatepass"))
+    return int.from_bytes(digest.digest()) >> 1
+
+
+def _rest(packet: Publish) -> tuple[object, ...]:
+    return packet.key, tuple(sorted(packet.headers.items())), packet.ttl_ms, packet.deliver_at_ms

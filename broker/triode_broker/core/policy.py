@@ -1,8 +1,11 @@
-"""Policies: which rule holds for a topic. The first matching `[[topics]]` rule does, else the defaults."""
+"""Policies: which rule holds for a topic. The first matching `[[topics]]` rule does, else the defaults.
+
+A rule also says where its topics are stored, and so which shards a filter covers.
+"""
 
 from collections.abc import Sequence
 
-from triode_protocol.topics import HARD_MAX_BYTES, HARD_MAX_LEVELS, check_filter, matches
+from triode_protocol.topics import HARD_MAX_BYTES, HARD_MAX_LEVELS, check_filter, covers, matches, overlap
 
 from triode_broker.config import TopicRule
 
@@ -24,6 +27,16 @@ class Policies:
         """The shortest deduplication window of any rule that has one: what may be announced to all (G2)."""
         windows = [rule.dedupe_seconds for rule in (*self._rules, DEFAULT_RULE) if rule.dedupe_seconds]
         return min(windows) * 1000
+
+    def storages(self, filter: str) -> set[str]:
+        """The storage classes of the topics that a checked filter can match; "jobs/#" may well have one only."""
+        found: set[str] = set()
+        for rule in self._rules:
+            if overlap(rule.filter, filter):
+                found.add(rule.storage)
+            if covers(rule.filter, filter):
+                return found
+        return found | {DEFAULT_RULE.storage}
 
     def of(self, topic: str) -> TopicRule:
         """The rule for a checked topic."""

@@ -24,8 +24,8 @@ def check_publish(packet: Publish, rule: TopicRule, limits: Limits) -> None:
         field = "data" if data is packet.data else "b64"
         message = f"a payload on this topic has at most {rule.max_payload_bytes} bytes"
         raise Refused(ErrorName.TOO_LARGE, message, field=field)
-    if packet.deliver_at_ms is not ABSENT or packet.trace is not ABSENT:
-        field = "trace" if packet.deliver_at_ms is ABSENT else "deliver_at_ms"
+    if packet.deliver_at_ms or packet.trace is not ABSENT:
+        field = "deliver_at_ms" if packet.deliver_at_ms else "trace"
         raise Refused(ErrorName.UNSUPPORTED, f"this node does not offer {field}", field=field)
     if packet.message_id and len(packet.message_id.encode()) > MAX_MESSAGE_ID_BYTES:
         message = f"a message_id has at most {MAX_MESSAGE_ID_BYTES} bytes"

@@ -15,6 +15,8 @@ class Record(Struct, gc=False):
     ts: int
     payload: bytes  # the `message` packet
     expires_ms: int = 0  # wall clock; 0 = only retention ends it
+    key: str = ""
+    is_tombstone: bool = False  # deletes its key on a compacted topic
     is_retained: bool = True  # until its topic's rule, or its time to live, has removed it
 
     @property

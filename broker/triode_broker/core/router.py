@@ -6,6 +6,7 @@ encoding inside the loop. Subscriptions enter and leave live delivery here and n
 """
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import attrs
 from triode_protocol.codec import Refused, encode
@@ -14,8 +15,10 @@ from triode_protocol.packets import CatchingUp, Publish, Published
 from triode_protocol.topics import BadTopic, check_filter, check_topic, is_reserved, is_wildcard
 
 from triode_broker.config import Limits
+from triode_broker.core.awaiting import Awaiting
 from triode_broker.core.catch_up import CatchUp, Skip
-from triode_broker.core.message_ids import Remembered
+from triode_broker.core.interfaces import DurableLog, Publisher
+from triode_broker.core.message_ids import Remembered, digest_of
 from triode_broker.core.outbox import Outbox
 from triode_broker.core.policy import Policies
 from triode_broker.core.publish_check import check_publish
@@ -25,15 +28,27 @@ from triode_broker.core.subscription import Subscription
 from triode_broker.core.topic_tree import TopicTree
 
 
+class Follower(Protocol):
+    """Who is offered the messages of a filter without an outbox of its own: a consumer, a conflating reader.
+
+    Offered in order of pos, in the step in which the log's head moves to them, after the live outboxes.
+    """
+
+    def offer(self, record: Record) -> None:
+        """Take note of a message; must not publish, attach or detach anybody."""
+
+
 class Audience:
-    """Who gets a topic's messages: each outbox once, however many of its subscriptions match."""
+    """Who gets a topic's messages: followers, and each outbox once, however many of its subscriptions match."""
 
-    __slots__ = ("groups", "size", "subscriptions")
+    __slots__ = ("followers", "groups", "is_empty", "size", "subscriptions")
 
-    def __init__(self, subscriptions: list[Subscription]) -> None:
-        self.subscriptions = subscriptions
-        boxes = dict.fromkeys(sub.outbox for sub in subscriptions)
+    def __init__(self, values: "list[Subscription | Follower]") -> None:
+        self.subscriptions = [value for value in values if isinstance(value, Subscription)]
+        self.followers = tuple(value for value in values if not isinstance(value, Subscription))
+        boxes = dict.fromkeys(sub.outbox for sub in self.subscriptions)
         self.size = len(boxes)
+        self.is_empty = not values
         # By what makes an item of a payload: once for all who take the same (frames, or payloads for arrays).
         groups: dict[Callable[[bytes], bytes], list[Outbox]] = {}
         for box in boxes:
@@ -52,21 +67,48 @@ class RouterStatistics:
 class Router:
     """One node's topics, shards and live subscriptions."""
 
-    def __init__(self, shards: Sequence[Shard], policies: Policies, limits: Limits) -> None:
-        self._shards = tuple(shards)
+    def __init__(
+        self, shards: Sequence[Shard], policies: Policies, limits: Limits, durable: Sequence[DurableLog] = ()
+    ) -> None:
+        """`shards` are those in memory; for each of the `durable` logs there is one more."""
+        self._memory = tuple(shards)
+        self._durable_logs = tuple(durable)
+        self._durable = tuple(Shard(log, limits.max_dedupe_bytes) for log in durable)
+        self._shards = self._memory + self._durable
         self._policies = policies
         self._limits = limits
         self._topics = Topics(limits.max_shard_topics * len(self._shards))
         self._by_name = self._topics.by_name
-        self._tree: TopicTree[Subscription, Audience] = TopicTree(Audience, limits.match_cache_values)
+        self._tree: TopicTree[Subscription | Follower, Audience] = TopicTree(Audience, limits.match_cache_values)
+        self._awaiting = {
+            shard: Awaiting(shard, log, limits, self._deliver)
+            for shard, log in zip(self._durable, durable, strict=True)
+        }
         self._audiences = self._tree.cache
         self.statistics = RouterStatistics()
         self.delivered = 0  # messages put into outboxes live, since the start
+        for shard, log in zip(self._durable, durable, strict=True):
+            self._load(shard, log)
+
+    def _load(self, shard: Shard, log: DurableLog) -> None:
+        """Go on where the file ends."""
+        loaded = log.loaded()
+        shard.ts = loaded.ts
+        shard.has_forgotten = loaded.has_forgotten
+        for remembered in loaded.remembered:
+            shard.ids.remember(remembered)
+        for name, offset in loaded.topics.items():
+            self._topics.add(Topic(name, self._policies.of(name), shard, offset))
 
     @property
     def shards(self) -> tuple[Shard, ...]:
         """All shards of this node."""
         return self._shards
+
+    @property
+    def durable_logs(self) -> tuple[DurableLog, ...]:
+        """The logs on disk."""
+        return self._durable_logs
 
     @property
     def live_subscriptions(self) -> int:
@@ -84,15 +126,20 @@ class Router:
 
     # Publishing
 
-    def publish(self, packet: Publish, user: str, now_ms: int) -> Published | None:
+    def publish(
+        self, packet: Publish, user: str, now_ms: int, publisher: Publisher | None = None
+    ) -> Published | None:
         """Accept a message and deliver it; the acknowledgement, where the packet has an id.
 
-        Raises Refused: then it was surely not stored (G2).
+        A durable topic's is delivered, and the `publisher` answered, at commit. Raises Refused: then it was surely
+        not stored (G2).
         """
         topic = self._by_name.get(packet.topic) or self._open(packet.topic)
         rule = topic.rule
         check_publish(packet, rule, self._limits)
         shard = topic.shard
+        if shard.is_durable:
+            return self._awaiting[shard].accept(topic, packet, user, publisher, now_ms)
         if not packet.message_id or not rule.dedupe_seconds:
             record = shard.accept(topic, packet, user, now_ms)
         else:
@@ -101,17 +148,15 @@ class Router:
                 return self._duplicate(shard, first, packet)
             record = shard.accept(topic, packet, user, now_ms)
             expires_ms = now_ms + rule.dedupe_seconds * 1000
-            shard.ids.remember(Remembered(key, _digest(packet), record.pos, record.offset, expires_ms))
-        audience = self._audiences.get(record.topic) or self._tree.match(record.topic)
-        if audience.size:
-            self._fan_out(record, audience)
+            shard.ids.remember(Remembered(key, digest_of(packet), record.pos, record.offset, expires_ms))
+        self._deliver(record)
         if not packet.id:
             return None
         log = shard.log
         return Published(packet.id, log.name, record.pos, record.offset, log.level)
 
     def _duplicate(self, shard: Shard, first: Remembered, packet: Publish) -> Published:
-        if first.digest != _digest(packet):
+        if first.digest != digest_of(packet):
             message = "this message_id was used for another content"
             raise Refused(ErrorName.CONFLICT, message, field="message_id")
         self.statistics.duplicates += 1
@@ -142,12 +187,47 @@ class Router:
 
     def covered(self, filter: str) -> tuple[Shard, ...]:
         """The shards that hold topics the filter can match."""
-        return self._shards if is_wildcard(filter) else (self._shard_of(filter),)
+        if not is_wildcard(filter):
+            return (self._shard_of(filter),)
+        if is_reserved(filter):
+            return self._of_storage("disk" if self._durable else "memory")
+        storages = self._policies.storages(filter)
+        return tuple(shard for storage in sorted(storages) for shard in self._of_storage(storage))
+
+    def _of_storage(self, storage: str) -> tuple[Shard, ...]:
+        return self._durable if storage == "disk" else self._memory
 
     def _shard_of(self, topic: str) -> Shard:
-        return self._shards[shard_index(topic, len(self._shards))]
+        """Topics of the broker's own are on disk where there is one."""
+        if is_reserved(topic):
+            return self.home_of(topic)
+        shards = self._of_storage(self._policies.of(topic).storage)
+        return shards[shard_index(topic, len(shards))]
+
+    def home_of(self, name: str) -> Shard:
+        """The shard that keeps what belongs to this name: on disk where there is one."""
+        shards = self._durable or self._memory
+        return shards[shard_index(name, len(shards))]
 
     # Delivering
+
+    def _deliver(self, record: Record) -> None:
+        """To everybody who is live for it, in the step in which it becomes the head of its log."""
+        audience = self._audiences.get(record.topic) or self._tree.match(record.topic)
+        if audience.is_empty:
+            return
+        if audience.size:
+            self._fan_out(record, audience)
+        for follower in audience.followers:
+            follower.offer(record)
+
+    def follow(self, filter: str, follower: Follower) -> None:
+        """From here on it is offered what is published on a checked filter."""
+        self._tree.add(filter, follower)
+
+    def unfollow(self, filter: str, follower: Follower) -> None:
+        """Take it out again. Raises KeyError if it is not there."""
+        self._tree.remove(filter, follower)
 
     def _fan_out(self, record: Record, audience: Audience) -> None:
         """The hottest loop: the same bytes object into every outbox (Outbox.put, written out: 0.05 µs each)."""
@@ -211,9 +291,5 @@ class Router:
         for shard in self._shards:
             shard.log.trim(shard.clock(now_ms))
             shard.ids.expire(now_ms)
-
-
-def _digest(packet: Publish) -> int:
-    """Tells contents apart within one process; 64 bits keyed per process."""
-    headers = tuple(sorted(packet.headers.items()))
-    return hash((bytes(packet.data), bytes(packet.b64), packet.key, headers, packet.ttl_ms))
+        for log in self.durable_logs:
+            log.room(now_ms)

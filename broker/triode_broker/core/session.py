@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
-from msgspec import Raw, Struct
+from msgspec import Struct
 from triode_protocol.codec import Refused, decode, encode
 from triode_protocol.errors import CloseCode, ErrorName
 from triode_protocol.packets import (
@@ -104,6 +104,7 @@ class Session:
         "_subscriptions",
         "_used",
         "connection_id",
+        "inflight",
         "user",
         "wildcards",
     )
@@ -118,6 +119,7 @@ class Session:
         self.connection_id = ""
         self.user = ""  # anonymous clients are one identity
         self.wildcards = 0
+        self.inflight = 0  # publishes that wait for a disk
 
     @property
     def is_connected(self) -> bool:
@@ -231,7 +233,7 @@ class Session:
         self._outbox.put(encode(node.greet(self.connection_id, packet.id)))
 
     def _publish(self, packet: Publish, now_ms: int) -> None:
-        acknowledgement = self._node.router.publish(packet, self.user, now_ms)
+        acknowledgement = self._node.router.publish(packet, self.user, now_ms, self)
         if acknowledgement is not None and packet.id:
             self._outbox.put(encode(acknowledgement))
 
@@ -283,12 +285,19 @@ class Session:
         node.router.check_topic(packet.topic)
         check_history(packet)
         shard = node.router.covered(packet.topic)[0]
-        answer_history(shard.log, packet, node.limits, shard.clock(now_ms), self._reply)
+        answer_history(shard.log, packet, node.limits, shard.clock(now_ms), self.answer)
 
-    def _reply(self, packet: ServerPacket) -> None:
+    # `interfaces.Publisher`: answers that come later
+
+    def answer(self, packet: ServerPacket) -> None:
         """Answer, maybe late: not into the outbox of a connection that is gone."""
         if self._node.sessions.get(self.connection_id) is self:
             self._outbox.put(encode(packet))
+
+    def refuse(self, refused: Refused) -> None:
+        """Answer an error, maybe late."""
+        if self._node.sessions.get(self.connection_id) is self:
+            self._answer_refused(refused)
 
     def _ping(self, packet: ClientPing, now_ms: int) -> None:
         self._outbox.put(encode(ServerPong(packet.id)) if packet.id else _PONG)
@@ -311,8 +320,8 @@ _NOT_OFFERED = ("presence", "durable", "shared", "group", "window", "ack_wait_ms
 def _refuse_absent(packet: Struct, fields: Sequence[str]) -> None:
     """Raise Refused if the packet has one of the fields this node does not offer."""
     for field in fields:
-        value: Raw = getattr(packet, field)
-        if value is not ABSENT:
+        value: object = getattr(packet, field)
+        if value and value is not ABSENT:
             raise Refused(ErrorName.UNSUPPORTED, f"this node does not offer {field}", field=field)
 
 

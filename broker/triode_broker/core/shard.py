@@ -8,11 +8,11 @@ from collections import OrderedDict
 from zlib import crc32
 
 from triode_protocol.codec import encode
-from triode_protocol.packets import Message, Publish
+from triode_protocol.packets import ABSENT, Message, Publish
 
 from triode_broker.config import TopicRule
 from triode_broker.core.interfaces import Log
-from triode_broker.core.message_ids import MessageIds
+from triode_broker.core.message_ids import MessageIds, Remembered
 from triode_broker.core.record import Record
 
 HASH_VERSION = 1  # of `shard_index`; fixed when a cluster is created
@@ -39,10 +39,11 @@ class Topic:
 class Shard:
     """One log and the numbers given out in it."""
 
-    __slots__ = ("has_forgotten", "ids", "log", "pos", "ts")
+    __slots__ = ("has_forgotten", "ids", "is_durable", "log", "pos", "ts")
 
     def __init__(self, log: Log, max_dedupe_bytes: int) -> None:
         self.log = log
+        self.is_durable = False  # what it accepts waits for its log (`core.awaiting`)
         self.pos = log.head()
         self.ts = 0
         self.ids = MessageIds(max_dedupe_bytes)
@@ -58,8 +59,13 @@ class Shard:
         """What a topic unknown here starts from: 0, or "take pos" once the counters of any were dropped."""
         return -1 if self.has_forgotten else 0
 
-    def accept(self, topic: Topic, packet: Publish, user: str, now_ms: int) -> Record:
-        """Give a checked publish its place, encode it once, append it. This order is everybody's (G3)."""
+    def accept(
+        self, topic: Topic, packet: Publish, user: str, now_ms: int, remembered: Remembered | None = None
+    ) -> Record:
+        """Give a checked publish its place, encode it once, append it. This order is everybody's (G3).
+
+        `remembered` gets the place too, and goes where the record goes.
+        """
         pos = self.pos = self.pos + 1
         offset = topic.offset = topic.offset + 1 if topic.offset >= 0 else pos
         if now_ms > self.ts:  # `clock`, written out
@@ -84,7 +90,14 @@ class Shard:
         record = Record(name, pos, offset, self.ts, payload)
         if rule.ttl_seconds or packet.ttl_ms:
             record.expires_ms = self.ts + _ttl_ms(rule, packet)
-        self.log.append(record, rule)
+        if packet.key:
+            record.key = packet.key
+            record.is_tombstone = rule.compact and packet.data is ABSENT and packet.b64 is ABSENT
+        if remembered is None:
+            self.log.append(record, rule)
+        else:
+            remembered.pos, remembered.offset = pos, offset
+            self.log.append(record, rule, remembered)
         return record
 
 

@@ -75,6 +75,11 @@ class Wire:
         """End the connection when the tick ends, with a bye for codes ≥ 4000. Idempotent; only marks."""
         self._leave(int(code), "", reconnect_after_ms)
 
+    @property
+    def close_code(self) -> int:
+        """The code of the close that either side has begun; 0 while there is none."""
+        return self._farewell[0] if self._farewell else 0
+
     def _leave(self, code: int, reason: str, reconnect_after_ms: int = 0) -> None:
         if self.phase <= OPEN:
             self.phase = LEAVING

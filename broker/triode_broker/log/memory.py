@@ -22,6 +22,7 @@ from triode_protocol.topics import is_wildcard, matches
 
 from triode_broker.config import Limits, TopicRule
 from triode_broker.core.interfaces import PAGE_RECORDS, Page, Place
+from triode_broker.core.message_ids import Remembered
 from triode_broker.core.record import RECORD_OVERHEAD_BYTES, Record
 
 #: What an empty topic costs, in bytes, for the byte bound.
@@ -169,8 +170,8 @@ class MemoryLog:
         """The newest pos."""
         return self._head
 
-    def append(self, record: Record, rule: TopicRule) -> None:
-        """Add a record; retention follows, at the front of its topic."""
+    def append(self, record: Record, rule: TopicRule, remembered: Remembered | None = None) -> None:
+        """Add a record; retention follows, at the front of its topic. Message ids are not for this store."""
         # Once per message, hence written out.
         self._head = record.pos
         ts = record.ts
