@@ -85,10 +85,7 @@ class Log(Protocol):
     reported through the log's own state, never through `done`.
     """
 
-    @property
-    def name(self) -> str:
-        """This life's name: new whenever the sequence could not be continued."""
-
+    name: str  # of this life: a new one whenever the sequence could not be continued
     level: str
 
     def head(self) -> int:
