@@ -121,6 +121,18 @@ class TopicRule(Struct, frozen=True, forbid_unknown_fields=True):
                 force_setattr(self, name, value)
 
 
+#: Of `$dead/<name>`, where no rule says otherwise. A dead letter's key is the place of the message in its source,
+#: `log.pos`: one letter for one message, and a tombstone takes it away again (`triode dead drop`, `retry`).
+DEAD_LETTER_RULE = TopicRule(
+    filter="$dead/#",
+    storage="disk",
+    compact=True,
+    retention_messages=100_000,
+    retention_bytes=268_435_456,
+    dedupe_seconds=0,
+)
+
+
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
     """What `triode serve` runs with."""
 

@@ -48,6 +48,25 @@ _SUB_EXAMPLES = """examples:
 Data that is text is printed as text, anything else as JSON. Control characters are printed as escapes, so that
 what others publish cannot drive the terminal; --json gives the exact data and all other fields."""
 
+_SUBS_EXAMPLES = """examples:
+  triode subs list --data /var/lib/triode        all names, with lag and what is in flight
+  triode subs show worker                        one name: members, positions, pending messages
+  triode subs rewind worker --to earliest        deliver again all that is still held
+  triode subs rewind worker --to since:2h
+  triode subs delete worker                      the name, its position and what it had pending
+
+Talks to the running broker through a socket in its data directory (--data, TRIODE_DATA or the file's `data`), so
+on its machine and as its user."""
+
+_DEAD_EXAMPLES = """examples:
+  triode dead list                               which names have dead letters, and how many
+  triode dead list worker                        those of one name, with reason and origin
+  triode dead retry worker                       publish all of them again where they came from
+  triode dead retry worker --pos 18 --pos 20     only these (positions as `list` shows them)
+  triode dead drop worker --pos 18               forget one
+
+Dead letters are messages of the topic $dead/NAME: `triode sub '$dead/worker' --from last` reads them too."""
+
 
 def make_parser() -> argparse.ArgumentParser:
     """The grammar of the command line."""
@@ -63,6 +82,8 @@ def make_parser() -> argparse.ArgumentParser:
     _add_serve(_command(commands, "serve", "run a broker", _SERVE_EXAMPLES))
     _add_pub(_command(commands, "pub", "publish a message, or every line of stdin", _PUB_EXAMPLES))
     _add_sub(_command(commands, "sub", "print the messages of one or more filters", _SUB_EXAMPLES))
+    _add_subs(_command(commands, "subs", "look after durable subscriptions and groups", _SUBS_EXAMPLES))
+    _add_dead(_command(commands, "dead", "look after messages that could not be processed", _DEAD_EXAMPLES))
     return parser
 
 
@@ -102,6 +123,12 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     add("--listen", metavar="HOST:PORT", help=f"where to listen (default {Config().listen})")
     add("--config", metavar="FILE", help="TOML file with settings (or TRIODE_CONFIG)")
     add("--data", metavar="DIR", help="directory for what outlives the process")
+    add(
+        "--restored",
+        action="store_const",
+        const=True,
+        help="the data comes from a backup or copy: go on with new logs, so that every client is told",
+    )
     add("--node", metavar="NAME", help="name of this node, in answers and logs")
     add("--demo", action="store_const", const=True, help="publish this machine's own figures on demo/host/#")
     add("--log-level", metavar="LEVEL", help="debug, info, warning or error")
@@ -148,6 +175,44 @@ def _add_sub(parser: argparse.ArgumentParser) -> None:
         help="stop after so long; exit 4 if --count was not reached (a broker must be there within 10)",
     )
     _add_client(parser)
+
+
+def _add_node(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", metavar="DIR", help="the broker's data directory (or TRIODE_DATA)")
+    parser.add_argument("--config", metavar="FILE", help="the broker's TOML file (or TRIODE_CONFIG)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_subs(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    _add_node(actions.add_parser("list", help="all names", allow_abbrev=False))
+    for action, text in (("show", "one name"), ("delete", "forget a name, its position and what it had pending")):
+        one = actions.add_parser(action, help=text, allow_abbrev=False)
+        one.add_argument("name", metavar="NAME")
+        _add_node(one)
+    rewind = actions.add_parser("rewind", help="go on from another place", allow_abbrev=False)
+    rewind.add_argument("name", metavar="NAME")
+    where = "earliest, new, since:DURATION (90s, 15m, 2h, 1d), since:MS (since 1970) or a position LOG.POS"
+    rewind.add_argument("--to", metavar="WHERE", dest="start", required=True, help=where)
+    _add_node(rewind)
+
+
+def _add_dead(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    some = actions.add_parser(
+        "list", help="the letters of a name, or all names that have some", allow_abbrev=False
+    )
+    some.add_argument("name", metavar="NAME", nargs="?", default="")
+    some.add_argument("--limit", metavar="N", type=count, default=100, help="at most so many (100)")
+    _add_node(some)
+    for action, text in (("retry", "publish them again where they came from"), ("drop", "forget them")):
+        one = actions.add_parser(action, help=text, allow_abbrev=False)
+        one.add_argument("name", metavar="NAME")
+        which = "only the letter at this position of $dead/NAME; may be repeated"
+        one.add_argument("--pos", metavar="POS", type=count, action="append", default=[], help=which)
+        if action == "drop":
+            one.add_argument("--all", action="store_true", help="all of them (drop needs this or --pos)")
+        _add_node(one)
 
 
 def seconds(text: str) -> float:

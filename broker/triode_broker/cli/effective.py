@@ -24,6 +24,7 @@ ZEROS = {
     "ttl_seconds": "no limit: until retention ends",
     "max_payload_bytes": "no limit but max_packet_bytes",
     "dedupe_seconds": "off",
+    "tombstone_seconds": "until the next look",
 }
 
 

@@ -22,7 +22,7 @@ from triode_broker.cli.streams import say
 from triode_broker.config import Config
 
 SERVER_DEPENDENCIES = frozenset({"h11", "wsproto", "structlog"})
-FLAGS = ("listen", "node", "data", "demo", "log_level", "log_format")
+FLAGS = ("listen", "node", "data", "restored", "demo", "log_level", "log_format")
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> ExitCode:
@@ -38,7 +38,9 @@ def read_settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> 
     """The effective settings. Raises Failure with everything that is wrong."""
     file = arguments.config or environ.get("TRIODE_CONFIG")
     try:
-        return load({name: getattr(arguments, name) for name in FLAGS}, environ, Path(file) if file else None)
+        return load(
+            {name: getattr(arguments, name, None) for name in FLAGS}, environ, Path(file) if file else None
+        )
     except BadSettings as bad:
         count = len(bad.problems)
         head = f"{count} problem{'s' if count > 1 else ''} in the settings"

@@ -186,6 +186,8 @@ def _contradictions(config: Config) -> list[tuple[str, str]]:
         found.append(("listen", f": {error}"))
     if config.data and Path(config.data).exists() and not Path(config.data).is_dir():
         found.append(("data", f" = {_shown(config.data)}: is not a directory"))
+    if config.restored and not config.data:
+        found.append(("restored", ": which data? give its directory: --data DIR"))
     limits = config.limits
     for low, high in _ORDERED:
         least, most = getattr(limits, low), getattr(limits, high)
@@ -201,6 +203,9 @@ def _contradictions(config: Config) -> list[tuple[str, str]]:
         except BadTopic as error:
             name = row_name("topics", number, "filter")
             found.append((name, f" = {_shown(rule.filter)}: not a filter: {error}"))
+        if rule.storage == "disk" and not config.data:
+            name = row_name("topics", number, "storage")
+            found.append((name, ' = "disk": needs a directory: --data DIR (or data = "DIR" in the file)'))
     return found
 
 

@@ -1,0 +1,68 @@
+"""The commands' way to a node's administration socket: one call, one answer.
+
+Knows the socket's place under the data directory and the form of lines. The surprising decision: plain blocking
+calls, because nothing else goes on in these commands.
+"""
+
+import argparse
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from triode_broker.cli.exit_codes import ExitCode, Failure
+from triode_broker.cli.serve import read_settings
+
+SOCKET_NAME = "admin.sock"
+PATIENCE_SECONDS = 30.0
+
+
+class Node:
+    """A running node of this machine, found by its data directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def call(self, name: str, /, **parameters: object) -> Any:
+        """The result of one call. Raises Failure."""
+        path = self._directory / SOCKET_NAME
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
+                line.settimeout(PATIENCE_SECONDS)
+                line.connect(str(path))
+                line.sendall(msgspec.json.encode({"call": name, **parameters}) + b"\n")
+                with line.makefile("rb") as answers:
+                    answer = answers.readline()
+        except (FileNotFoundError, ConnectionRefusedError):
+            message = f"no broker is running with --data {self._directory} on this machine"
+            raise Failure(ExitCode.TIMEOUT, message) from None
+        except PermissionError:
+            message = f"{path}: only the user that the broker runs as may administer it (try sudo -u …)"
+            raise Failure(ExitCode.FAILURE, message) from None
+        except TimeoutError:
+            raise Failure(ExitCode.TIMEOUT, f"no answer within {PATIENCE_SECONDS:.0f} s") from None
+        except OSError as error:
+            raise Failure(ExitCode.FAILURE, f"{path}: {error.strerror or error}") from None
+        if not answer:
+            raise Failure(ExitCode.FAILURE, "the broker ended before it had answered")
+        result: dict[str, Any] = msgspec.json.decode(answer)
+        if "error" in result:
+            raise Failure(ExitCode.REFUSED, str(result["error"]))
+        return result["ok"]
+
+
+def node(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Node:
+    """The node that --data, the environment or the file names. Raises Failure."""
+    directory = arguments.data or environ.get("TRIODE_DATA") or _from_file(arguments, environ)
+    if not directory:
+        message = "which broker? give its data directory: --data DIR (or TRIODE_DATA, or --config FILE)"
+        raise Failure(ExitCode.USAGE, message)
+    return Node(Path(directory))
+
+
+def _from_file(arguments: argparse.Namespace, environ: Mapping[str, str]) -> str:
+    if not (arguments.config or environ.get("TRIODE_CONFIG")):
+        return ""
+    return read_settings(arguments, environ).config.data
