@@ -37,3 +37,34 @@ def test_rule_may_be_as_deep_as_any_topic() -> None:
     assert (
         Policies([TopicRule(filter=filter, retention_messages=3)]).of("/".join("a" * 16)).retention_messages == 3
     )
+
+
+DISK = TopicRule(filter="jobs/#", storage="disk")
+
+
+@pytest.mark.parametrize(
+    ("filter", "storages"),
+    [
+        ("jobs/#", {"disk"}),
+        ("jobs/+/urgent", {"disk"}),
+        ("#", {"disk", "memory"}),
+        ("+/x", {"disk", "memory"}),
+        ("other/#", {"memory"}),
+        ("jobs", {"disk"}),
+    ],
+)
+def test_filter_has_the_storage_classes_of_the_topics_it_can_match(filter: str, storages: set[str]) -> None:
+    assert Policies([DISK]).storages(filter) == storages
+
+
+def test_earlier_rule_takes_topics_from_a_later_one() -> None:
+    policies = Policies([TopicRule(filter="jobs/tmp/#"), DISK])
+    assert policies.storages("jobs/#") == {"disk", "memory"}
+    assert policies.storages("jobs/tmp/+") == {"memory"}
+    assert policies.storages("jobs/new/#") == {"disk"}
+
+
+def test_rule_retains_what_its_storage_class_does_unless_it_says_otherwise() -> None:
+    rule = TopicRule(storage="disk", retention_seconds=5)
+    assert (rule.retention_messages, rule.retention_seconds, rule.retention_bytes) == (1_000_000, 5, 1_073_741_824)
+    assert TopicRule(retention_messages=0).retention_messages == 0

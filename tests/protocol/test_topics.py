@@ -2,6 +2,7 @@
 
 import json
 import unicodedata
+from itertools import product
 
 import pytest
 from hypothesis import example, given
@@ -124,3 +125,26 @@ def test_limits_can_be_configured() -> None:
         topics.check_topic("a/b/c", max_levels=2)
     with pytest.raises(topics.BadTopic, match="longer than 3 bytes"):
         topics.check_filter("éé", max_bytes=3)
+
+
+#: Every topic of up to four levels over few names; z stands for all that no filter below names.
+UNIVERSE = ["/".join(levels) for count in range(1, 5) for levels in product(("a", "b", "$c", "z"), repeat=count)]
+few_filters = st.builds(
+    lambda levels, end: "/".join([*levels, *end]) or "a",
+    st.lists(st.sampled_from(["a", "b", "$c", "+"]), max_size=3),
+    st.sampled_from([[], ["#"]]),
+)
+
+
+@given(few_filters, few_filters)
+def test_filters_overlap_where_one_topic_matches_both(one: str, other: str) -> None:
+    """SPEC 6.4"""
+    both = any(topics.matches(one, name) and topics.matches(other, name) for name in UNIVERSE)
+    assert topics.overlap(one, other) == both
+
+
+@given(few_filters, few_filters)
+def test_filter_covers_another_where_it_matches_all_its_topics(wide: str, narrow: str) -> None:
+    """SPEC 6.4"""
+    all_of_it = all(topics.matches(wide, name) for name in UNIVERSE if topics.matches(narrow, name))
+    assert topics.covers(wide, narrow) == all_of_it
