@@ -14,6 +14,8 @@ from triode_broker.core.session import Node, Session
 from triode_broker.core.shard import Shard
 from triode_broker.log.memory import MemoryLog
 
+from tests.log.slow_disk import SlowDisk
+
 Packet = dict[str, Any]
 
 
@@ -100,7 +102,7 @@ class Line:
 
 
 class Desk:
-    """A node with memory logs; `now_ms` is yours."""
+    """A node with memory logs, and with one on disk if `durable`; `now_ms` is yours, and `disk` to commit."""
 
     def __init__(
         self,
@@ -109,16 +111,42 @@ class Desk:
         shards: int = 1,
         make_log: Callable[[str, Limits], Log] = MemoryLog,
         frame: Callable[[bytes], bytes] = bytes,
+        durable: bool = False,
     ) -> None:
         self.limits = limits or Limits()
         self.frame = frame
+        self._rules = rules
+        self._shards = shards
+        self._open_log = make_log
         self.now_ms = 1_000_000  # the wall clock; also the steady one, see `steady_ms`
         self.dirty: list[Outbox] = []
-        self.logs = [make_log(f"m{index}-life", self.limits) for index in range(shards)]
-        parts = [Shard(log, self.limits.max_dedupe_bytes) for log in self.logs]
-        self.router = Router(parts, Policies(rules), self.limits)
         self._serial = 0
+        self._lives = 0
+        self._build(SlowDisk("d0-life", self.limits) if durable else None)
+
+    def _build(self, disk: SlowDisk | None) -> None:
+        life = f"life{self._lives}" if self._lives else "life"
+        self.logs = [self._open_log(f"m{index}-{life}", self.limits) for index in range(self._shards)]
+        self._disk = disk
+        parts = [Shard(log, self.limits.max_dedupe_bytes) for log in self.logs]
+        self.router = Router(parts, Policies(self._rules), self.limits, (disk,) if disk else ())
         self.node = Node("n1", self.router, self.limits, self._next_id)
+
+    @property
+    def disk(self) -> SlowDisk:
+        """The log on disk."""
+        assert self._disk is not None
+        return self._disk
+
+    def commit(self) -> None:
+        """Commit until there is nothing to commit."""
+        while self.disk.is_dirty:
+            self.disk.commit()
+
+    def restart(self, name: str = "") -> None:
+        """The node was killed and started again; with a `name` its disk begins a new life."""
+        self._lives += 1
+        self._build(self.disk.reopen(name))
 
     def _next_id(self) -> str:
         self._serial += 1
@@ -143,8 +171,12 @@ class Desk:
         return line
 
     def publish(self, topic: str, data: Any = None, **fields: Any) -> Packet:
-        """Publish from a connection of its own; its answer."""
+        """Publish from a connection of its own; its answer. A durable one is committed."""
         line = self.connect()
-        (answer,) = line.ask({"type": "publish", "id": 9, "topic": topic, "data": data, **fields})
+        answers = line.ask({"type": "publish", "id": 9, "topic": topic, "data": data, **fields})
+        if not answers:
+            self.commit()
+            answers = line.drain()
         line.session.detach()
+        (answer,) = answers
         return answer

@@ -168,11 +168,13 @@ class DurableLog(Log, Protocol):
         are told of in one synchronous step; after "lost" and "refused" their numbers are free again.
         """
 
-    def save(self, name: str, value: bytes, done: Callable[[Outcome], None] | None = None) -> None:
+    def save(self, name: str, value: Callable[[], bytes], done: Callable[[Outcome], None] | None = None) -> None:
         """Keep a value under a name (b"": forget it), in the same transaction as what is appended around it.
 
-        Of several values for one name the last counts, and all their `done` are called. A value that was "lost" or
-        "refused" because the disk was full goes with the next commit all the same.
+        `value` is called, in the core's thread, when the batch is closed: once, however often its name was saved;
+        it then says what holds after all that was appended so far. Of several for one name the last counts, and
+        all their `done` are called. One that was "lost" or "refused" because the disk was full is called again for
+        the next commit, which comes as soon as there is room.
         """
 
     def loaded(self) -> "Loaded":
