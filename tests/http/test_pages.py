@@ -20,9 +20,9 @@ def test_healthz_says_what_health_says() -> None:
 
 
 def test_healthz_asks_at_every_request() -> None:
-    reports = iter([{"status": "ok"}, {"status": "draining"}])
+    reports = iter([{"status": status} for status in ("ok", "degraded", "failed", "draining")])
     healthz = pages(lambda: next(reports))["/healthz"]
-    assert [healthz("/healthz")[0] for _ in range(2)] == [200, 503]
+    assert [healthz("/healthz")[0] for _ in range(4)] == [200, 200, 503, 503]
 
 
 def test_root_is_the_demo_page() -> None:

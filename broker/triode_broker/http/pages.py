@@ -17,6 +17,9 @@ import msgspec
 #: request target, query included → status, content type, body
 Route = Callable[[str], tuple[int, str, bytes]]
 
+#: What `status` says when traffic had better go elsewhere.
+FAILING: Final = frozenset({"failed", "draining"})
+
 _SCRIPT_BEGIN: Final = '<script type="module">'
 _SCRIPT_END: Final = "</script>"
 _SCRIPT_HASH: Final = "@SCRIPT@"  # in the page's policy
@@ -31,7 +34,7 @@ def pages(health: Callable[[], Mapping[str, object]]) -> Mapping[str, Route]:
 
     def healthz(target: str) -> tuple[int, str, bytes]:
         report = health()
-        return 200 if report["status"] == "ok" else 503, "application/json", msgspec.json.encode(report) + b"\n"
+        return 503 if report["status"] in FAILING else 200, "application/json", msgspec.json.encode(report) + b"\n"
 
     return {"/": demo, "/healthz": healthz}
 
