@@ -1,9 +1,9 @@
 """The memory log: one shard's messages in this process, gone with it (level `memory`).
 
-Knows records and retention, nothing of subscriptions. Two stores hold the same record objects: per topic, what
-the topic's rule retains; and `order`, in the order of pos, all of that (for wildcards: merging the topics took
-0.2 s a page at 20,000 topics) and besides it the newest of the whole log whatever the rules say, so that a short
-absence is always bridged. Appends only add to it; it is tidied many records at a time.
+Knows records and retention, nothing of subscriptions. Two stores hold the same record objects: per topic a
+history, what the topic's rule retains; and `order`, in the order of pos, all of that (for wildcards: merging the
+topics took 0.2 s a page at 20,000 topics) and besides it the newest of the whole log whatever the rules say, so
+that a short absence is always bridged. Appends only add to it; it is tidied many records at a time.
 
 Per topic `trimmed` is the highest pos that retention removed, per log `forgotten` the same over topics that were
 dropped whole: a read behind `after` is complete iff after ≥ both (architecture: shards, logs, owners). Each comes
@@ -24,6 +24,7 @@ from triode_broker.config import Limits, TopicRule
 from triode_broker.core.interfaces import PAGE_RECORDS, Page, Place
 from triode_broker.core.message_ids import Remembered
 from triode_broker.core.record import RECORD_OVERHEAD_BYTES, Record
+from triode_broker.log.history import Compacted, History
 
 #: What an empty topic costs, in bytes, for the byte bound.
 TOPIC_OVERHEAD_BYTES = 1_000
@@ -34,98 +35,6 @@ ORDER_SLACK_BYTES = 262_144
 
 _pos = attrgetter("pos")
 _ts = attrgetter("ts")
-
-
-class _History:
-    """What one topic retains, oldest first."""
-
-    __slots__ = (
-        "has_expiring",
-        "loss",
-        "records",
-        "rule",
-        "seen_pos",
-        "size",
-        "trim_bytes",
-        "trim_messages",
-        "trimmed",
-        "trimmed_offset",
-        "trimmed_ts",
-    )
-
-    def __init__(self, rule: TopicRule, trimmed: int, trimmed_ts: int, trimmed_offset: int, loss: int) -> None:
-        self.rule = rule
-        self.records: deque[Record] = deque()
-        # Appends trim only when 1/16 over, many records at once; reads trim first, so nobody sees the excess.
-        self.trim_messages = rule.retention_messages + rule.retention_messages // 16
-        self.trim_bytes = rule.retention_bytes + rule.retention_bytes // 16
-        self.size = 0  # bytes
-        self.trimmed = trimmed  # highest pos removed by retention
-        self.trimmed_offset = trimmed_offset
-        self.trimmed_ts = trimmed_ts
-        self.loss = loss  # number of the newest removal
-        self.has_expiring = False  # some record had a time to live: then `prev` has to be looked for
-        self.seen_pos = 0  # newest pos when the clock hand last passed
-
-    def first_pos(self) -> int:
-        return self.records[0].pos if self.records else MAX_INTEGER
-
-    def newest_pos(self) -> int:
-        return self.records[-1].pos if self.records else self.trimmed
-
-    def remove_oldest(self, count: int, now_ms: int) -> None:
-        """Retention takes so many records. One that had expired was not due any more: that is no loss, and `prev`
-        may reach behind it."""
-        lost: Record | None = None
-        for _ in range(count):
-            record = self.records.popleft()
-            self.size -= len(record.payload) + RECORD_OVERHEAD_BYTES
-            record.is_retained = False
-            if not record.expires_ms or record.expires_ms > now_ms:
-                lost = record
-        if lost is not None:
-            self.trimmed = lost.pos
-            self.trimmed_offset = lost.offset
-            self.trimmed_ts = lost.ts
-
-    def trim(self, now_ms: int) -> None:
-        """Remove what the rule does not retain: by count, by bytes, by age."""
-        records, rule = self.records, self.rule
-        if (excess := len(records) - rule.retention_messages) > 0:
-            self.remove_oldest(excess, now_ms)
-        oldest_ts = now_ms - rule.retention_seconds * 1000
-        while records and (self.size > rule.retention_bytes or records[0].ts < oldest_ts):
-            self.remove_oldest(1, now_ms)
-
-    def expire(self, now_ms: int) -> int:
-        """Drop expired records from the front; that is policy, not loss: `trimmed` stays. Returns bytes."""
-        before = self.size
-        while self.records and self.records[0].is_expired(now_ms):
-            record = self.records.popleft()
-            record.is_retained = False
-            self.size -= record.size
-        return before - self.size
-
-    def prev(self, pos: int, now_ms: int) -> int:
-        """The offset after which nothing that is due lies at or before pos."""
-        newest = next(self.alive_before(pos + 1, now_ms), None)
-        return self.trimmed_offset if newest is None else newest.offset
-
-    def alive_before(self, before: int, now_ms: int) -> Iterator[Record]:
-        """Records with pos < before, newest first."""
-        records = self.records
-        newer = len(records) - bisect_left(records, before, key=_pos)
-        return (record for record in islice(reversed(records), newer, None) if not record.is_expired(now_ms))
-
-    def after(self, pos: int, now_ms: int) -> Iterator[tuple[Record, int]]:
-        """Records behind pos, each with the offset after which nothing else was due before it; -1: has expired."""
-        prev = self.prev(pos, now_ms)
-        for record in islice(self.records, bisect_right(self.records, pos, key=_pos), None):
-            if record.is_expired(now_ms):
-                yield record, -1
-            else:
-                yield record, prev
-                prev = record.offset
 
 
 class MemoryLog:
@@ -141,8 +50,9 @@ class MemoryLog:
         self._head = 0
         # Ordered, because a plain dict that loses its first entry again and again is searched from its old start:
         # 40 µs a message under a flood.
-        self._topics: OrderedDict[str, _History] = OrderedDict()
-        self._size = 0  # bytes of all histories, topics' overhead included
+        self._topics: OrderedDict[str, History] = OrderedDict()
+        self._size = 0  # bytes of all histories, all overhead included
+        self._overhead = 0  # of these, what is not records
         self._order: deque[Record] = deque()
         self._order_size = 0  # bytes, at the last tidying
         self._recent_after = 0  # `order` has everything with a higher pos
@@ -184,7 +94,7 @@ class MemoryLog:
         history.size += size
         self._size += size
         if record.expires_ms:
-            history.has_expiring = True
+            history.has_holes = True
         if len(records) > history.trim_messages or history.size > history.trim_bytes:
             self._trim_topic(history, ts)
         self._order.append(record)
@@ -194,11 +104,13 @@ class MemoryLog:
         if self._size > self._max_size:
             self._make_room(ts)
 
-    def _open(self, record: Record, rule: TopicRule) -> _History:
+    def _open(self, record: Record, rule: TopicRule) -> History:
         offset, loss = record.offset - 1, self._forgotten_loss
-        history = _History(rule, self._forgotten, self._forgotten_ts, offset, loss)
+        kind = Compacted if rule.compact else History
+        history = kind(rule, self._forgotten, self._forgotten_ts, offset, loss)
         self._topics[record.topic] = history
         self._size += TOPIC_OVERHEAD_BYTES
+        self._overhead += TOPIC_OVERHEAD_BYTES
         return history
 
     def read(
@@ -229,7 +141,8 @@ class MemoryLog:
     def _ordered_rows(self, filter: str, after: int, now_ms: int) -> Iterator[tuple[Record, int]]:
         """Every record of `order` behind `after`, with its `prev`, or -1: not held, or not of this filter.
 
-        What is recent is held, whatever its topic's rule has removed (SPEC 4.6.2).
+        What is recent is held, whatever its topic's rule has removed (SPEC 4.6.2); but what a newer message of its
+        key has replaced is not, or a reader might have the old state last.
         """
         order, recent_after = self._order, self._recent_after
         is_recent = after >= recent_after
@@ -242,7 +155,7 @@ class MemoryLog:
                 prev = prevs[topic] = -2 if matches(filter, topic) else -1
                 if prev == -2 and not is_recent and (history := self._topics.get(topic)) is not None:
                     self._trim_topic(history, now_ms)
-            is_held = record.is_retained or record.pos > recent_after
+            is_held = record.is_retained or (record.pos > recent_after and not record.is_obsolete)
             if prev == -1 or not is_held or record.is_expired(now_ms):
                 yield record, -1
                 continue
@@ -264,7 +177,7 @@ class MemoryLog:
     def _prev(self, record: Record, after: int, now_ms: int) -> int:
         """`prev` of the first record of its topic behind `after`."""
         history = self._topics.get(record.topic)
-        if history is None or not history.has_expiring:
+        if history is None or not history.has_holes:
             return record.offset - 1
         prev = history.prev(after, now_ms)
         # Retention may have taken the record itself, and what was before it is not known any more. Nothing of that
@@ -324,7 +237,7 @@ class MemoryLog:
         trimmed_ts = self._forgotten_ts
         if history is not None:
             self._trim_topic(history, now_ms)
-            place = _first(history, start, now_ms)
+            place = history.first_of(start, now_ms)
             trimmed_ts = history.trimmed_ts
         is_complete = start.since < 0 or trimmed_ts < start.since
         done(Place(self._head if place is None else place, is_complete, self._losses))
@@ -364,28 +277,31 @@ class MemoryLog:
         return max(found, default=-1)
 
     def _snapshot_rows(self, filter: str, after: int, upto: int, now_ms: int) -> Iterator[tuple[Record, int]]:
-        """The newest of each topic at `upto`, of those behind `after`."""
+        """The snapshot of each topic at `upto`, what of it is behind `after`."""
         if is_wildcard(filter):
-            return self._newest_rows(filter, after, upto, now_ms)
-        found = self._newest(filter, upto, now_ms)
-        return iter([(found, 0)] if found is not None and found.pos > after else [])
+            return self._ordered_snapshot(filter, after, upto, now_ms)
+        history = self._topics.get(filter)
+        if history is None:
+            return iter(())
+        self._trim_topic(history, now_ms)
+        return history.snapshot(after, upto, now_ms)
 
-    def _newest_rows(self, filter: str, after: int, upto: int, now_ms: int) -> Iterator[tuple[Record, int]]:
+    def _ordered_snapshot(self, filter: str, after: int, upto: int, now_ms: int) -> Iterator[tuple[Record, int]]:
         """Every record of `order` behind `after`, with -1 where it is not of the snapshot."""
         order = self._order
-        newest: dict[str, Record | None] = {}  # per topic met; None: it has none, or does not match
+        tests: dict[str, Callable[[Record], bool]] = {}  # per topic met
         for record in islice(order, bisect_right(order, after, key=_pos), bisect_right(order, upto, key=_pos)):
             topic = record.topic
-            if topic not in newest:
-                newest[topic] = self._newest(topic, upto, now_ms) if matches(filter, topic) else None
-            yield record, 0 if newest[topic] is record else -1
+            if (is_part := tests.get(topic)) is None:
+                is_part = tests[topic] = self._snapshot_test(filter, topic, upto, now_ms)
+            yield record, 0 if is_part(record) else -1
 
-    def _newest(self, topic: str, upto: int, now_ms: int) -> Record | None:
-        history = self._topics.get(topic)
+    def _snapshot_test(self, filter: str, topic: str, upto: int, now_ms: int) -> Callable[[Record], bool]:
+        history = self._topics.get(topic) if matches(filter, topic) else None
         if history is None:
-            return None
+            return _is_no_part
         self._trim_topic(history, now_ms)
-        return next(history.alive_before(upto + 1, now_ms), None)
+        return history.snapshot_test(upto, now_ms)
 
     def trim(self, now_ms: int) -> None:
         """Apply age: to the next TRIM_TOPICS topics in turn, and to `order`."""
@@ -394,16 +310,21 @@ class MemoryLog:
             self._topics.move_to_end(topic)  # the next call goes on with others
         self._tidy(now_ms)
 
-    def _trim_topic(self, history: _History, now_ms: int) -> None:
-        size, trimmed = history.size, history.trimmed
+    def _trim_topic(self, history: History, now_ms: int) -> None:
+        size, overhead, trimmed = history.size, history.overhead, history.trimmed
         history.trim(now_ms)
         self._size += history.size - size
+        if history.overhead != overhead:
+            self._count(0, history.overhead - overhead)
         if history.trimmed != trimmed:
             self._note_loss(history)
-        if history.has_expiring:
-            self._size -= history.expire(now_ms)
 
-    def _note_loss(self, history: _History) -> None:
+    def _count(self, size: int, overhead: int) -> None:
+        """Histories have grown by so many bytes of records and of what is beside them."""
+        self._size += size + overhead
+        self._overhead += overhead
+
+    def _note_loss(self, history: History) -> None:
         self._losses += 1
         history.loss = self._losses
         if history.trimmed > self._trimmed:
@@ -420,7 +341,7 @@ class MemoryLog:
         recent_after = self._recent_after
         while order and not order[0].is_retained and order[0].pos <= recent_after:
             self._order_size -= len(order.popleft().payload) + RECORD_OVERHEAD_BYTES
-        retained = self._size - len(self._topics) * TOPIC_OVERHEAD_BYTES
+        retained = self._size - self._overhead
         self._order_size += written - self._counted
         self._counted = written
         if self._order_size > (retained + self._recent_bytes) * 5 // 4 + ORDER_SLACK_BYTES:
@@ -433,19 +354,19 @@ class MemoryLog:
         while self._size > self._max_size and self._topics:
             topic, history = self._topics.popitem(last=False)
             newest = history.newest_pos()
-            self._size -= history.size
             if newest == history.seen_pos or not history.records:
-                self._size -= TOPIC_OVERHEAD_BYTES
+                self._count(-history.size, -history.overhead - TOPIC_OVERHEAD_BYTES)
                 self._note_loss(history)
                 self._forget(newest, history)
                 continue
+            size, overhead = history.size, history.overhead
             history.seen_pos = newest
-            history.remove_oldest((len(history.records) + 1) // 2, now_ms)
+            history.halve(now_ms)
             self._note_loss(history)
-            self._size += history.size
+            self._count(history.size - size, history.overhead - overhead)
             self._topics[topic] = history
 
-    def _forget(self, newest: int, history: _History) -> None:
+    def _forget(self, newest: int, history: History) -> None:
         for record in history.records:
             record.is_retained = False
         self._forgotten = max(self._forgotten, newest)
@@ -473,19 +394,11 @@ def _page(rows: Iterator[tuple[Record, int]], after: int, end: int, max_bytes: i
     return page
 
 
+def _is_no_part(record: Record) -> bool:
+    return False
+
+
 def _literal_start(filter: str) -> str:
     """What every topic that a wildcard matches begins with: a test that spares nearly all topics the whole one."""
     literal = filter[: min(place for place in (filter.find("+"), filter.find("#")) if place >= 0)]
     return literal[:-1]  # a/# matches a
-
-
-def _first(history: _History, start: Start, now_ms: int) -> int | None:
-    """The pos just before a history's first record of the start, or None if it has none."""
-    records = history.records
-    if start.last:
-        found: int | None = None
-        for record in islice(history.alive_before(MAX_INTEGER, now_ms), start.last):
-            found = record.pos - 1
-        return found
-    place = bisect_left(records, start.since, key=_ts) if start.since >= 0 else 0
-    return records[place].pos - 1 if place < len(records) else None
