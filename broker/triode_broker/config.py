@@ -50,6 +50,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     max_wildcard_subscriptions: Positive = 100  # of one connection
     max_inflight_publishes: Positive = 256  # unacknowledged, of one connection
     max_outbox_bytes: Positive = 1_048_576  # waiting for one connection
+    max_conflated_bytes: Positive = 1_048_576  # newest messages kept for one slow `conflate` subscription
     connect_timeout_ms: Positive = 5_000  # from accept to a successful connect
     close_timeout_ms: Positive = 5_000  # from our close frame to the peer's
     drain_timeout_ms: Positive = 30_000  # an outbox over its bound, until the connection is closed

@@ -7,6 +7,8 @@ to nothing the numbers given out are taken back, so that offsets stay without ho
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
+from typing import Protocol
 
 from msgspec import Struct
 from triode_protocol.codec import Refused
@@ -15,13 +17,30 @@ from triode_protocol.packets import Publish, Published
 
 from triode_broker.config import Limits
 from triode_broker.core.interfaces import DurableLog, Outcome, Publisher
-from triode_broker.core.message_ids import Remembered, lasting_digest_of
+from triode_broker.core.message_ids import Key, Remembered, lasting_digest_of
 from triode_broker.core.record import Record
 from triode_broker.core.shard import Shard, Topic
 
 #: When a publisher may try again, in ms: a full disk is looked at once a second, a queue drains in a few commits.
 RETRY_STORE_MS = 1_000
 RETRY_QUEUE_MS = 100
+
+
+class Delay(Protocol):
+    """A publish that is not due yet: it gets no place now, it is kept under a name."""
+
+    @property
+    def name(self) -> str:
+        """The name."""
+
+    def begin(self, remembered: Remembered | None) -> None:
+        """It is to be kept from now on. Raises Refused where there is no room."""
+
+    def settle(self, is_kept: bool) -> None:
+        """What became of it."""
+
+    def value(self) -> bytes:
+        """What is to be kept."""
 
 
 class Waiting(Struct, gc=False):
@@ -38,7 +57,7 @@ class Waiting(Struct, gc=False):
 class Awaiting:
     """The accepted, uncommitted messages of one durable shard, in order of pos."""
 
-    __slots__ = ("_again", "_deliver", "_limits", "_log", "_shard", "_waiting")
+    __slots__ = ("_again", "_deliver", "_keeping", "_limits", "_log", "_shard", "_waiting")
 
     def __init__(self, shard: Shard, log: DurableLog, limits: Limits, deliver: Callable[[Record], None]) -> None:
         self._shard = shard
@@ -47,6 +66,7 @@ class Awaiting:
         self._deliver = deliver
         self._waiting: deque[Waiting] = deque()
         self._again: dict[int, list[tuple[Publisher, int]]] = {}  # by pos: publishes sent again meanwhile
+        self._keeping: dict[Key, list[tuple[Publisher, int, bool]]] = {}  # delayed ones: who waits, whether again
         shard.is_durable = True
         log.listen(self.told)
 
@@ -61,7 +81,13 @@ class Awaiting:
             raise Refused(ErrorName.OVERLOADED, message, retry_after_ms=RETRY_QUEUE_MS)
 
     def accept(
-        self, topic: Topic, packet: Publish, user: str, publisher: Publisher | None, now_ms: int
+        self,
+        topic: Topic,
+        packet: Publish,
+        user: str,
+        publisher: Publisher | None,
+        now_ms: int,
+        delay: Delay | None = None,
     ) -> Published | None:
         """Take a checked publish; its answer comes at commit, or at once where it is known already.
 
@@ -81,14 +107,64 @@ class Awaiting:
                 return self._duplicate(first, digest, packet, publisher)
             remembered = Remembered(key, digest, 0, 0, now_ms + seconds * 1000)
         self.check()
-        before = topic.offset
-        record = self._shard.accept(topic, packet, user, now_ms, remembered)
+        if delay is not None:
+            self._keep(delay, packet, publisher, remembered)
+        else:
+            self.take(topic, packet, user, publisher, packet.id, now_ms, remembered)
         if remembered is not None:
             self._shard.ids.remember(remembered)
-        self._waiting.append(Waiting(record, topic, before, publisher, packet.id, remembered))
+        return None
+
+    def take(
+        self,
+        topic: Topic,
+        packet: Publish,
+        user: str,
+        publisher: Publisher | None,
+        id: int,
+        now_ms: int,
+        remembered: Remembered | None,
+    ) -> None:
+        """Give a publish that passed `check` its place; what becomes of it is told to the publisher."""
+        before = topic.offset
+        record = self._shard.accept(topic, packet, user, now_ms, remembered)
+        self._waiting.append(Waiting(record, topic, before, publisher, id, remembered))
         if publisher is not None:
             publisher.inflight += 1
-        return None
+
+    def _keep(
+        self, delay: Delay, packet: Publish, publisher: Publisher | None, remembered: Remembered | None
+    ) -> None:
+        delay.begin(remembered)
+        waiting: list[tuple[Publisher, int, bool]] = []
+        if publisher is not None:
+            waiting.append((publisher, packet.id, False))
+            publisher.inflight += 1
+        if remembered is not None:
+            self._keeping[remembered.key] = waiting
+        self._log.save(delay.name, delay.value, partial(self._kept, delay, waiting, remembered))
+
+    def _kept(
+        self,
+        delay: Delay,
+        waiting: list[tuple[Publisher, int, bool]],
+        remembered: Remembered | None,
+        outcome: Outcome,
+    ) -> None:
+        """The log tells what became of a delayed message that was to be kept."""
+        if remembered is not None:
+            if self._keeping.get(remembered.key) is waiting:
+                del self._keeping[remembered.key]
+            if outcome != "committed":
+                self._shard.ids.forget(remembered)
+        delay.settle(outcome == "committed")
+        for publisher, id, is_again in waiting:
+            if outcome != "committed":
+                _refuse(publisher, id, outcome)
+                continue
+            publisher.inflight -= 1
+            if id:
+                publisher.answer(Published(id, level=self._log.level, duplicate=is_again, delayed=True))
 
     def _duplicate(
         self, first: Remembered, digest: int, packet: Publish, publisher: Publisher | None
@@ -97,10 +173,23 @@ class Awaiting:
             message = "this message_id was used for another content"
             raise Refused(ErrorName.CONFLICT, message, field="message_id")
         log = self._log
+        if not first.pos:
+            return self._delayed_duplicate(first, packet, publisher)
         if first.pos <= log.head():
             return Published(packet.id, log.name, first.pos, first.offset, log.level, True)
         if publisher is not None:  # the first one is in its commit: this one hears what becomes of it
             self._again.setdefault(first.pos, []).append((publisher, packet.id))
+            publisher.inflight += 1
+        return None
+
+    def _delayed_duplicate(
+        self, first: Remembered, packet: Publish, publisher: Publisher | None
+    ) -> Published | None:
+        waiting = self._keeping.get(first.key)
+        if waiting is None:
+            return Published(packet.id, level=self._log.level, duplicate=True, delayed=True)
+        if publisher is not None:
+            waiting.append((publisher, packet.id, True))
             publisher.inflight += 1
         return None
 

@@ -93,7 +93,7 @@ class CatchUp:
 
     def _take_snapshot(self, log: str, page: Page) -> None:
         for record in page.records:
-            _deliver(self._sub, record, None)
+            put_delivery(self._sub, record, None)
         self.snapshot[log] = page.upto
         if page.upto == self.position[log]:
             del self.snapshot[log]
@@ -104,7 +104,7 @@ class CatchUp:
             self.report(GapReason.RETENTION)
         self.excused[log] = page.known
         for record, prev in zip(page.records, page.prevs, strict=True):
-            _deliver(sub, record, prev)
+            put_delivery(sub, record, prev)
         self.position[log] = page.upto
 
     def report(self, reason: GapReason) -> None:
@@ -153,7 +153,7 @@ def _have_looked(outbox: Outbox, records: int) -> None:
         outbox.wants_room = True
 
 
-def _deliver(sub: Subscription, record: Record, prev: int | None) -> None:
+def put_delivery(sub: Subscription, record: Record, prev: int | None) -> None:
     """Put a `delivery` around the message's own bytes (SPEC 4.3)."""
     if prev is None or prev == record.offset - 1:
         payload = b'{"type":"delivery","sub":%d,"attempt":1,"message":%b}' % (sub.number, record.payload)

@@ -17,6 +17,8 @@ from triode_protocol.topics import BadTopic, check_filter, check_topic, is_reser
 from triode_broker.config import Limits
 from triode_broker.core.awaiting import Awaiting
 from triode_broker.core.catch_up import CatchUp, Skip
+from triode_broker.core.conflate import Conflation
+from triode_broker.core.delayed import Delayed, Later
 from triode_broker.core.interfaces import DurableLog, Publisher
 from triode_broker.core.message_ids import Remembered, digest_of
 from triode_broker.core.outbox import Outbox
@@ -84,8 +86,11 @@ class Router:
             shard: Awaiting(shard, log, limits, self._deliver)
             for shard, log in zip(self._durable, durable, strict=True)
         }
+        logs = dict(zip(self._durable, durable, strict=True))
+        self.delayed = Delayed(limits, self._awaiting, logs, self._topic_of, self._deliver)
         self._audiences = self._tree.cache
         self.statistics = RouterStatistics()
+        self._followers = 0
         self.delivered = 0  # messages put into outboxes live, since the start
         for shard, log in zip(self._durable, durable, strict=True):
             self._load(shard, log)
@@ -99,6 +104,7 @@ class Router:
             shard.ids.remember(remembered)
         for name, offset in loaded.topics.items():
             self._topics.add(Topic(name, self._policies.of(name), shard, offset))
+        self.delayed.load(shard, loaded.values)
 
     @property
     def shards(self) -> tuple[Shard, ...]:
@@ -113,7 +119,7 @@ class Router:
     @property
     def live_subscriptions(self) -> int:
         """How many subscriptions are live."""
-        return self._tree.size
+        return self._tree.size - self._followers
 
     @property
     def dedupe_window_ms(self) -> int:
@@ -138,32 +144,51 @@ class Router:
         rule = topic.rule
         check_publish(packet, rule, self._limits)
         shard = topic.shard
+        later = self.delayed.later(shard, packet, user, now_ms) if packet.deliver_at_ms else None
         if shard.is_durable:
-            return self._awaiting[shard].accept(topic, packet, user, publisher, now_ms)
-        if not packet.message_id or not rule.dedupe_seconds:
-            record = shard.accept(topic, packet, user, now_ms)
-        else:
+            return self._awaiting[shard].accept(topic, packet, user, publisher, now_ms, later)
+        remembered: Remembered | None = None
+        if packet.message_id and rule.dedupe_seconds:
             key = (topic.name, user, packet.message_id)  # the topic's own string: one for all its ids
             if (first := shard.ids.find(key, now_ms)) is not None:
                 return self._duplicate(shard, first, packet)
-            record = shard.accept(topic, packet, user, now_ms)
-            expires_ms = now_ms + rule.dedupe_seconds * 1000
-            shard.ids.remember(Remembered(key, digest_of(packet), record.pos, record.offset, expires_ms))
+            remembered = Remembered(key, digest_of(packet), 0, 0, now_ms + rule.dedupe_seconds * 1000)
+        if later is not None:
+            return self._delay(later, packet, remembered)
+        record = shard.accept(topic, packet, user, now_ms, remembered)
+        if remembered is not None:
+            shard.ids.remember(remembered)
         self._deliver(record)
         if not packet.id:
             return None
         log = shard.log
         return Published(packet.id, log.name, record.pos, record.offset, log.level)
 
+    def _delay(self, later: Later, packet: Publish, remembered: Remembered | None) -> Published | None:
+        """In memory it is accepted at once; on disk see `core.awaiting`."""
+        later.begin(remembered)
+        later.settle(True)
+        if remembered is not None:
+            later.shard.ids.remember(remembered)
+        return Published(packet.id, level=later.shard.log.level, delayed=True) if packet.id else None
+
     def _duplicate(self, shard: Shard, first: Remembered, packet: Publish) -> Published:
         if first.digest != digest_of(packet):
             message = "this message_id was used for another content"
             raise Refused(ErrorName.CONFLICT, message, field="message_id")
         self.statistics.duplicates += 1
+        if not first.pos:
+            return Published(packet.id, level=shard.log.level, duplicate=True, delayed=True)
         return Published(packet.id, shard.log.name, first.pos, first.offset, shard.log.level, True)
 
     def _open(self, name: str) -> Topic:
         self.check_topic(name)
+        return self._topic_of(name)
+
+    def _topic_of(self, name: str) -> Topic:
+        """A topic that was checked once, though it may have been forgotten since."""
+        if (known := self._by_name.get(name)) is not None:
+            return known
         shard = self._shard_of(name)
         topic = Topic(name, self._policies.of(name), shard, shard.offset_before_first())
         self._topics.add(topic)
@@ -211,6 +236,15 @@ class Router:
 
     # Delivering
 
+    @property
+    def next_due_ms(self) -> int | None:
+        """When, on the wall clock, the next delayed message is due; `delayed.sooner` tells of an earlier one."""
+        return self.delayed.next_due_ms
+
+    def tick(self, now_ms: int) -> None:
+        """Deliver delayed messages that are due: some; more are due while `next_due_ms` has passed."""
+        self.delayed.tick(now_ms)
+
     def _deliver(self, record: Record) -> None:
         """To everybody who is live for it, in the step in which it becomes the head of its log."""
         audience = self._audiences.get(record.topic) or self._tree.match(record.topic)
@@ -224,10 +258,12 @@ class Router:
     def follow(self, filter: str, follower: Follower) -> None:
         """From here on it is offered what is published on a checked filter."""
         self._tree.add(filter, follower)
+        self._followers += 1
 
     def unfollow(self, filter: str, follower: Follower) -> None:
         """Take it out again. Raises KeyError if it is not there."""
         self._tree.remove(filter, follower)
+        self._followers -= 1
 
     def _fan_out(self, record: Record, audience: Audience) -> None:
         """The hottest loop: the same bytes object into every outbox (Outbox.put, written out: 0.05 µs each)."""
@@ -270,12 +306,31 @@ class Router:
         position = sub.heads()
         position[self._shard_of(refused.topic).log.name] = refused.pos - 1
         sub.outbox.put(encode(CatchingUp(sub.number, position, GapReason.SLOW)))
-        sub.pending = CatchUp(sub, position, self.go_live) if sub.overflow == "replay" else Skip(sub, self.go_live)
         sub.outbox.wants_room = True
+        if sub.overflow == "replay":
+            sub.pending = CatchUp(sub, position, self.go_live)
+        elif sub.overflow == "gap":
+            sub.pending = Skip(sub, self.go_live)
+        else:
+            self._conflate(sub, position, refused)
+
+    def _conflate(self, sub: Subscription, position: dict[str, int], refused: Record) -> None:
+        max_bytes = self._limits.max_conflated_bytes
+        sub.pending = conflation = Conflation(sub, position, max_bytes, self._log_of, self.go_live)
+        self.follow(sub.filter, conflation)
+        conflation.offer(refused)  # those who are offered it were found before
+
+    def _log_of(self, topic: str) -> str:
+        return self._shard_of(topic).log.name
+
+    def _forget_pending(self, sub: Subscription) -> None:
+        if isinstance(sub.pending, Conflation):
+            self.unfollow(sub.filter, sub.pending)
+        sub.pending = None
 
     def go_live(self, sub: Subscription) -> None:
         """From here on it gets what is published; the caller has seen that it has everything before."""
-        sub.pending = None
+        self._forget_pending(sub)
         sub.is_live = True
         self._tree.add(sub.filter, sub)
 
@@ -284,7 +339,7 @@ class Router:
         if sub.is_live:
             self._tree.remove(sub.filter, sub)
         sub.is_live = sub.is_open = False
-        sub.pending = None
+        self._forget_pending(sub)
 
     def trim(self, now_ms: int) -> None:
         """Forget what retention and windows no longer keep; called about once a second."""

@@ -49,7 +49,7 @@ from triode_broker.core.subscription import Subscription
 from triode_broker.core.used_numbers import UsedNumbers
 
 #: What this broker offers, as announced in `connected` (SPEC 7.2).
-CAPABILITIES = ["batch", "history", "resume", "dedupe"]
+CAPABILITIES = ["batch", "history", "resume", "dedupe", "conflate", "delay", "compact"]
 NORMAL_CLOSE = 1000
 
 _PONG = encode(ServerPong())
@@ -67,6 +67,7 @@ class Node:
     sessions: "dict[str, Session]" = attrs.field(factory=dict)  # connected ones by connection id
     _announced: AnnouncedLimits = attrs.field(init=False)  # the same for everybody: made once
     _reconnect: Reconnect = attrs.field(init=False)
+    _capabilities: list[str] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         limits = self.limits
@@ -77,6 +78,8 @@ class Node:
             limits.max_inflight_publishes,
             self.router.dedupe_window_ms,
         )
+        switched_off = () if limits.max_delay_seconds else ("delay",)
+        self._capabilities = [name for name in CAPABILITIES if name not in switched_off]
         self._reconnect = Reconnect(limits.reconnect_min_ms, limits.reconnect_max_ms)
 
     def greet(self, connection: str, id: int) -> Connected:
@@ -85,7 +88,7 @@ class Node:
             connection,
             self.name,
             PROTOCOL,
-            CAPABILITIES,
+            self._capabilities,
             self._announced,
             self.limits.ping_ms,
             self._reconnect,
@@ -248,8 +251,6 @@ class Session:
     def _open(self, packet: Subscribe) -> Subscription:
         limits, router = self._node.limits, self._node.router
         _refuse_absent(packet, _NOT_OFFERED)
-        if packet.overflow == "conflate":
-            raise Refused(ErrorName.UNSUPPORTED, "this node does not offer conflate", field="overflow")
         router.check_filter(packet.filter)
         used = self._used or UsedNumbers()
         if packet.sub in used:
