@@ -15,9 +15,12 @@ from msgspec import Raw
 from triode_protocol.topics import BadTopic
 
 from triode.client import Client, Receipt, connect
+from triode.deliveries import Deliveries, Delivery
 from triode.errors import (
     ConnectionClosed,
     ConnectionRefused,
+    DeliveryLost,
+    DeliveryRefused,
     Expired,
     HistoryRefused,
     OutcomeUnknown,
@@ -53,6 +56,10 @@ __all__ = [
     "Complaint",
     "ConnectionClosed",
     "ConnectionRefused",
+    "Deliveries",
+    "Delivery",
+    "DeliveryLost",
+    "DeliveryRefused",
     "Event",
     "Events",
     "Expired",

@@ -17,6 +17,8 @@ import trio
 from triode_protocol import packets
 from triode_protocol.topics import HARD_MAX_BYTES, HARD_MAX_LEVELS, check_filter, check_topic
 
+from triode.consuming import Terms
+from triode.deliveries import Deliveries
 from triode.driver import Driver, Token
 from triode.errors import ConnectionRefused, QueueFull, TriodeError
 from triode.messages import Messages
@@ -245,8 +247,49 @@ class Client:
         Raises BadTopic here, and on entering SubscriptionEnded and ConnectionClosed.
         """
         check_filter(filter, HARD_MAX_LEVELS, HARD_MAX_BYTES)
-        start = from_ if isinstance(from_, str) else msgspec.convert(dict(from_), packets.Start)
-        return Messages(self._driver, filter, start, after, overflow, on_gap)
+        return Messages(self._driver, filter, _start(from_), after, overflow, on_gap)
+
+    def consume(
+        self,
+        filter: str,
+        *,
+        durable: str = "",
+        shared: bool = False,
+        group: str = "",
+        from_: From = "new",
+        window: int = 32,
+        ack_wait: float | None = None,
+        max_attempts: int | None = None,
+        retry_delay: float = 1.0,
+        on_gap: Callable[[Gap], None] | None = None,
+    ) -> Deliveries:
+        """Messages to be acknowledged, at least once each (G5): `async with client.consume(…) as deliveries`.
+
+        Exactly one name. `durable`: the broker keeps the position and what is not acknowledged, also while nobody
+        is there; with `shared` any number of clients take part, each message going to one of them, otherwise there
+        is one at a time. `group`: members share, and it is gone with the last of them.
+
+        `from_`: where it begins when it is new to the broker, as in `subscribe`. `window`: how many deliveries may
+        be unanswered at once, and so wait in this client. `ack_wait`: seconds until an unanswered one is given out
+        again. `max_attempts`: after so many it goes to the dead letters, the topic `$dead/<name>`. None: the
+        broker's own. `retry_delay`: seconds that a message rests after a `with delivery` block that failed.
+        `on_gap`: see `Deliveries`.
+
+        Raises BadTopic and ValueError here, and on entering SubscriptionEnded and ConnectionClosed.
+        """
+        check_filter(filter, HARD_MAX_LEVELS, HARD_MAX_BYTES)
+        if bool(durable) == bool(group) or (shared and not durable):
+            raise ValueError("a consumer has a durable name, which may be shared, or a group")
+        check_topic(durable or group, 1, HARD_MAX_BYTES)  # one level
+        terms = Terms(
+            durable,
+            shared,
+            group,
+            _at_least_one("window", window),
+            0 if ack_wait is None else _at_least_one("ack_wait in ms", round(ack_wait * 1000)),
+            0 if max_attempts is None else _at_least_one("max_attempts", max_attempts),
+        )
+        return Deliveries(self._driver, filter, _start(from_), terms, retry_delay, on_gap)
 
     async def history(
         self,
@@ -321,6 +364,16 @@ def _installed_version() -> str:
         return version("triode")
     except PackageNotFoundError:
         return ""
+
+
+def _start(from_: From) -> packets.From:
+    return from_ if isinstance(from_, str) else msgspec.convert(dict(from_), packets.Start)
+
+
+def _at_least_one(name: str, value: int) -> int:
+    if value < 1:
+        raise ValueError(f"{name} is at least 1: {value}")
+    return value
 
 
 def _publish_packet(

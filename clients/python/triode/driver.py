@@ -164,13 +164,17 @@ class Driver:
         session.ready.clear()
         if session.events:
             self._tell()
-        if self._output and session.wants_to_write:
-            self._output.unpark_all()
+        self.wake_writer()
         if not session.is_attached:
             self._wanted.cancel()
         due = session.deadline() if session.state is not State.CLOSED else -inf
         if due < self._due:
             self._due = self._timer.deadline = due
+
+    def wake_writer(self) -> None:
+        """All that some calls ask for, and a third of what `settle` costs. No checkpoint."""
+        if self._output and self.session.wants_to_write:
+            self._output.unpark_all()
 
     def _tell(self) -> None:
         for number, event in enumerate(self.session.events):

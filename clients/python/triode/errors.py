@@ -63,6 +63,17 @@ class SubscriptionEnded(Refused):
     """The broker refused the subscription, or ended it."""
 
 
+class DeliveryRefused(Refused):
+    """The broker did not take the answer to a delivery: more time for one that is another member's by now, say."""
+
+
+class DeliveryLost(TriodeError):
+    """The delivery was taken back with its connection or subscription, before the broker confirmed the answer.
+
+    The message comes again, here or at another member, unless the broker had heard the answer after all.
+    """
+
+
 class OutcomeUnknown(TriodeError):
     """The message was sent and no answer came in time: it is stored, or it is not.
 

@@ -23,6 +23,7 @@ from triode_protocol import codec, packets
 from triode_protocol.topics import HARD_MAX_BYTES, HARD_MAX_LEVELS, check_filter
 
 from triode.backoff import ABNORMAL_CLOSURE, TOO_BIG, Backoff, Targets, action, asked_seconds, clamp
+from triode.consuming import Terms
 from triode.errors import ConnectionClosed, ConnectionRefused, TriodeError
 from triode.liveness import Liveness
 from triode.options import Options
@@ -30,6 +31,7 @@ from triode.outgoing import Outgoing
 from triode.publishing import Publication, Publisher
 from triode.reading import Read, Reader
 from triode.records import Complaint, Event, HandshakesRefused, Notice, Position, State, StateChanged
+from triode.settling import Settler
 from triode.subscriptions import Malformed, Subscription, Subscriptions
 
 _FLIGHT_BYTES: Final = 61_440  # written before `connected`; a broker reads 64 KiB until then
@@ -65,13 +67,14 @@ class Session:
         self.attempt = 0  # which attempt `dial` belongs to
         self.is_polite = False  # after detaching: a WebSocket close handshake is worth its time
         self.ready: list[Subscription] = []  # have something new for their consumer
-        self.finished: list[Any] = []  # publications and reads that have their result
+        self.finished: list[Any] = []  # publications, reads and settlements that have their result
         self.events: list[Event] = []
 
         self._outgoing = Outgoing()
         self.publisher = Publisher(options, self._outgoing, Backoff(random), self.finished, self.events)
         self.subscriptions = Subscriptions(options, self._outgoing, random, self.ready)
         self.reader = Reader(options, self._outgoing, self.finished)
+        self.settler = Settler(options, self._outgoing, self.finished)
         self._backoff = Backoff(random)
         self._targets = Targets(url)
         self._liveness = Liveness()
@@ -94,7 +97,7 @@ class Session:
             packets.Notice: self._on_notice,
             packets.ServerPing: self._on_ping,
             packets.ServerPong: _ignore,
-            packets.Acked: _ignore,
+            packets.Acked: lambda packet, now: self.settler.acked(packet),
             packets.Published: lambda packet, now: self.publisher.published(packet),
             packets.History: lambda packet, now: self.reader.answered(packet),
             packets.Subscribed: lambda packet, now: self.subscriptions.subscribed(packet),
@@ -216,9 +219,11 @@ class Session:
         """Whose it is, by `id` and `sub`; the number of a subscription that is gone is ignored (R5)."""
         if packet.id and packet.id == self._connect_id:
             self._on_connect_refused(packet, now)
-        elif packet.id and (self.publisher.refused(packet, now) or self.reader.refused(packet)):
+        elif packet.id and (
+            self.publisher.refused(packet, now) or self.reader.refused(packet) or self.settler.refused(packet)
+        ):
             return
-        elif not self.subscriptions.refused(packet, now) and not packet.sub:
+        elif not self.subscriptions.refused(packet, now) and self.subscriptions.knows(packet.sub):
             self.events.append(Complaint(packet.name, packet.message, packet.field))
 
     def _on_connect_refused(self, packet: packets.Error, now: float) -> None:
@@ -270,6 +275,12 @@ class Session:
         self._check_open()
         check_filter(filter, HARD_MAX_LEVELS, HARD_MAX_BYTES)
         return self.subscriptions.add(filter, start, after, overflow)
+
+    def consume(self, filter: str, start: packets.From, terms: Terms) -> Subscription:
+        """Subscribe with acknowledgements, through all connections to come. Raises BadTopic, ConnectionClosed."""
+        self._check_open()
+        check_filter(filter, HARD_MAX_LEVELS, HARD_MAX_BYTES)
+        return self.subscriptions.consume(filter, start, terms)
 
     def read(self, packet: packets.HistoryRequest, now: float) -> Read:
         """Ask for history. Raises ConnectionClosed, QueueFull."""
@@ -326,6 +337,7 @@ class Session:
             self.publisher.deadline(),
             self.subscriptions.deadline(),
             self.reader.deadline(),
+            self.settler.deadline(),
         )
 
     def tick(self, now: float) -> None:
@@ -333,6 +345,7 @@ class Session:
         self.publisher.tick(now)
         self.subscriptions.tick(now)
         self.reader.tick(now)
+        self.settler.tick(now)
         if now >= self._finish_by:
             self.close()
         elif self.state is State.CONNECTED:
@@ -393,6 +406,7 @@ class Session:
         self.publisher.detach()
         self.subscriptions.detach()
         self.reader.detach()
+        self.settler.detach()
         self._outgoing.clear()
 
     def finish(self, now: float) -> None:

@@ -2,7 +2,8 @@
 
 Knows packets and time, no transport. The surprising decision: an inbox that is full does not stop anything. Its
 subscription is ended at the broker and asked for again, by position, when the consumer has caught up to half: the
-socket stays drained, memory stays bounded, and the broker's log makes up what was missed or says `gap`.
+socket stays drained, memory stays bounded, and the broker's log makes up what was missed or says `gap`. An
+acknowledged subscription, one with a tray, does without: its window is the bound, the broker keeps its position.
 """
 
 from collections import deque
@@ -19,6 +20,7 @@ from triode_protocol.errors import GapReason
 from triode_protocol.topics import HARD_MAX_BYTES, matches
 
 from triode.backoff import Backoff, asked_seconds
+from triode.consuming import Handed, Terms, Tray
 from triode.errors import SubscriptionEnded, TriodeError
 from triode.options import Options
 from triode.outgoing import Outgoing
@@ -26,6 +28,7 @@ from triode.records import CaughtUp, Gap, Item, Message, Position
 
 MAX_LOGS: Final = 64  # entries of one position, as the protocol has it
 _CACHED_TOPICS: Final = 4_096
+_MOST_UNWRITTEN: Final = 65_536  # answers to deliveries: a broker that sends on without reading them is dropped
 
 _decode_message: Final = msgspec.json.Decoder(packets.Message).decode
 
@@ -63,7 +66,8 @@ class Subscription:
     has_caught_up: bool = False
     retry_at: float = inf
     error: TriodeError | None = None  # why it ENDED; None = as the program wished
-    inbox: deque[Item] = field(factory=deque)
+    tray: Tray | None = None  # acknowledged (G5)
+    inbox: deque[Item | Handed] = field(factory=deque)
     inbox_bytes: int = 0
     taken: Position = field(factory=dict)  # like `position`, of what the program took out
     snapshot: Position = field(factory=dict)  # of `from: last` so far, by log
@@ -78,6 +82,18 @@ class Subscription:
     def consumed(self) -> Position:
         """Everything up to here has been taken out of the inbox; resumes a later run by `after=`."""
         return dict(self.taken if self.inbox else self.position)
+
+    def drop(self, handed: Handed) -> None:
+        """Take a delivery out of the inbox that the program need not see any more."""
+        self.inbox.remove(handed)
+        self.inbox_bytes -= handed.size
+
+    def give_back(self) -> None:
+        """The broker has taken back all deliveries. Gaps stay: what they tell is still so."""
+        if self.tray is not None:
+            self.tray.void()
+            self.inbox = deque(item for item in self.inbox if isinstance(item, Gap))
+            self.inbox_bytes = sum(item.size for item in self.inbox)
 
 
 class Subscriptions:
@@ -106,14 +122,16 @@ class Subscriptions:
         self, filter: str, start: packets.From, after: Position | None, overflow: packets.Overflow
     ) -> Subscription:
         """Subscribe, now or as soon as there is a connection. `filter` is checked already."""
-        subscription = Subscription(
-            filter=filter,
-            start=start,
-            overflow=overflow,
-            position=dict(after or {}),
-            has_position=after is not None,
-            backoff=Backoff(self._random),
-        )
+        has_position = after is not None
+        backoff = Backoff(self._random)
+        return self._add(Subscription(filter, start, overflow, dict(after or {}), has_position, backoff))
+
+    def consume(self, filter: str, start: packets.From, terms: Terms) -> Subscription:
+        """Subscribe with acknowledgements, the same way."""
+        backoff = Backoff(self._random)
+        return self._add(Subscription(filter, start, "replay", {}, False, backoff, tray=Tray(terms)))
+
+    def _add(self, subscription: Subscription) -> Subscription:
         self._all[subscription] = None
         if self._is_attached:
             self._ask(subscription)
@@ -129,14 +147,10 @@ class Subscriptions:
 
     def take(self, subscription: Subscription) -> Item | None:
         """The next item of the inbox, if any. A paused subscription goes on once its inbox has drained to half."""
-        inbox = subscription.inbox
-        if not inbox:
-            return None
-        item = inbox.popleft()
-        subscription.inbox_bytes -= item.size
+        item: Item | None = _take(subscription)
         if isinstance(item, Message):
             _advance(subscription.taken, item.log, item.pos)
-        else:
+        elif item is not None:
             subscription.taken = dict(item.after)
         if subscription.phase is Phase.PAUSED and self._is_half_empty(subscription):
             subscription.phase = Phase.WANTED
@@ -144,11 +158,22 @@ class Subscriptions:
                 self._ask(subscription)
         return item
 
+    def take_handed(self, subscription: Subscription) -> Handed | Gap | None:
+        """The next item of an acknowledged one."""
+        item: Handed | Gap | None = _take(subscription)
+        if isinstance(item, Handed) and subscription.tray is not None:
+            subscription.tray.pop(item.place)
+        return item
+
     def _is_half_empty(self, subscription: Subscription) -> bool:
         return (
             len(subscription.inbox) * 2 <= self._options.max_inbox_messages
             and subscription.inbox_bytes * 2 <= self._options.max_inbox_bytes
         )
+
+    def knows(self, number: int) -> bool:
+        """Whether an `error` with this number concerns us: a subscription's of ours, or none (R5)."""
+        return not number or number in self._numbered
 
     # The connection comes and goes
 
@@ -176,6 +201,7 @@ class Subscriptions:
             subscription.is_live = False
             subscription.snapshot.clear()
             subscription.skip.clear()
+            subscription.give_back()
             if subscription.phase is not Phase.PAUSED:
                 subscription.phase = Phase.WANTED
 
@@ -198,6 +224,8 @@ class Subscriptions:
             subscription.ask_id,
             overflow=subscription.overflow,
         )
+        if subscription.tray is not None:
+            subscription.tray.terms.put_into(packet)
         if subscription.repeats_start:  # R7
             packet.from_ = subscription.start
         else:
@@ -214,6 +242,7 @@ class Subscriptions:
         self._numbered.pop(subscription.number, None)
         subscription.number = 0
         subscription.is_live = False
+        subscription.give_back()
         self._matching.clear()
 
     def _end(self, subscription: Subscription, error: TriodeError | None) -> None:
@@ -232,24 +261,31 @@ class Subscriptions:
             return
         subscription.phase = Phase.ACTIVE
         subscription.backoff.reset()
-        subscription.has_position = subscription.is_registered = True
+        subscription.is_registered = True
+        self._ready.append(subscription)
+        if subscription.tray is not None:  # the broker keeps its position, and R3 passes it over
+            return
+        subscription.has_position = True
         subscription.is_live = packet.live
         _place(subscription, packet.after)
-        self._ready.append(subscription)
         if packet.live:
             self._go_live(subscription)
 
     def catching_up(self, packet: packets.CatchingUp) -> None:
         """R1: it is served from the log for a while."""
-        if subscription := self._numbered.get(packet.sub):
+        if subscription := self._unacknowledged(packet.sub):
             _place(subscription, packet.after)
             subscription.is_live = False
 
     def caught_up(self, packet: packets.CaughtUp) -> None:
         """R1: it is live again."""
-        if subscription := self._numbered.get(packet.sub):
+        if subscription := self._unacknowledged(packet.sub):
             _place(subscription, packet.after)
             self._go_live(subscription)
+
+    def _unacknowledged(self, number: int) -> Subscription | None:
+        subscription = self._numbered.get(number)
+        return subscription if subscription is not None and subscription.tray is None else None
 
     def _go_live(self, subscription: Subscription) -> None:
         subscription.is_live = True
@@ -262,8 +298,19 @@ class Subscriptions:
         """R1: messages are missing; whether it is live stays as it was."""
         if subscription := self._numbered.get(packet.sub):
             gap = Gap(dict(packet.after), packet.reason, packet.topic, packet.from_, packet.to)
+            if subscription.tray is not None:
+                self._keep_gap(subscription, subscription.tray, gap)
+                return
             self._hand_over(subscription, gap)
             _place(subscription, packet.after)
+
+    def _keep_gap(self, subscription: Subscription, tray: Tray, gap: Gap) -> None:
+        """Of an acknowledged one, which repeats its gaps at each attach (G5): one not taken yet is told once."""
+        if gap in subscription.inbox:
+            return
+        if len(subscription.inbox) - len(tray) >= self._options.max_inbox_messages:
+            raise Malformed("gaps without end")
+        self._append(subscription, gap)
 
     def unsubscribed(self, packet: packets.Unsubscribed, now: float) -> None:
         """The broker ended it. (The answer to our own unsubscribe names a number that is forgotten.)"""
@@ -272,9 +319,12 @@ class Subscriptions:
             self._refuse(subscription, error, now)
 
     def refused(self, packet: packets.Error, now: float) -> bool:
-        """The broker refused it: act by `retry`. False: it is none of ours."""
+        """The broker refused it: act by `retry`. False: it is none of ours.
+
+        Once it is subscribed an `error` with its number answers something else, such as a nack that came too late.
+        """
         subscription = self._numbered.get(packet.sub) or self._asked_with(packet.id)
-        if subscription is None:
+        if subscription is None or subscription.phase is not Phase.ASKED:
             return False
         error = SubscriptionEnded(
             packet.name,
@@ -335,12 +385,27 @@ class Subscriptions:
         if subscription is None:
             return
         message = decode_message(packet.message, packet.attempt)
+        if subscription.tray is not None:
+            self._put_on_tray(
+                subscription, subscription.tray, Handed(message, packet.attempt, subscription.tray.round)
+            )
+            return
         log, pos = message.log, message.pos
         if pos <= subscription.skip.get(log, -1):  # the inbox had it before it was full: our doing, not R2's
             return
         if subscription.start == "last" and not subscription.has_caught_up:
             _advance(subscription.snapshot, log, pos)
         self._receive(subscription, message, log not in subscription.position)
+
+    def _put_on_tray(self, subscription: Subscription, tray: Tray, handed: Handed) -> None:
+        if not handed.can_be_answered:
+            raise Malformed("a delivery to be acknowledged has a place and an attempt")
+        if self._outgoing.backlog > _MOST_UNWRITTEN:
+            raise Malformed("it sends on without reading the answers")
+        gone = tray.put(handed)
+        if gone is not None:
+            subscription.drop(gone)
+        self._append(subscription, handed)
 
     def _receive(self, subscription: Subscription, message: Message, is_new_log: bool) -> None:
         if is_new_log:  # R6
@@ -360,12 +425,16 @@ class Subscriptions:
         inbox = subscription.inbox
         if not inbox:
             subscription.taken = dict(subscription.position)
-            self._ready.append(subscription)
-        inbox.append(item)
-        subscription.inbox_bytes += item.size
+        self._append(subscription, item)
         options = self._options
         if len(inbox) >= options.max_inbox_messages or subscription.inbox_bytes >= options.max_inbox_bytes:
             self._pause(subscription)
+
+    def _append(self, subscription: Subscription, item: Item | Handed) -> None:
+        if not subscription.inbox:
+            self._ready.append(subscription)
+        subscription.inbox.append(item)
+        subscription.inbox_bytes += item.size
 
     def _pause(self, subscription: Subscription) -> None:
         if subscription.number:
@@ -392,6 +461,15 @@ def decode_message(raw: msgspec.Raw, attempt: int = 0) -> Message:
         return Message(_decode_message(raw), attempt)
     except DECODE_ERRORS as error:
         raise Malformed(f"not a message: {error}") from error
+
+
+def _take(subscription: Subscription) -> Any:
+    """The next item of the inbox, or None."""
+    if not subscription.inbox:
+        return None
+    item = subscription.inbox.popleft()
+    subscription.inbox_bytes -= item.size
+    return item
 
 
 def _place(subscription: Subscription, after: Position) -> None:
