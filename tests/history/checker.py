@@ -1,0 +1,425 @@
+"""The one checker: the invariants of the guarantees, judged over a whole history, each by one function.
+
+Knows nothing of how a history was made: the crash suite, the power cuts and later the cluster use the same. The
+surprising decision: it trusts nobody's count. A hole is found twice, by the offsets a subscriber saw (I6) and by
+what everybody else knows to stand at the places it passed over (I6 too), since a broker that skips a message may
+well skip its number with it.
+"""
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import msgspec
+from attrs import frozen
+from triode_protocol.positions import MAX_INTEGER
+from triode_protocol.topics import matches
+
+from tests.history.events import Event
+from tests.history.facts import Attempt, Facts, collect, covers
+from tests.history.streams import Seen, Step, Stream
+
+Place = tuple[str, int]
+
+
+@frozen
+class Violation:
+    """A promise that was broken, and the events that show it."""
+
+    invariant: str
+    text: str
+    events: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.invariant}: {self.text} (events {', '.join(map(str, self.events))})"
+
+
+def check(events: Sequence[Event]) -> list[Violation]:
+    """Everything that is wrong with a history."""
+    facts = collect(list(events))
+    return [violation for invariant in INVARIANTS for violation in invariant(facts)]
+
+
+def explain(violations: Iterable[Violation], events: Sequence[Event], most: int = 10) -> str:
+    """For people: the first violations, each with its events as they were recorded."""
+    found = list(violations)
+    lines = [f"{len(found)} violations"]
+    for violation in found[:most]:
+        lines.append(str(violation))
+        lines += [f"    {msgspec.json.encode(events[t - 1]).decode()[:600]}" for t in violation.events]
+    return "\n".join(lines)
+
+
+def i1_acknowledged_is_readable(facts: Facts) -> Iterator[Violation]:
+    """I1: acked − readable = ∅; in memory only while nothing has crashed since."""
+    readable = {(one.place, one.topic, one.message_id) for one in facts.final}
+    last_kill = facts.kills[-1] if facts.kills else 0
+    for attempt, place in facts.acknowledged():
+        is_promised = attempt.level != "memory" or attempt.answered > last_kill
+        if is_promised and not facts.is_bounded(place.topic):
+            if (place.place, place.topic, place.message_id) not in readable:
+                yield Violation("I1", f"{_say(place)} was acknowledged and is lost", (attempt.t, attempt.answered))
+            if facts.is_durable(place.topic) and attempt.level == "memory":
+                yield Violation("I1", f"{_say(place)} is of a durable topic", (attempt.t, attempt.answered))
+
+
+def i1_delayed_becomes_readable(facts: Facts) -> Iterator[Violation]:
+    """I1: what was taken for later on a durable topic is there at the end, which is after it was due."""
+    readable = {(one.topic, one.message_id) for one in facts.final}
+    for attempt in facts.attempts:
+        is_promised = (
+            attempt.is_delayed and facts.is_durable(attempt.topic) and not facts.is_bounded(attempt.topic)
+        )
+        if is_promised and (attempt.topic, attempt.message_id) not in readable:
+            text = f"{attempt.message_id} on {attempt.topic} was taken for later and is lost"
+            yield Violation("I1", text, (attempt.t, attempt.answered))
+
+
+def i2_nothing_from_nowhere(facts: Facts) -> Iterator[Violation]:
+    """I2: read − attempted = ∅, contents included."""
+    first: dict[tuple[str, str, str], int] = {}
+    for attempt in facts.attempts:
+        first.setdefault((attempt.topic, attempt.message_id, attempt.content), attempt.t)
+    for one in facts.sightings():
+        if not one.topic.startswith("$") and first.get((one.topic, one.message_id, one.content), one.t) >= one.t:
+            yield Violation("I2", f"{_say(one)} was never published with {one.content}", (one.t,))
+
+
+def i3_one_message_at_a_place(facts: Facts) -> Iterator[Violation]:
+    """I3: (log, pos) and (topic, log, offset) name one message, for everybody and for ever."""
+    by_pos: dict[Place, Seen] = {}
+    by_offset: dict[tuple[str, str, int], Seen] = {}
+    for one in facts.sightings():
+        first = by_pos.setdefault(one.place, one)
+        if _identity(first) != _identity(one):
+            yield Violation("I3", f"{_say(first)} and {_say(one)} have one place", (first.t, one.t))
+            continue
+        first = by_offset.setdefault((one.topic, one.log, one.offset), one)
+        if first.pos != one.pos:
+            yield Violation("I3", f"{_say(first)} and {_say(one)} have one offset", (first.t, one.t))
+
+
+def _identity(one: Seen) -> tuple[str, int, str, str]:
+    return one.topic, one.offset, one.message_id, one.content
+
+
+def i4_publishers_keep_their_order(facts: Facts) -> Iterator[Violation]:
+    """I4: per connection and log places rise in the order of acceptance, which is the order of sending."""
+    times = _times_sent(facts)
+    final = {(one.topic, one.message_id): one for one in facts.final}
+    newest: dict[tuple[str, int, str], tuple[Attempt, Seen]] = {}
+    for attempt in facts.attempts:
+        place = None if attempt.is_duplicate else attempt.place
+        if not attempt.answered and times[attempt.topic, attempt.message_id] == 1:
+            place = final.get((attempt.topic, attempt.message_id))
+        if place is None:
+            continue
+        key = attempt.who, attempt.line, place.log
+        before = newest.get(key)
+        if before is not None and before[1].pos >= place.pos:
+            events = before[0].t, before[1].t, attempt.t, place.t
+            yield Violation("I4", f"{_say(place)} was sent after {_say(before[1])}", events)
+        newest[key] = attempt, place
+
+
+def i5_nothing_twice(facts: Facts) -> Iterator[Violation]:
+    """I5: an unacknowledged subscription is handed nothing twice, over all its connections."""
+    for stream in _plain(facts):
+        places: dict[Place, Seen] = {}
+        ids: dict[tuple[str, str, str], Seen] = {}
+        for step in stream.steps:
+            if _goes_back(step):
+                places.clear()
+                ids.clear()
+            if (one := step.message) is None:
+                continue
+            first = places.setdefault(one.place, one)
+            if first is one and one.message_id:
+                first = ids.setdefault((one.log, one.topic, one.message_id), one)
+            if first is not one:
+                yield Violation("I5", f"{_of(stream)} was handed {_say(one)} twice", (first.t, one.t))
+
+
+def i6_offsets_skip_nothing(facts: Facts) -> Iterator[Violation]:
+    """I6: offset ≠ last + 1 ⇒ a gap between, prev ≤ last, offset = pos, or live on a topic that expires."""
+    for stream in _plain(facts):
+        last: dict[tuple[str, str], Seen | None] = {}
+        begun_at_nothing: set[str] = set()
+        for step in stream.steps:
+            if step.kind == "gap" or (step.kind == "subscribed" and step.asked is None):
+                last.clear()
+                empty = {log for log, pos in step.after.items() if pos == 0 and step.kind == "subscribed"}
+                begun_at_nothing = empty
+            if (one := step.message) is None:
+                continue
+            key = one.topic, one.log
+            before = last.get(key)
+            is_known = before is not None or one.log in begun_at_nothing
+            if (
+                is_known
+                and not step.is_snapshot
+                and not _follows(facts, step, one, before.offset if before else 0)
+            ):
+                events = (before.t, one.t) if before else (one.t,)
+                number = before.offset if before else 0
+                text = f"{_of(stream)} was handed {_say(one)} after offset {number} and told of no gap"
+                yield Violation("I6", text, events)
+            last[key] = one
+
+
+def _follows(facts: Facts, step: Step, one: Seen, last: int) -> bool:
+    if one.offset == last + 1 or one.offset == one.pos:
+        return True
+    if step.is_delivery:
+        return 0 <= step.prev <= last
+    return one.offset > last and facts.is_expiring(one.topic)
+
+
+def i6_places_hide_nothing(facts: Facts) -> Iterator[Violation]:
+    """I6: a position moves over a message that was due only by handing it over or by a gap."""
+    known = _Known(facts)
+    for stream in _plain(facts):
+        position: dict[str, int] = {}
+        owed: set[str] = set()  # logs whose loss has to be told before anything else of them
+        last = 0  # when the position was told
+        for step in stream.steps:
+            if step.kind == "gap":
+                owed.clear()
+                position = step.after
+            elif step.kind == "subscribed" and step.asked is None:
+                position = step.after
+                owed.clear()
+            elif step.kind != "lost":
+                if step.kind == "subscribed" and step.asked is not None:
+                    owed = {log for log in step.after if log not in step.asked}
+                if step.message is not None:
+                    yield from _passed(known, stream, position, step, step.message.log, step.message.pos - 1, last)
+                else:
+                    for log in step.after.keys() & position.keys():
+                        yield from _passed(known, stream, position, step, log, step.after[log], last)
+                if log := min(owed & _goes_on_in(step), default=""):
+                    text = f"{_of(stream)} goes on in {log}, where it had no position, and was told of no gap"
+                    yield Violation("I6", text, (step.t,))
+                    owed.clear()
+                position = step.after
+            last = step.t
+
+
+def i14_everybody_catches_up(facts: Facts) -> Iterator[Violation]:
+    """I14: at the end whoever is connected has had everything, or was told what is missing."""
+    known = _Known(facts)
+    for stream in _plain(facts):
+        if stream.steps and stream.steps[-1].kind != "lost":
+            for log, pos in stream.position.items():
+                for one in known.between(stream.filter, log, pos, MAX_INTEGER):
+                    text = f"{_of(stream)} was never handed {_say(one)}"
+                    yield Violation("I14", text, (one.t, stream.steps[-1].t))
+
+
+def _goes_on_in(step: Step) -> set[str]:
+    """The logs in which more is said than where the position stands."""
+    if step.message is not None:
+        return {step.message.log}
+    return set(step.after) if step.kind == "moved" and step.is_live else set()
+
+
+def _passed(
+    known: "_Known", stream: Stream, position: dict[str, int], step: Step, log: str, upto: int, last: int
+) -> Iterator[Violation]:
+    """What is known to stand between a position and `upto`, which was not handed over."""
+    if log not in position or step.is_snapshot:
+        return
+    for one in known.between(stream.filter, log, position[log], upto):
+        text = f"{_of(stream)} was never handed {_say(one)} and told of no gap"
+        yield Violation("I6", text, (one.t, last, step.t))
+
+
+def i7_numbers_do_not_go_back(facts: Facts) -> Iterator[Violation]:
+    """I7: what is sent after an answer gets a higher pos in that log, and a higher offset in that topic."""
+    answers = sorted(facts.acknowledged(), key=lambda one: one[0].answered)
+    top: dict[tuple[str, str], tuple[int, Seen]] = {}
+    done = 0
+    for attempt in facts.attempts:
+        while done < len(answers) and answers[done][0].answered < attempt.t:
+            place = answers[done][1]
+            for key, number in _numbers(place):
+                if key not in top or top[key][0] < number:
+                    top[key] = number, place
+            done += 1
+        if attempt.place is None or attempt.is_duplicate:
+            continue
+        for key, number in _numbers(attempt.place):
+            if key in top and top[key][0] >= number:
+                events = top[key][1].t, attempt.t, attempt.answered
+                yield Violation("I7", f"{_say(attempt.place)} came after {_say(top[key][1])}", events)
+
+
+def _numbers(one: Seen) -> tuple[tuple[tuple[str, str], int], ...]:
+    """The two that must rise: of its log, and of its topic there."""
+    return ((one.log, ""), one.pos), ((one.log, one.topic), one.offset)
+
+
+def i8_delivered_stays(facts: Facts) -> Iterator[Violation]:
+    """I8: what anybody was handed of a durable topic is still there at the end."""
+    readable = {(one.place, one.topic, one.message_id) for one in facts.final}
+    told: set[Place] = set()
+    for one in facts.handed():
+        if one.place in told or not facts.is_durable(one.topic) or facts.is_bounded(one.topic):
+            continue
+        if (one.place, one.topic, one.message_id) not in readable:
+            told.add(one.place)
+            yield Violation("I8", f"{_say(one)} was delivered and is lost", (one.t,))
+
+
+def i9_sent_again_is_stored_once(facts: Facts) -> Iterator[Violation]:
+    """I9: one message_id on one topic has one place in a log, whoever tells of it."""
+    first: dict[tuple[str, str, str], Seen] = {}
+    for one in facts.sightings():
+        if one.message_id and not one.topic.startswith("$"):
+            before = first.setdefault((one.log, one.topic, one.message_id), one)
+            if before.pos != one.pos:
+                yield Violation("I9", f"{_say(before)} is stored again as {_say(one)}", (before.t, one.t))
+
+
+def i10_places_rise(facts: Facts) -> Iterator[Violation]:
+    """I10: per unacknowledged subscription and log pos rises strictly, over all topics."""
+    for stream in _plain(facts):
+        top: dict[str, Seen] = {}
+        for step in stream.steps:
+            if _goes_back(step):
+                top.clear()
+            if (one := step.message) is None:
+                continue
+            before = top.get(one.log)
+            if before is not None and before.pos >= one.pos:
+                text = f"{_of(stream)} was handed {_say(one)} after {_say(before)}"
+                yield Violation("I10", text, (before.t, one.t))
+            top[one.log] = one
+
+
+def i15_every_publish_is_answered(facts: Facts) -> Iterator[Violation]:
+    """I15: no publish is met with silence while its connection lives."""
+    for attempt in facts.attempts:
+        if not attempt.answered and (attempt.who, attempt.line) not in facts.lost:
+            yield Violation("I15", f"{attempt.message_id} on {attempt.topic} was never answered", (attempt.t,))
+
+
+def a1_everything_is_delivered(facts: Facts) -> Iterator[Violation]:
+    """G5: an acknowledged subscription gets every acknowledged publish, a gap that covers it, or a dead letter."""
+    for name, streams in _acknowledged(facts).items():
+        told = {step.message.place for stream in streams for step in stream.steps if step.message}
+        gaps = [step.after for stream in streams for step in stream.steps if step.kind == "gap"]
+        dead = {one.message_id for one in facts.sightings() if one.topic == f"$dead/{name}"}
+        begin = min(
+            (step for stream in streams for step in stream.steps if step.kind == "subscribed"),
+            key=lambda step: step.t,
+            default=None,
+        )
+        for attempt, one in facts.acknowledged() if begin is not None else ():
+            is_due = matches(streams[0].filter, one.topic) and not facts.is_expiring(one.topic)
+            if not is_due or begin is None or one.pos <= begin.after.get(one.log, 0):
+                continue
+            if one.place in told or one.message_id in dead or any(covers(after, one.place) for after in gaps):
+                continue
+            if facts.is_durable(one.topic) or not facts.kills:
+                text = f"subscription {name} was never given {_say(one)} and told of no gap"
+                yield Violation("G5", text, (attempt.t, attempt.answered))
+
+
+def a2_settled_stays_settled(facts: Facts) -> Iterator[Violation]:
+    """G5: what was acknowledged, and that answered, does not come again, not even after a crash."""
+    settled: dict[tuple[str, Place], int] = {}
+    for one in facts.settled:
+        settled.setdefault((one.name, one.place), one.t)
+    own = {(one.name, one.place, one.who, one.line): one.t for one in facts.settled}
+    for name, streams in _acknowledged(facts).items():
+        for stream in streams:
+            for step in stream.steps:
+                if step.message is None or (name, step.message.place) not in settled:
+                    continue
+                t = settled[name, step.message.place]
+                mine = own.get((name, step.message.place, stream.who, step.line), step.t)
+                if _since(facts, stream.who, step) > t or mine < step.t:
+                    text = f"subscription {name} was given {_say(step.message)} again after its ack was answered"
+                    yield Violation("G5", text, (t, step.t))
+
+
+def _since(facts: Facts, who: str, step: Step) -> int:
+    """A moment before which the server cannot have sent what the step brought."""
+    barriers = facts.barriers.get((who, step.line), [])
+    return max((since for got, since in barriers if got < step.t), default=0)
+
+
+class _Known:
+    """All that is known to stand somewhere, for questions by place; without what expires."""
+
+    def __init__(self, facts: Facts) -> None:
+        logs: dict[str, dict[int, Seen]] = defaultdict(dict)
+        for one in facts.sightings():
+            if not facts.is_expiring(one.topic):
+                logs[one.log].setdefault(one.pos, one)
+        self._logs = {log: sorted(ones.items()) for log, ones in logs.items()}
+        self._numbers = {log: [pos for pos, _ in ones] for log, ones in self._logs.items()}
+
+    def between(self, filter: str, log: str, after: int, upto: int) -> Iterator[Seen]:
+        """What matches with after < pos ≤ upto."""
+        numbers = self._numbers.get(log, [])
+        for _, one in self._logs.get(log, [])[bisect_right(numbers, after) : bisect_right(numbers, upto)]:
+            if matches(filter, one.topic):
+                yield one
+
+
+def _plain(facts: Facts) -> Iterator[Stream]:
+    """The unacknowledged subscriptions."""
+    return (stream for stream in facts.streams.values() if not stream.name)
+
+
+def _acknowledged(facts: Facts) -> dict[str, list[Stream]]:
+    """The members of each durable subscription and group."""
+    names: dict[str, list[Stream]] = defaultdict(list)
+    for stream in facts.streams.values():
+        if stream.name:
+            names[stream.name].append(stream)
+    return names
+
+
+def _goes_back(step: Step) -> bool:
+    """A reset that says openly that older messages come again (SPEC 3.2.9)."""
+    return step.reason == "reset" and any(pos < step.before.get(log, 0) for log, pos in step.after.items())
+
+
+def _times_sent(facts: Facts) -> dict[tuple[str, str], int]:
+    times: dict[tuple[str, str], int] = defaultdict(int)
+    for attempt in facts.attempts:
+        times[attempt.topic, attempt.message_id] += 1
+    return times
+
+
+def _say(one: Seen) -> str:
+    return (
+        f"{one.message_id or 'a message'} (topic {one.topic}, log {one.log}, pos {one.pos}, offset {one.offset})"
+    )
+
+
+def _of(stream: Stream) -> str:
+    return f"{stream.who}'s subscription {stream.sub} to {stream.filter}"
+
+
+INVARIANTS: tuple[Callable[[Facts], Iterator[Violation]], ...] = (
+    i1_acknowledged_is_readable,
+    i1_delayed_becomes_readable,
+    i2_nothing_from_nowhere,
+    i3_one_message_at_a_place,
+    i4_publishers_keep_their_order,
+    i5_nothing_twice,
+    i6_offsets_skip_nothing,
+    i6_places_hide_nothing,
+    i7_numbers_do_not_go_back,
+    i8_delivered_stays,
+    i9_sent_again_is_stored_once,
+    i10_places_rise,
+    i14_everybody_catches_up,
+    i15_every_publish_is_answered,
+    a1_everything_is_delivered,
+    a2_settled_stays_settled,
+)

@@ -1,0 +1,67 @@
+"""Histories: what clients sent and got, and what befell the broker, one JSON line per event.
+
+Knows the form, not its meaning (`facts`, `checker`). The surprising decision: packets are recorded as they
+travelled and not as somebody understood them, so that a wrong understanding cannot hide in the record.
+"""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+Packet = dict[str, Any]
+
+#: rules: what holds for the topics, first of all. start, up, kill, ended: the broker's lives.
+#: open, lost: one connection of a client. sent, got: a packet on it.
+#: final: from here on, what `who` is handed is what can still be read at the end.
+Op = Literal["rules", "start", "up", "kill", "ended", "open", "lost", "sent", "got", "final"]
+
+
+class Event(Struct, omit_defaults=True):
+    """One thing that happened, as one observer saw it."""
+
+    t: int  # its place in the history, from 1
+    op: Op
+    who: str
+    line: int = 0  # which connection of `who`, from 1
+    packet: Packet = {}
+    ms: int = 0  # since the first event
+    about: dict[str, Any] = {}
+
+
+class Rules(Struct):
+    """What the checker has to know of the topics; filters."""
+
+    durable: list[str] = []  # acknowledged messages outlive a crash
+    bounded: list[str] = []  # retention may remove messages: that is due to be told, and no loss
+    expiring: list[str] = []  # messages expire or are compacted: that is no gap
+
+
+class Recorder:
+    """Numbers events in the order in which they are noted."""
+
+    def __init__(self, rules: Rules, now_ms: Callable[[], int]) -> None:
+        self._now_ms = now_ms
+        self._start_ms = now_ms()
+        self.events: list[Event] = []
+        self.note("rules", "history", about=msgspec.to_builtins(rules))
+
+    def note(self, op: Op, who: str, line: int = 0, packet: Packet | None = None, **about: Any) -> Event:
+        """Add an event."""
+        ms = self._now_ms() - self._start_ms
+        event = Event(len(self.events) + 1, op, who, line, packet or {}, ms, about.get("about", about))
+        self.events.append(event)
+        return event
+
+
+def write(events: Iterable[Event], path: Path) -> None:
+    """As JSON lines."""
+    path.write_bytes(b"".join(msgspec.json.encode(event) + b"\n" for event in events))
+
+
+def read(path: Path) -> list[Event]:
+    """What `write` wrote."""
+    decode = msgspec.json.Decoder(Event).decode
+    return [decode(line) for line in path.read_bytes().splitlines()]

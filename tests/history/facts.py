@@ -1,0 +1,213 @@
+"""Facts: what a history says, sorted for the checker. No judgement here."""
+
+import msgspec
+from attrs import define, field
+from triode_protocol.topics import matches
+
+from tests.history.events import Event, Packet, Rules
+from tests.history.streams import Position, Seen, Stream, content_of, seen
+
+
+@define
+class Attempt:
+    """One publish that was sent, and its answer, if any came."""
+
+    t: int
+    who: str
+    line: int
+    topic: str
+    message_id: str
+    content: str
+    answered: int = 0  # when
+    error: str = ""
+    place: Seen | None = None
+    level: str = ""
+    is_duplicate: bool = False
+    is_delayed: bool = False  # answered, its place comes when it is due
+
+
+@define
+class Settled:
+    """One delivery of an acknowledged subscription whose ack or reject was answered."""
+
+    name: str
+    place: tuple[str, int]
+    who: str
+    line: int
+    t: int = 0  # of the answer
+
+
+@define
+class Facts:
+    """One history."""
+
+    rules: Rules = field(factory=Rules)
+    attempts: list[Attempt] = field(factory=list)
+    streams: dict[tuple[str, int], Stream] = field(factory=dict)
+    final: list[Seen] = field(factory=list)
+    kills: list[int] = field(factory=list)
+    settled: list[Settled] = field(factory=list)
+    #: Per connection: (got, since): what comes after `got` was sent by the server after the moment `since`.
+    barriers: dict[tuple[str, int], list[tuple[int, int]]] = field(factory=dict)
+    lost: set[tuple[str, int]] = field(factory=set)
+
+    def is_durable(self, topic: str) -> bool:
+        """Whether what is acknowledged on it outlives a crash."""
+        return any(matches(filter, topic) for filter in self.rules.durable)
+
+    def is_bounded(self, topic: str) -> bool:
+        """Whether messages of it may be gone in good order."""
+        return any(matches(filter, topic) for filter in self.rules.bounded) or self.is_expiring(topic)
+
+    def is_expiring(self, topic: str) -> bool:
+        """Whether messages of it may be gone without a word."""
+        return any(matches(filter, topic) for filter in self.rules.expiring)
+
+    def handed(self) -> list[Seen]:
+        """Everything that any subscription was given."""
+        return [step.message for stream in self.streams.values() for step in stream.steps if step.message]
+
+    def acknowledged(self) -> list[tuple[Attempt, Seen]]:
+        """The publishes that were answered with a place."""
+        return [(attempt, attempt.place) for attempt in self.attempts if attempt.place is not None]
+
+    def sightings(self) -> list[Seen]:
+        """Every mention of a message at its place, in order of time."""
+        places = [place for _, place in self.acknowledged()]
+        return sorted([*places, *self.handed(), *self.final], key=lambda one: one.t)
+
+
+@define
+class _Request:
+    """What was asked on a connection and not answered yet."""
+
+    t: int
+    attempt: Attempt | None = None
+    settles: list[Settled] = field(factory=list)
+
+
+def collect(events: list[Event]) -> Facts:
+    """Read a history."""
+    collector = _Collector()
+    for event in events:
+        collector.take(event)
+    return collector.facts
+
+
+class _Collector:
+    def __init__(self) -> None:
+        self.facts = Facts()
+        self._requests: dict[tuple[str, int, int], _Request] = {}
+        self._held: dict[tuple[str, int, int], set[tuple[str, int]]] = {}  # deliveries, by who, line, sub
+        self._final = ""  # who reads at the end
+
+    def take(self, event: Event) -> None:
+        facts, line = self.facts, (event.who, event.line)
+        match event.op:
+            case "rules":
+                facts.rules = msgspec.convert(event.about, Rules)
+            case "kill":
+                facts.kills.append(event.t)
+            case "open":
+                facts.barriers[line] = [(event.t, event.t)]
+            case "lost":
+                facts.lost.add(line)
+                for stream in self._streams_on(event):
+                    stream.lost(event.t)
+            case "final":
+                self._final = event.who
+            case "sent":
+                self._sent(event)
+            case "got":
+                self._got(event)
+            case _:
+                pass
+
+    def _streams_on(self, event: Event) -> list[Stream]:
+        streams = self.facts.streams.values()
+        return [stream for stream in streams if (stream.who, stream.line) == (event.who, event.line)]
+
+    def _sent(self, event: Event) -> None:
+        packet = event.packet
+        request = _Request(event.t)
+        if packet["type"] == "publish":
+            identity = packet["topic"], packet.get("message_id", ""), content_of(packet)
+            request.attempt = Attempt(event.t, event.who, event.line, *identity)
+            self.facts.attempts.append(request.attempt)
+        elif packet["type"] == "subscribe":
+            key = event.who, packet["sub"]
+            name = packet.get("durable") or packet.get("group") or ""
+            stream = self.facts.streams.get(key) or Stream(*key, packet["filter"], name)
+            self.facts.streams[key] = stream
+            stream.sent(event.line, packet)
+        elif packet["type"] in ("ack", "nack"):
+            request.settles = self._let_go(event)
+        if id := packet.get("id"):
+            self._requests[event.who, event.line, id] = request
+
+    def _let_go(self, event: Event) -> list[Settled]:
+        """What an ack or a reject settles, once it is answered; whatever it names is not held any more."""
+        packet = event.packet
+        held = self._held.get((event.who, event.line, packet["sub"]), set())
+        if "upto" in packet:
+            places = {place for place in held if place[0] == packet["log"] and place[1] <= packet["upto"]}
+        else:
+            numbers = packet["pos"] if isinstance(packet["pos"], list) else [packet["pos"]]
+            places = {(packet["log"], pos) for pos in numbers}
+        held -= places
+        if packet["type"] == "nack" and not packet.get("reject"):
+            return []
+        name = self.facts.streams[event.who, packet["sub"]].name
+        return [Settled(name, place, event.who, event.line) for place in sorted(places)]
+
+    def _got(self, event: Event) -> None:
+        packet, line = event.packet, (event.who, event.line)
+        if packet["type"] == "delivery":
+            message = packet["message"]
+            self._held.setdefault((*line, packet["sub"]), set()).add((message["log"], message["pos"]))
+        if (request := self._requests.pop((*line, packet.get("id", 0)), None)) is not None:
+            self.facts.barriers[line].append((event.t, request.t))
+            if request.attempt is not None:
+                _answer(request.attempt, event.t, packet)
+            elif packet["type"] == "acked":
+                for settled in request.settles:
+                    settled.t = event.t
+                    self.facts.settled.append(settled)
+        if event.who == self._final:
+            self._read_back(event)
+        else:
+            for stream in self._streams_on(event):
+                stream.got(event.t, packet)
+
+    def _read_back(self, event: Event) -> None:
+        packet = event.packet
+        messages = packet["messages"] if packet["type"] == "history" else []
+        if packet["type"] == "delivery":
+            messages = [packet["message"]]
+        elif packet["type"] == "message":
+            messages = [packet]
+        self.facts.final += [seen(event.t, message) for message in messages]
+
+
+def _answer(attempt: Attempt, t: int, packet: Packet) -> None:
+    attempt.answered = t
+    if packet["type"] == "error":
+        attempt.error = packet["name"]
+    elif packet.get("delayed"):
+        attempt.is_delayed = True
+    elif packet.get("pos"):
+        attempt.place = Seen(
+            t,
+            attempt.topic,
+            packet["log"],
+            packet["pos"],
+            packet["offset"],
+            attempt.message_id,
+            attempt.content,
+        )
+        attempt.level, attempt.is_duplicate = packet["level"], packet.get("duplicate", False)
+
+
+def covers(after: Position, place: tuple[str, int]) -> bool:
+    """Whether a gap up to there may have taken what stood at this place."""
+    return place[0] not in after or place[1] <= after[place[0]]
