@@ -43,16 +43,29 @@ class Scribe:
         self._offsets: dict[str, int] = {}
         self.written: list[Record] = []
 
-    def write(self, topic: str, *, size: int = 20, ttl_ms: int = 0, rule: TopicRule | None = None) -> Record:
-        """Append a record with a payload of `size` bytes."""
+    def write(
+        self,
+        topic: str,
+        *,
+        size: int = 20,
+        ttl_ms: int = 0,
+        key: str = "",
+        tombstone: bool = False,
+        rule: TopicRule | None = None,
+    ) -> Record:
+        """Append a record with a payload of `size` bytes; a tombstone deletes its key."""
         self.pos += 1
         offset = self._offsets[topic] = self._offsets.get(topic, 0) + 1
         expires_ms = self.now_ms + ttl_ms if ttl_ms else 0
-        record = Record(topic, self.pos, offset, self.now_ms, b"x" * size, expires_ms)
+        record = Record(topic, self.pos, offset, self.now_ms, b"x" * size, expires_ms, key, tombstone)
         self.log.append(record, rule or self.rule)
         self._settle()
         self.written.append(record)
         return record
+
+    def write_keys(self, topic: str, keys: str) -> list[Record]:
+        """Append a record for each letter, its key."""
+        return [self.write(topic, key=key) for key in keys]
 
     def write_many(self, topic: str, count: int, *, size: int = 20) -> list[Record]:
         """Append several records."""
