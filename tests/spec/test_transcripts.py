@@ -1,5 +1,7 @@
 """Every transcript of SPEC.md, played to a broker over a real WebSocket."""
 
+from pathlib import Path
+
 import pytest
 import trio
 
@@ -10,10 +12,12 @@ TRANSCRIPTS = read_transcripts()
 
 
 @pytest.mark.parametrize("transcript", TRANSCRIPTS, ids=lambda transcript: transcript.number)
-async def test_transcript_happens_as_written(transcript: Transcript, nursery: trio.Nursery) -> None:
+async def test_transcript_happens_as_written(
+    transcript: Transcript, nursery: trio.Nursery, tmp_path: Path
+) -> None:
     broker = RunningBroker(nursery)
     try:
-        await Play(broker, TRANSCRIPTS[0]).run(transcript)
+        await Play(broker, TRANSCRIPTS[0], tmp_path).run(transcript)
     finally:
         await broker.end()
 

@@ -121,8 +121,9 @@ class Names:
 class Play:
     """One performance of a transcript."""
 
-    def __init__(self, broker: RunningBroker, opening: Transcript) -> None:
+    def __init__(self, broker: RunningBroker, opening: Transcript, data: Path) -> None:
         self._broker = broker
+        self._data = data  # an empty directory
         self._connect, self._connected = opening.steps[1], opening.steps[4]  # the first exchange of A.1
         self._names = Names()
         self._clients: dict[str, RawClient] = {}
@@ -130,7 +131,9 @@ class Play:
     async def run(self, transcript: Transcript) -> None:
         """Play every line, then see that no open client has been told anything more."""
         steps = transcript.steps
-        settings = json.loads(steps[0].text) if steps[0].text.startswith("{") and steps[0].kind == "B" else {}
+        settings = {}
+        if steps[0].kind == "B" and steps[0].text.startswith("{"):
+            settings = json.loads(steps[0].text.replace('"$data"', json.dumps(str(self._data))))
         await self._broker.start(**settings)
         for step in steps[1 if settings else 0 :]:
             await self._play(step)
