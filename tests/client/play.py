@@ -7,9 +7,10 @@ import json
 from typing import Any
 
 from msgspec import Raw
+from triode.consuming import Handed, Terms
 from triode.options import Options
 from triode.publishing import Publication
-from triode.records import Event, Item, State, StateChanged
+from triode.records import Event, Gap, Item, State, StateChanged
 from triode.session import Identity, Session
 from triode.subscriptions import Subscription
 from triode_protocol import packets
@@ -135,6 +136,14 @@ class Play:
         after = options.pop("after", None)
         return self.session.subscribe(filter, start, after, options.pop("overflow", "replay"))
 
+    def consume(self, filter: str = "a/#", start: packets.From = "new", **terms: Any) -> Subscription:
+        """Subscribe with acknowledgements and be accepted."""
+        subscription = self.session.consume(filter, start, Terms(**{"durable": "w", "window": 4, **terms}))
+        self.hears()
+        self.accept(subscription)
+        self.session.ready.clear()
+        return subscription
+
     def subscribed(self, filter: str = "a/#", start: packets.From = "new", **said: Any) -> Subscription:
         """Subscribe and be accepted; live at position 0 of the log unless said otherwise."""
         subscription = self.subscribe(filter, start)
@@ -146,7 +155,19 @@ class Play:
         """The broker says `subscribed`; the CaughtUp that comes of it is taken out."""
         packet = {"type": "subscribed", "sub": subscription.number, "after": {LOG: 0}, "live": True}
         self.says({**packet, **said})
-        self.items(subscription)
+        if subscription.tray is None:
+            self.items(subscription)
+
+    def handed(self, subscription: Subscription) -> list[Handed | Gap]:
+        """Everything in the inbox of an acknowledged one."""
+        taken = []
+        while (item := self.session.subscriptions.take_handed(subscription)) is not None:
+            taken.append(item)
+        return taken
+
+    def deliveries(self, subscription: Subscription) -> list[Handed]:
+        """The deliveries among them."""
+        return [item for item in self.handed(subscription) if isinstance(item, Handed)]
 
     def items(self, subscription: Subscription) -> list[Item]:
         """Everything in its inbox."""
@@ -174,6 +195,6 @@ def message(pos: int, topic: str = "a/b", log: str = LOG, **fields: Any) -> dict
     return {**packet, **fields}
 
 
-def delivery(sub: int, pos: int, topic: str = "a/b", log: str = LOG) -> dict[str, Any]:
+def delivery(sub: int, pos: int, topic: str = "a/b", log: str = LOG, attempt: Any = 1) -> dict[str, Any]:
     """A delivery packet."""
-    return {"type": "delivery", "sub": sub, "message": message(pos, topic, log), "attempt": 1}
+    return {"type": "delivery", "sub": sub, "message": message(pos, topic, log), "attempt": attempt}

@@ -10,9 +10,10 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from triode.consuming import Handed, Terms
 from triode.errors import TriodeError
 from triode.records import State
-from triode.subscriptions import MAX_LOGS, Phase
+from triode.subscriptions import MAX_LOGS, Phase, Subscription
 
 from tests.client.play import LOG, Play, message
 
@@ -82,6 +83,9 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
+WISHES = ("publish", "send", "subscribe", "consume", "take", "write", "cut", "remove", "ack", "ask")
+
+
 def packets_named(name: str) -> st.SearchStrategy[dict[str, Any]]:
     """Packets of one type with values that are possible, and at most one that is not."""
     fields = {field: FIELDS[field] for field in OF_EACH[name].split() if field in FIELDS}
@@ -105,11 +109,13 @@ def said(draw: st.DrawFn) -> str:
     return text[:at] + draw(st.text(max_size=3)) + text[at + draw(st.integers(0, 5)) :]
 
 
+HELD: list[tuple[Subscription, Handed]] = []  # what the program was handed, in all its rounds
+
 steps = st.lists(
     st.one_of(
         said(),
         st.text(max_size=20),
-        st.sampled_from(["publish", "send", "subscribe", "take", "write", "cut", "remove", "read"]),
+        st.sampled_from(WISHES),
         st.floats(0, 100),
     ),
     max_size=12,
@@ -129,7 +135,18 @@ def act(play: Play, what: str) -> None:
             play.subscribe("a/#", "last" if len(every) % 2 else "new")
         case "take":
             for one in every:
-                play.items(one)
+                held = play.handed(one) if one.tray is not None else play.items(one)
+                HELD.extend((one, item) for item in held if isinstance(item, Handed))
+        case "consume":
+            session.consume("a/#", "new", Terms(durable="w", window=3))
+        case "ack":
+            for one, item in HELD:
+                session.settler.ack(one, item)
+        case "ask":
+            for one, item in HELD:
+                session.settler.ack(one, item, play.now)
+                session.settler.nack(one, item, now=play.now)
+                session.settler.extend(one, item, 1, play.now)
         case "cut":
             play.cut(1009)
         case "remove" if every:
@@ -144,12 +161,14 @@ def test_whatever_a_broker_says_the_session_neither_raises_nor_spins_nor_grows(p
     play = Play(max_inbox_messages=5, max_queue_messages=8)
     play.connect()
     play.subscribe("a/#")
+    play.session.consume("a/#", "new", Terms(durable="w", window=3))
+    HELD.clear()
     for step in plan:
         if play.session.dial:
             play.open()
         if isinstance(step, float):
             play.passes(step)
-        elif step in ("publish", "send", "subscribe", "take", "write", "cut", "remove", "read"):
+        elif step in WISHES:
             with suppress(TriodeError):  # closed, or the queue is full: told to the program
                 act(play, step)
         else:
@@ -164,7 +183,9 @@ def check(play: Play) -> None:
     assert session.publisher.waiting <= 8
     assert session.publisher.waiting_bytes >= 0
     for one in session.subscriptions._all:
-        assert len(one.inbox) <= 7  # the bound, and a gap before the message that passed it
+        assert len(one.inbox) <= 8  # the bound, and a gap before the message that passed it; or gaps and a window
+        assert one.inbox_bytes == sum(item.size for item in one.inbox)
+        assert one.tray is None or len(one.tray) == sum(isinstance(item, Handed) for item in one.inbox) <= 3
         assert len(one.position) <= MAX_LOGS
         assert one.phase is not Phase.ENDED
     assert session.is_attached == (session.state in (State.CONNECTING, State.CONNECTED))

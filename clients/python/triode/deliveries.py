@@ -128,7 +128,7 @@ class Delivery:
     async def extend(self, seconds: float) -> None:
         """It takes longer: the broker waits for the answer `seconds` from now. Any number of times."""
         ms = _ms(seconds)
-        if self.outcome:
+        if self.outcome not in ("", "lost"):
             raise RuntimeError(f"this delivery is {self.outcome} already")
         await self._confirmed(
             self._settler.extend(self._subscription, self._handed, max(1, ms), trio.current_time())
