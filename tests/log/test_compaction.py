@@ -354,6 +354,14 @@ def test_start_finds_what_is_retained(scribe: Scribe, start: Start, found: list[
             assert positions(scribe.read(filter, place.pos)) == found
 
 
+def test_earliest_lies_before_the_oldest_retained(scribe: Scribe) -> None:
+    """SPEC 3.2.4."""
+    scribe.write_keys("a", "nkmnopqrstuvwk")
+    scribe.trim()
+    assert scribe.seek("a", Start()).pos == 2
+    assert scribe.seek("#", Start()).pos == 2
+
+
 def test_since_is_not_complete_where_keys_were_lost(open_log: Open) -> None:
     """SPEC 3.2.7."""
     scribe = Scribe(open_log, rule=TopicRule(compact=True, retention_messages=2))
@@ -394,12 +402,13 @@ def test_key_that_is_written_again_outlives_its_first_time_to_live(scribe: Scrib
     assert positions(scribe.newest("a")) == [3]
 
 
-def test_expired_keys_do_not_cost_others_their_place(open_log: Open) -> None:
+@pytest.mark.parametrize("tombstone", [False, True])
+def test_expired_keys_do_not_cost_others_their_place(open_log: Open, tombstone: bool) -> None:
     """Age does not end what stands before them, so they count no longer than they live."""
     scribe = Scribe(open_log, rule=TopicRule(compact=True, retention_messages=3))
     scribe.write("a", key="forever")
     for number in range(10):
-        scribe.write("a", key=f"brief{number}", ttl_ms=1_000)
+        scribe.write("a", key=f"brief{number}", ttl_ms=1_000, tombstone=tombstone)
         scribe.pass_time(2)
     page = scribe.page("a")
     assert (positions(page.records), page.loss) == ([1], 0)

@@ -92,8 +92,19 @@ def test_bytes_of_a_shard_stay_under_their_bound() -> None:
     held = positions(scribe.page("a").records)
     assert held == list(range(held[0], 4_001))
     assert positions(scribe.newest("a")) == held
+    assert len(held) * (ONE + KEY_OVERHEAD_BYTES) > 50_000 / 3, "half goes at a time, not more"
     assert scribe.page("a").loss
     assert scribe.page("a", held[0]).loss == 0
+
+
+def test_dropped_topics_give_everything_back() -> None:
+    scribe = Scribe(open_memory, Limits(recent_bytes=0, max_shard_bytes=50_000), COMPACT)
+    for number in range(300):
+        scribe.write(f"flood/{number}", key="k")
+    log = memory_of(scribe)
+    held = len(scribe.page("#").records)
+    assert log.size == log.topic_count * TOPIC_OVERHEAD_BYTES + held * (ONE + KEY_OVERHEAD_BYTES)
+    assert 10 < held <= log.topic_count < 50
 
 
 @pytest.mark.parametrize("ttl_ms", [0, 10**9])

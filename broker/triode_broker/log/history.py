@@ -227,11 +227,12 @@ class Compacted(History):
 
     def halve(self, now_ms: int) -> None:
         """Give up the older half of the keys."""
+        self.trim(now_ms)
         self.remove_oldest((len(self._by_key) + 1) // 2, now_ms)
         self._tidy()
 
     def remove_oldest(self, count: int, now_ms: int) -> None:
-        """Retention takes so many keys."""
+        """Retention takes so many keys; what is at its time has been ended by `trim`."""
         lost: Record | None = None
         while count:
             record = self.records.popleft()
@@ -239,7 +240,7 @@ class Compacted(History):
                 count -= 1
                 del self._by_key[record.key]
                 self._drop(record)
-                lost = lost if record.is_expired(now_ms) else record
+                lost = record
             else:
                 self._obsolete_size -= record.size
         self._note_lost(lost)
