@@ -97,7 +97,10 @@ class Unsubscribe(ClientPacket, tag="unsubscribe"):
 
 
 class Publish(ClientPacket, tag="publish"):
-    """A message for a topic (SPEC 3.4); exactly one of `data` and `b64`."""
+    """A message for a topic (SPEC 3.4); exactly one of `data` and `b64`.
+
+    Neither, on a compacted topic, deletes its `key`.
+    """
 
     topic: str
     data: Raw = ABSENT

@@ -81,10 +81,52 @@ def test_payload_counts_bytes_not_characters() -> None:
     assert refusal(line.drain()[0]) == ("too_large", "data")
 
 
-@pytest.mark.parametrize("field", ["deliver_at_ms", "trace"])
-def test_reserved_fields_are_unsupported(field: str) -> None:
+def test_reserved_field_is_unsupported() -> None:
     """SPEC 7.3."""
-    assert refusal(publish(Desk(), data=1, **{field: 1})) == ("unsupported", field)
+    assert refusal(publish(Desk(), data=1, trace=True)) == ("unsupported", "trace")
+
+
+@pytest.mark.parametrize("at_ms", [0, -1, 1.5, "1", 2**53, None])
+def test_time_of_delivery_is_a_positive_integer(at_ms: Any) -> None:
+    """SPEC 3.4, 1.9."""
+    assert refusal(publish(Desk(), data=1, deliver_at_ms=at_ms)) == ("malformed", "deliver_at_ms")
+
+
+# Compacted topics
+
+COMPACTED = TopicRule(filter="a", compact=True)
+
+
+def test_key_without_content_deletes_it_on_a_compacted_topic() -> None:
+    """SPEC 3.4: it is a message like others, without `data` and `b64`."""
+    desk = Desk(COMPACTED)
+    line = desk.connect()
+    line.subscribe(1, "a")
+    assert publish(desk, key="k", data=None)["pos"] == 1, "null is data"
+    assert publish(desk, key="k", headers={"why": "gone"})["pos"] == 2
+    value, tombstone = line.drain()
+    assert value["data"] is None
+    assert (tombstone["key"], tombstone["headers"]) == ("k", {"why": "gone"})
+    assert {"data", "b64"}.isdisjoint(tombstone)
+
+
+@pytest.mark.parametrize("fields", [{"data": 1}, {"b64": "AA=="}, {}])
+def test_message_without_key_is_malformed_on_a_compacted_topic(fields: Packet) -> None:
+    """SPEC 3.4: each would delete the one before, and none could be deleted."""
+    assert refusal(publish(Desk(COMPACTED), **fields)) == ("malformed", "key")
+    assert publish(Desk(COMPACTED), **fields, key="k")["type"] == "published"
+
+
+def test_two_contents_are_malformed_on_a_compacted_topic_too() -> None:
+    """SPEC 3.4.2."""
+    assert refusal(publish(Desk(COMPACTED), data=1, b64="AA==", key="k")) == ("malformed", "b64")
+
+
+def test_deleting_is_within_any_bound_of_the_payload() -> None:
+    """SPEC 3.4.10."""
+    desk = Desk(TopicRule(compact=True, max_payload_bytes=1))
+    assert publish(desk, key="k")["type"] == "published"
+    assert refusal(publish(desk, key="k", data=11)) == ("too_large", "data")
 
 
 @pytest.mark.parametrize(("field", "limit"), [("message_id", 64), ("key", 255)])

@@ -226,7 +226,6 @@ def test_reserved_field_of_subscribe_is_unsupported(field: str, value: Any) -> N
 @pytest.mark.parametrize(
     ("fields", "name", "field"),
     [
-        ({"overflow": "conflate"}, "unsupported", "overflow"),
         ({"overflow": "drop"}, "unsupported", "overflow"),
         ({"from": "oldest"}, "unsupported", "from"),
         ({"form": "last"}, "unsupported", "form"),

@@ -39,8 +39,6 @@ RESERVED: list[tuple[dict[str, Any], str]] = [
     ({"type": "subscribe", "sub": 1, "filter": "a", "ack_wait_ms": 5}, "ack_wait_ms"),
     ({"type": "subscribe", "sub": 1, "filter": "a", "max_attempts": 5}, "max_attempts"),
     ({"type": "subscribe", "sub": 1, "filter": "a", "group": "g"}, "group"),
-    ({"type": "subscribe", "sub": 1, "filter": "a", "overflow": "conflate"}, "overflow"),
-    ({"type": "publish", "topic": "a", "data": 1, "deliver_at_ms": 5}, "deliver_at_ms"),
     ({"type": "publish", "topic": "a", "data": 1, "trace": True}, "trace"),
     ({"type": "publish", "topic": "a", "data": 1, "reply_to": "$inbox/x"}, "reply_to"),
     ({"type": "ack", "sub": 1, "log": "m0", "pos": [1, 2]}, "type"),
