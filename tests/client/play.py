@@ -195,6 +195,8 @@ def message(pos: int, topic: str = "a/b", log: str = LOG, **fields: Any) -> dict
     return {**packet, **fields}
 
 
-def delivery(sub: int, pos: int, topic: str = "a/b", log: str = LOG, attempt: Any = 1) -> dict[str, Any]:
-    """A delivery packet."""
-    return {"type": "delivery", "sub": sub, "message": message(pos, topic, log), "attempt": attempt}
+def delivery(
+    sub: int, pos: int, topic: str = "a/b", log: str = LOG, attempt: Any = 1, **fields: Any
+) -> dict[str, Any]:
+    """A delivery packet; `fields` are the message's."""
+    return {"type": "delivery", "sub": sub, "message": message(pos, topic, log, **fields), "attempt": attempt}

@@ -314,6 +314,37 @@ def test_reject_is_a_nack_for_the_dead_letters() -> None:
     assert settlement.is_done
 
 
+@pytest.mark.parametrize("terms", [{"shared": True}, {"durable": "", "group": "g"}])
+@pytest.mark.parametrize("reject", [False, True])
+def test_given_back_message_of_a_key_takes_along_those_that_wait_behind_it(
+    terms: dict[str, Any], reject: bool
+) -> None:
+    """G5. SPEC 9.5.3: they are taken back too and come again in order."""
+    play = connected()
+    one = play.consume(window=8, **terms)
+    play.says(*(delivery(1, pos, key=key) for pos, key in ((3, "k"), (5, "k"), (6, "j"), (7, "k"))))
+    play.says(delivery(1, 8), delivery(1, 4, log="m1-x", key="k"), delivery(1, 9, topic="a/c", key="k"))
+    held = play.session.subscriptions.take_handed(one)
+    second = play.session.subscriptions.take_handed(one)
+    assert isinstance(held, Handed)
+    assert isinstance(second, Handed)
+    play.session.settler.nack(one, held, reject=reject)
+    assert brief(play.handed(one)) == [(6, 1), (8, 1), (4, 1), (9, 1)]
+    play.says(delivery(1, 3, key="k", attempt=2), delivery(1, 5, key="k"), delivery(1, 7, key="k"))
+    play.session.settler.nack(one, held, reject=reject)
+    assert brief(play.handed(one)) == [(3, 2), (5, 1), (7, 1)]
+
+
+def test_given_back_message_of_an_exclusive_consumer_goes_alone() -> None:
+    play = connected()
+    one = play.consume()
+    play.says(delivery(1, 3, key="k"), delivery(1, 5, key="k"))
+    held = play.session.subscriptions.take_handed(one)
+    assert isinstance(held, Handed)
+    play.session.settler.nack(one, held)
+    assert brief(play.handed(one)) == [(5, 1)]
+
+
 def test_ack_takes_along_the_same_message_that_came_again_meanwhile() -> None:
     """G5: an ack from any recipient settles."""
     play, one, (held, _) = consuming(5, 6)

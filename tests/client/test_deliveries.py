@@ -268,10 +268,13 @@ async def test_workers_of_one_consumer_share_its_window() -> None:
 async def test_consumer_taken_over_raises_where_it_iterates() -> None:
     async def scene(line: Line) -> None:
         await consumer(line)
+        await line.say(delivery(1, 1))
+        await answered(line, "ack")
         await line.say({"type": "unsubscribed", "sub": 1, "name": "conflict", "message": "m", "retry": "never"})
         await line.goodbye()
 
     async with playing(scene) as url, triode.connect(url) as client, client.consume("a", durable="w") as jobs:
+        await (await anext(jobs)).ack()
         with pytest.raises(triode.SubscriptionEnded, match="conflict: m"):
             await anext(jobs)
 

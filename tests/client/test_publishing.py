@@ -314,6 +314,119 @@ def test_outcome_once_unknown_stays_so_whatever_the_broker_says_later() -> None:
     unknown(other)
 
 
+@pytest.mark.parametrize("name", ["unavailable", "timeout"])
+def test_topic_whose_store_is_away_rests_and_holds_up_no_other(name: str) -> None:
+    """SPEC 3.4.14, 5.1.3: with the same message id, in order per topic, after the time that was asked for."""
+    play = connected()
+    first, second = play.publish("disk/1"), play.publish("disk/1")
+    heard = play.hears()
+    play.says(*(refused(packet, name, "backoff", retry_after_ms=3_000) for packet in reversed(heard)))
+    third = play.publish("disk/1")
+    play.send("disk/1")
+    other = play.publish("memory/1")
+    (through,) = play.hears()
+    assert through["topic"] == "memory/1"
+    play.says(published(through))
+    assert isinstance(other.result, Published)
+    play.passes(2.9)
+    assert not play.session.has_output(play.now)
+    assert play.session.publisher.waiting == 4
+    play.passes(0.1)
+    again = play.hears()
+    assert again[:2] == heard
+    assert [packet.get("id", 0) for packet in again[2:]] == [third.id, 0]
+    play.says(*(published(packet) for packet in again[:3]))
+    assert all(isinstance(each.result, Published) for each in (first, second, third))
+    assert play.session.publisher.waiting_bytes == 0
+    assert not play.session.publisher._resting
+
+
+def test_topic_rests_longer_each_time_and_goes_on_with_its_first_success() -> None:
+    """SPEC 5.1.3: a pause of its own that grows"""
+    play = connected({"max_inflight_publishes": 1})
+    first, second = play.publish("d"), play.publish("d")
+    pauses = []
+    heard = play.hears()
+    for _ in range(4):
+        before = play.now
+        play.says(refused(heard[0], "unavailable", "backoff"))
+        while not (heard := play.hears()):
+            play.passes(max(0.0, play.session.deadline() - play.now))
+        assert [packet["id"] for packet in heard] == [first.id]
+        pauses.append(round(play.now - before, 3))
+    assert pauses == [0.125, 0.25, 0.5, 1.0]
+    play.says(published(heard[0]))
+    (heard_second,) = play.hears()
+    assert heard_second["id"] == second.id
+    play.says(refused(heard_second, "unavailable", "backoff"))
+    assert play.session.deadline() == play.now + 0.125
+
+
+def test_success_on_a_resting_topic_wakes_it() -> None:
+    play = connected()
+    play.publish("d")
+    play.publish("d")
+    heard = play.hears()
+    play.says(refused(heard[0], "unavailable", "backoff", retry_after_ms=60_000))
+    assert play.hears() == []
+    play.says(published(heard[1]))
+    assert play.hears() == [heard[0]]
+
+
+def test_publishes_of_a_resting_topic_end_in_time_and_can_be_abandoned() -> None:
+    play = connected(publish_expiry_seconds=10)
+    first, gone = play.publish("d"), play.publish("d")
+    heard = play.hears()
+    play.says(*(refused(packet, "unavailable", "backoff", retry_after_ms=60_000) for packet in heard))
+    later = play.publish("d")
+    assert play.hears() == []
+    play.session.publisher.abandon(gone)
+    play.passes(10)
+    assert isinstance(first.result, PublishRefused)
+    assert isinstance(later.result, Expired)
+    assert gone.result is None
+    assert (play.session.publisher.waiting, play.session.publisher.waiting_bytes) == (0, 0)
+    play.passes(60)
+    assert not play.session.publisher._resting
+
+
+def test_failure_for_good_forgets_that_its_topic_rested() -> None:
+    play = connected()
+    play.publish("d")
+    play.says(refused(play.hears()[0], "unavailable", "backoff"))
+    play.passes(1)
+    play.says(refused(play.hears()[0], "forbidden", "never"))
+    assert not play.session.publisher._resting
+
+
+def test_resting_topics_are_sent_again_with_the_next_connection() -> None:
+    """G2: what was sent goes first, with `connect`; what was not, in its place in the queue."""
+    play = connected()
+    play.publish("d")
+    play.publish("e")
+    heard = play.hears()
+    play.says(*(refused(packet, "unavailable", "backoff", retry_after_ms=60_000) for packet in heard))
+    for topic in ("d", "m", "e"):
+        play.publish(topic)
+    (through,) = play.hears()
+    assert through["topic"] == "m"
+    play.says(published(through))
+    play.publish("m")
+    assert play.reconnect()[1:] == heard
+    assert [packet["topic"] for packet in play.hears()] == ["d", "e", "m"]
+
+
+def test_message_for_later_has_no_place_yet() -> None:
+    """G1. SPEC 3.4.15, 4.5.3"""
+    play = connected()
+    one = play.publish(deliver_at_ms=1_900_000_000_000)
+    (heard,) = play.hears()
+    assert heard["deliver_at_ms"] == 1_900_000_000_000
+    play.says({"type": "published", "id": heard["id"], "delayed": True, "level": "disk"})
+    assert one.result == Published("", 0, 0, "disk", message_id=one.message_id, delayed=True)
+    assert one.result.position == {}
+
+
 def test_close_1009_fails_the_largest_and_does_not_resend_it() -> None:
     """SPEC 5.3.3"""
     play = connected()

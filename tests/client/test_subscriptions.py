@@ -466,6 +466,33 @@ def test_binary_payload_comes_as_bytes_and_bad_payloads_raise_for_who_reads_them
     assert (third.data, third.raw, third.is_binary) == (None, b"", False)
 
 
+def test_message_that_deletes_a_key_says_so() -> None:
+    """SPEC 3.4.17, 4.3.1: neither `data` nor `b64`; `null` is data."""
+    play = connected()
+    one = play.subscribed()
+    deleted = message(1, key="k")
+    del deleted["data"]
+    play.says(deleted, message(2, key="k", data=None), message(3))
+    items = [item for item in play.items(one) if isinstance(item, Message)]
+    assert [(item.deletes_key, item.data) for item in items] == [(True, None), (False, None), (False, 3)]
+
+
+def test_conflating_subscription_asks_for_it_and_takes_what_is_left() -> None:
+    """G7. SPEC 3.2.13"""
+    play = connected()
+    one = play.subscribe(overflow="conflate")
+    assert play.hears()[0]["overflow"] == "conflate"
+    play.accept(one, after={LOG: 5})
+    play.says(
+        {"type": "catching_up", "sub": 1, "after": {LOG: 5}, "reason": "slow"},
+        {**delivery(1, 9), "prev": 5},
+        {"type": "caught_up", "sub": 1, "after": {LOG: 9}},
+        message(9),
+        message(10),
+    )
+    assert brief(play.items(one)) == [9, "caught up", 10]
+
+
 def test_waiting_consumer_is_named_once_per_text() -> None:
     """One wake-up for a text of a thousand messages."""
     play = connected()

@@ -3,6 +3,7 @@
 import logging
 import re
 import ssl
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -682,3 +683,43 @@ async def test_encrypted_connection_is_checked_against_its_authority(authority: 
         assert "CERTIFICATE_VERIFY_FAILED" in await failure(url)
         async with triode.connect(url, ssl_context=client_side):
             pass
+
+
+async def test_messages_for_later_and_deleted_keys_are_published() -> None:
+    """SPEC 3.4.15, 3.4.17"""
+
+    async def scene(line: Line) -> None:
+        await line.accept()
+        for _ in range(3):
+            heard = await line.hear("publish")
+            assert heard["deliver_at_ms"] == 1_900_000_000_500
+            if "id" in heard:
+                await line.say({"type": "published", "id": heard["id"], "delayed": True, "level": "memory"})
+        heard = await line.published(8)
+        assert (heard["topic"], heard["key"], heard["message_id"]) == ("state", "k", "mine")
+        assert not {"data", "b64"} & set(heard)
+        await line.goodbye()
+
+    async with playing(scene) as url, triode.connect(url) as client:
+        place = await client.publish("a", 1, deliver_at=1_900_000_000.5)
+        assert (place.delayed, place.log, place.position) == (True, "", {})
+        at = datetime.fromtimestamp(1_900_000_000.5, UTC)
+        assert (await client.publish_nowait("a", 1, deliver_at=at).wait()).delayed
+        await client.send("a", 1, deliver_at=at)
+        assert (await client.delete_key("state", "k", message_id="mine")).pos == 8
+
+
+@pytest.mark.parametrize("at", [datetime(2030, 1, 1), 0.0, -1.0, 1_900_000_000_000.0, float("nan"), float("inf")])
+def test_time_that_is_none_is_refused_at_once(at: datetime | float) -> None:
+    """Without a zone, before 1970, or in ms by mistake."""
+    client = triode.connect("ws://127.0.0.1:9")
+    with pytest.raises(ValueError, match="deliver_at"):
+        client.publish_nowait("a", 1, deliver_at=at)
+
+
+async def test_key_too_long_or_missing_is_refused_at_once() -> None:
+    client = triode.connect("ws://127.0.0.1:9")
+    with pytest.raises(ValueError, match="255 bytes"):
+        client.publish_nowait("a", 1, key="k" * 256)
+    with pytest.raises(ValueError, match="has a key"):
+        await client.delete_key("a", "")

@@ -8,6 +8,7 @@ import random
 import ssl
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import Final, Literal, Self
@@ -29,6 +30,7 @@ from triode.session import Identity, Session
 from triode.watching import Events
 
 _SENT_PER_CHECKPOINT: Final = 64
+_MOST_SECONDS: Final = 1e11  # since 1970: the year 5138; who passes ms by mistake is told
 
 #: Where a subscription begins; see `Client.subscribe`.
 From = Literal["new", "earliest", "last"] | Mapping[Literal["last", "since"], int]
@@ -154,12 +156,19 @@ class Client:
         headers: Mapping[str, str] | None = None,
         message_id: str = "",
         ttl_ms: int = 0,
+        deliver_at: datetime | float | None = None,
     ) -> Published:
         """Publish and wait until the broker has acknowledged: its place, and the level it has reached (G1).
 
         `data`: what JSON can say, bytes (sent as binary), or `msgspec.Raw` (JSON text as it stands). Without a
         connection it waits in a bounded queue, and after a lost one it is sent again with the same message id, so
-        it is stored once. Messages of one task keep their order. `ttl_ms` 0: the topic's.
+        it is stored once. Messages of one task keep their order. `ttl_ms` 0: the topic's. `deliver_at`: when it is
+        to be published, an aware datetime or seconds since 1970 (`time.time()`) by the broker's clock; it has no
+        place until then (`delayed`).
+
+        A broker that asks for patience (`overloaded`, `rate_limited`, `inflight`, `unavailable`) gets it: this
+        takes longer, up to publish_expiry_seconds, and raises the refusal only then. What is about one topic's
+        store holds up that topic, all else everything that this client publishes.
 
         Raises PublishRefused (surely not stored), OutcomeUnknown (sent, unanswered for publish_expiry_seconds or
         past the broker's deduplication window), Expired (never sent in that time), QueueFull (only while not
@@ -167,7 +176,20 @@ class Client:
 
         Cancelled while unsent, it is never sent; cancelled later, it may be stored.
         """
-        packet = _publish_packet(topic, data, key, headers, message_id, ttl_ms)
+        packet = _publish_packet(topic, data, key, headers, message_id, ttl_ms, deliver_at)
+        return await self._deliver(packet)
+
+    async def delete_key(self, topic: str, key: str, *, message_id: str = "") -> Published:
+        """Delete `key` from a compacted topic: subscribers get a message with `deletes_key`, then it is gone.
+
+        Waits and raises as `publish`; PublishRefused with `malformed` where the topic is not compacted.
+        """
+        if not key:
+            raise ValueError("what is deleted has a key")
+        packet = _packet_without_data(topic, key, None, message_id, 0, None)
+        return await self._deliver(packet)
+
+    async def _deliver(self, packet: packets.Publish) -> Published:
         receipt = Receipt(self._driver, await self._enqueue(packet, is_acknowledged=True))
         try:
             return await receipt.wait()
@@ -184,12 +206,13 @@ class Client:
         headers: Mapping[str, str] | None = None,
         message_id: str = "",
         ttl_ms: int = 0,
+        deliver_at: datetime | float | None = None,
     ) -> "Receipt":
         """Like `publish`, but returns at once: `await receipt.wait()` gives what publish would.
 
         Raises QueueFull, connected or not; a loop of these should wait for some of its receipts.
         """
-        packet = _publish_packet(topic, data, key, headers, message_id, ttl_ms)
+        packet = _publish_packet(topic, data, key, headers, message_id, ttl_ms, deliver_at)
         return Receipt(self._driver, self._publish(packet, is_acknowledged=True))
 
     async def send(
@@ -201,13 +224,14 @@ class Client:
         headers: Mapping[str, str] | None = None,
         message_id: str = "",
         ttl_ms: int = 0,
+        deliver_at: datetime | float | None = None,
     ) -> None:
         """Publish without acknowledgement: written once, lost with the connection that it was written to.
 
         Waits for room in the queue while connected, raises QueueFull otherwise. What the broker refuses, or what
         expires unsent, is an event (`Complaint`) and a logged warning. A checkpoint at least every 64th time.
         """
-        packet = _publish_packet(topic, data, key, headers, message_id, ttl_ms)
+        packet = _publish_packet(topic, data, key, headers, message_id, ttl_ms, deliver_at)
         self._sent += 1
         if self._sent % _SENT_PER_CHECKPOINT == 0:
             await trio.lowlevel.checkpoint()
@@ -366,6 +390,39 @@ def _installed_version() -> str:
         return ""
 
 
+def _packet_without_data(
+    topic: str,
+    key: str,
+    headers: Mapping[str, str] | None,
+    message_id: str,
+    ttl_ms: int,
+    deliver_at: datetime | float | None,
+) -> packets.Publish:
+    check_topic(topic, HARD_MAX_LEVELS, HARD_MAX_BYTES)
+    if len(message_id.encode()) > packets.MAX_MESSAGE_ID_BYTES:
+        raise ValueError(f"a message_id has at most {packets.MAX_MESSAGE_ID_BYTES} bytes")
+    if len(key.encode()) > packets.MAX_KEY_BYTES:
+        raise ValueError(f"a key has at most {packets.MAX_KEY_BYTES} bytes")
+    return packets.Publish(
+        topic,
+        message_id=message_id,
+        key=key,
+        headers=dict(headers or {}),
+        ttl_ms=ttl_ms,
+        deliver_at_ms=0 if deliver_at is None else _ms_since_1970(deliver_at),
+    )
+
+
+def _ms_since_1970(at: datetime | float) -> int:
+    if isinstance(at, datetime):
+        if at.tzinfo is None:
+            raise ValueError("deliver_at as a datetime has a time zone")
+        at = at.timestamp()
+    if not 0 < at <= _MOST_SECONDS:
+        raise ValueError(f"deliver_at is seconds since 1970 (ms would be far ahead): {at}")
+    return max(1, round(at * 1000))
+
+
 def _start(from_: From) -> packets.From:
     return from_ if isinstance(from_, str) else msgspec.convert(dict(from_), packets.Start)
 
@@ -377,13 +434,16 @@ def _at_least_one(name: str, value: int) -> int:
 
 
 def _publish_packet(
-    topic: str, data: object, key: str, headers: Mapping[str, str] | None, message_id: str, ttl_ms: int
+    topic: str,
+    data: object,
+    key: str,
+    headers: Mapping[str, str] | None,
+    message_id: str,
+    ttl_ms: int,
+    deliver_at: datetime | float | None,
 ) -> packets.Publish:
     """Raises BadTopic, ValueError, TypeError: what the broker would refuse anyway, told at the line at fault."""
-    check_topic(topic, HARD_MAX_LEVELS, HARD_MAX_BYTES)
-    if len(message_id.encode()) > packets.MAX_MESSAGE_ID_BYTES:
-        raise ValueError(f"a message_id has at most {packets.MAX_MESSAGE_ID_BYTES} bytes")
-    packet = packets.Publish(topic, message_id=message_id, key=key, headers=dict(headers or {}), ttl_ms=ttl_ms)
+    packet = _packet_without_data(topic, key, headers, message_id, ttl_ms, deliver_at)
     if isinstance(data, msgspec.Raw):
         packet.data = data
     elif isinstance(data, bytes | bytearray | memoryview):

@@ -85,6 +85,25 @@ class Tray:
         """The delivery of that message, which from here on waits no longer."""
         return self._waiting.pop(place, None)
 
+    def behind(self, handed: Handed) -> list[Handed]:
+        """What the broker takes back with this one: among members, the later messages of its key (SPEC 9.5.3).
+
+        None where the message itself waits here anew: then the broker took back and gave out all of them already.
+        """
+        log, pos = handed.place
+        topic, key = handed.message.topic, handed.message.key
+        has_members = self.terms.shared or self.terms.group
+        if not has_members or not key or handed.place in self._waiting:
+            return []
+        return [
+            each
+            for each in self._waiting.values()
+            if each.message.key == key
+            and each.message.topic == topic
+            and each.message.log == log
+            and each.message.pos > pos
+        ]
+
     def void(self) -> None:
         """The broker has taken back everything: what waits here, and what the program holds."""
         self.round += 1

@@ -1,13 +1,13 @@
 """Publishes on their way: the queue, the window, acknowledgements, and what is sent again after a reconnect.
 
-Knows packets and time, nothing of connections beyond "detached". The surprising decision: ids rise in the order
-of publishing and stay with their message for good, so whatever has to be put back in order (G3) is sorted by them,
-and a packet is encoded once however often it is sent.
+Knows packets and time, nothing of connections beyond "detached". The surprising decision: a message keeps its id
+for good, so a packet is encoded once however often it is sent; and it keeps its number in the order of publishing,
+by which whatever has to be put back in order is sorted (G3).
 """
 
 from bisect import insort
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from math import inf
 from typing import Any, Final
 
@@ -20,9 +20,12 @@ from triode.errors import Expired, OutcomeUnknown, PublishRefused, QueueFull, Tr
 from triode.options import Options
 from triode.outgoing import Outgoing
 from triode.records import Complaint, Event, Published
+from triode.resting import Resting
 
 _OVERHEAD_BYTES: Final = 512  # of a waiting publish, beside its packet
 _MAX_IMMEDIATE: Final = 3  # `retry: now` in a row that are believed
+#: What a store says that is full, failed or away: other topics may be in another one.
+_OF_ONE_TOPIC: Final = frozenset({ErrorName.UNAVAILABLE, ErrorName.TIMEOUT})
 
 
 @define(eq=False)
@@ -30,6 +33,8 @@ class Publication:
     """One message on its way. Done once `result` is set; `waiter` is the front's to use."""
 
     id: int  # 0 = without acknowledgement
+    order: int  # rises with every publish of the client
+    topic: str
     packet: bytes
     message_id: str
     expires_at: float
@@ -46,6 +51,11 @@ class Publication:
         return len(self.packet) + _OVERHEAD_BYTES
 
     @property
+    def was_sent(self) -> bool:
+        """Whether it has left at least once."""
+        return self.resend_until < inf
+
+    @property
     def deadline(self) -> float:
         """Until when it may be sent. What is surely not stored may be sent again after any time (G2)."""
         return min(self.expires_at, self.resend_until) if self.is_unknown else self.expires_at
@@ -54,16 +64,24 @@ class Publication:
 class Publisher:
     """The publishes of one client, in order.
 
-    A publish is in exactly one of `_queue` (never sent), `_again` (to be sent again, sorted by id; all older than
-    the queue) and `_inflight` (sent on this connection, unanswered). The bounds hold for the three together.
+    A publish is in exactly one of `_queue` (never sent), `_again` (older ones, to be sent before the queue, in
+    order), `_resting` (its topic rests) and `_inflight` (sent on this connection, unanswered). The bounds hold for
+    all together.
     """
 
     def __init__(
-        self, options: Options, outgoing: Outgoing, backoff: Backoff, finished: list[Any], events: list[Event]
+        self,
+        options: Options,
+        outgoing: Outgoing,
+        random: Callable[[], float],
+        finished: list[Any],
+        events: list[Event],
     ) -> None:
         self._options = options
         self._outgoing = outgoing
-        self._backoff = backoff
+        self._backoff = Backoff(random)
+        self._resting = Resting(random)
+        self._last_order = 0
         self._finished = finished
         self._events = events
         self._queue: deque[Publication] = deque()
@@ -85,7 +103,7 @@ class Publisher:
     @property
     def waiting(self) -> int:
         """How many publishes are not done."""
-        return len(self._queue) + len(self._again) + len(self._inflight)
+        return len(self._queue) + len(self._again) + self._resting.count + len(self._inflight)
 
     @property
     def has_room(self) -> bool:
@@ -98,7 +116,10 @@ class Publisher:
         if is_acknowledged:
             packet.id = self._outgoing.next_id()
         expires_at = now + self._options.publish_expiry_seconds
-        publication = Publication(packet.id, codec.encode(packet), packet.message_id, expires_at)
+        self._last_order += 1
+        publication = Publication(
+            packet.id, self._last_order, packet.topic, codec.encode(packet), packet.message_id, expires_at
+        )
         if not self.has_room or self.waiting_bytes + publication.size > self._options.max_queue_bytes:
             raise QueueFull(f"{self.waiting} messages, {self.waiting_bytes} bytes are waiting to be sent")
         self._queue.append(publication)
@@ -112,22 +133,33 @@ class Publisher:
             if publication in place:
                 place.remove(publication)
                 self.waiting_bytes -= publication.size
+        if self._resting.remove(publication):
+            self.waiting_bytes -= publication.size
 
     # What goes out
 
     @property
     def has_unsent(self) -> bool:
-        """Whether anything is to be sent, now or later."""
+        """Whether anything is to be sent, unless its topic rests."""
         return bool(self._queue or self._again)
 
     def has_next(self, now: float, *, is_resumed: bool) -> bool:
         """Whether `take` has something to give."""
         if now < self._hold_until:
             return False
+        if self._resting:
+            self._let_rest()
         if not self._again and (not self._queue or not is_resumed):
             return False
-        needs_window = bool(self._again) or self._queue[0].id
-        return not needs_window or len(self._inflight) < max(1, self.limits.max_inflight_publishes)
+        following = self._again[0] if self._again else self._queue[0]
+        return not following.id or len(self._inflight) < max(1, self.limits.max_inflight_publishes)
+
+    def _let_rest(self) -> None:
+        """What is next and of a topic that rests steps aside."""
+        while self._again and self._resting.take_along(self._again[0]):
+            self._again.pop(0)
+        while self._queue and self._resting.take_along(self._queue[0]):
+            self._queue.popleft()
 
     def take(self, room: int, now: float, *, is_resumed: bool) -> Iterator[bytes]:
         """The next packets that fit into `room` bytes and the window; from now on they count as sent.
@@ -168,8 +200,16 @@ class Publisher:
             return
         self._backoff.reset()
         self._immediate = 0
+        if self._resting:
+            self._send_again(self._resting.succeeded(publication.topic))
         place = Published(
-            packet.log, packet.pos, packet.offset, packet.level, packet.duplicate, publication.message_id
+            packet.log,
+            packet.pos,
+            packet.offset,
+            packet.level,
+            packet.duplicate,
+            publication.message_id,
+            packet.delayed,
         )
         self._finish(publication, place)
 
@@ -190,9 +230,16 @@ class Publisher:
             self._fail(publication, refusal)
             return True
         publication.refusal = refusal
-        insort(self._again, publication, key=_id)
-        self._hold(packet, now)
+        if packet.name in _OF_ONE_TOPIC:
+            asked = asked_seconds(packet.retry_after_ms, self._options.max_wait_seconds)
+            self._resting.add(publication, now, asked)
+        else:
+            insort(self._again, publication, key=_order)
+            self._hold(packet, now)
         return True
+
+    def _send_again(self, publications: Iterable[Publication]) -> None:
+        self._again = sorted([*self._again, *publications], key=_order)
 
     def _hold(self, packet: packets.Error, now: float) -> None:
         """Send nothing for a while: what follows would be refused for the same reason."""
@@ -215,14 +262,17 @@ class Publisher:
 
     def detach(self) -> None:
         """The connection is gone: what is unanswered may be stored, and goes out again with its id (G2)."""
+        waiting = [*self._again, *self._resting.clear()]
         for publication in self._inflight.values():
             publication.is_unknown = True
             if publication.is_abandoned:
                 self.waiting_bytes -= publication.size
             else:
-                self._again.append(publication)
-        self._again.sort(key=_id)
+                waiting.append(publication)
         self._inflight.clear()
+        waiting.sort(key=_order)
+        self._again = [each for each in waiting if each.was_sent]
+        self._queue.extendleft(each for each in reversed(waiting) if not each.was_sent)
         self._hold_until = -inf
 
     def close(self, error: TriodeError) -> None:
@@ -237,10 +287,10 @@ class Publisher:
     # Time
 
     def deadline(self) -> float:
-        """When `tick` has something to do: all three places are in the order of their deadlines."""
-        at = inf
+        """When `tick` has something to do: queue, again and in flight are in the order of their deadlines."""
+        at = self._resting.deadline()
         if self._queue:
-            at = self._queue[0].expires_at
+            at = min(at, self._queue[0].expires_at)
         if self._again:
             at = min(at, self._again[0].deadline)
         for oldest in self._inflight.values():
@@ -254,6 +304,11 @@ class Publisher:
         """End what has waited too long, and a pause that is over."""
         if now >= self._hold_until:
             self._hold_until = -inf
+        released, expired = self._resting.tick(now)
+        if released:
+            self._send_again(released)
+        for publication in expired:
+            self._expire(publication)
         while self._queue and now >= self._queue[0].expires_at:
             self._expire(self._queue.popleft())
         while self._again and now >= self._again[0].deadline:
@@ -283,6 +338,8 @@ class Publisher:
 
     def _finish(self, publication: Publication, result: Published | TriodeError) -> None:
         publication.result = result
+        if self._resting:
+            self._resting.ended(publication.topic)
         self.waiting_bytes -= publication.size
         self._finished.append(publication)
 
@@ -290,8 +347,8 @@ class Publisher:
 _FOREVER_MS: Final = 2**53
 
 
-def _id(publication: Publication) -> int:
-    return publication.id
+def _order(publication: Publication) -> int:
+    return publication.order
 
 
 def _size(publication: Publication) -> int:

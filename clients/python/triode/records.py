@@ -98,6 +98,11 @@ class Message:
         return self._packet.key
 
     @property
+    def deletes_key(self) -> bool:
+        """Whether it says that `key` is deleted (compacted topics only); it has no payload then."""
+        return not self.raw and bool(self._packet.key)
+
+    @property
     def headers(self) -> dict[str, str]:
         """The publisher's headers."""
         return self._packet.headers
@@ -145,7 +150,10 @@ Item = Message | Gap | CaughtUp
 
 @frozen
 class Published:
-    """Where an acknowledged message went (G1). `level`: "memory", "disk", … is what it has reached."""
+    """Where an acknowledged message went (G1). `level`: "memory", "disk", … is what it has reached.
+
+    A `delayed` message is accepted for later: it gets its place when it is due, so here it has none (`log` is "").
+    """
 
     log: str
     pos: int
@@ -153,11 +161,12 @@ class Published:
     level: str
     duplicate: bool = False  # this message_id had been stored before; the place is the first one's
     message_id: str = ""
+    delayed: bool = False
 
     @property
     def position(self) -> Position:
-        """The place as a position, for `after=`."""
-        return {self.log: self.pos}
+        """The place as a position, for `after=`; empty where there is none yet."""
+        return {self.log: self.pos} if self.log else {}
 
 
 @frozen

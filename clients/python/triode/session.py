@@ -71,7 +71,7 @@ class Session:
         self.events: list[Event] = []
 
         self._outgoing = Outgoing()
-        self.publisher = Publisher(options, self._outgoing, Backoff(random), self.finished, self.events)
+        self.publisher = Publisher(options, self._outgoing, random, self.finished, self.events)
         self.subscriptions = Subscriptions(options, self._outgoing, random, self.ready)
         self.reader = Reader(options, self._outgoing, self.finished)
         self.settler = Settler(options, self._outgoing, self.finished)

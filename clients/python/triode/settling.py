@@ -65,6 +65,7 @@ class Settler:
         """It is not done: give it out again after `delay_ms`, or (`reject`) put it among the dead letters."""
         if is_lost(subscription, handed):
             return _lost()
+        subscription.drop_behind(handed)
         log, pos = handed.place
         packet = packets.Nack(subscription.number, log, pos, handed.attempt, delay_ms, reject)
         if now is not None:

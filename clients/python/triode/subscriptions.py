@@ -88,6 +88,13 @@ class Subscription:
         self.inbox.remove(handed)
         self.inbox_bytes -= handed.size
 
+    def drop_behind(self, handed: Handed) -> None:
+        """The program gives this one back: those of its key that wait behind it come again in order."""
+        if self.tray is not None:
+            for each in self.tray.behind(handed):
+                self.tray.pop(each.place)
+                self.drop(each)
+
     def give_back(self) -> None:
         """The broker has taken back all deliveries. Gaps stay: what they tell is still so."""
         if self.tray is not None:
