@@ -92,7 +92,8 @@ class Log(Protocol):
         """The highest committed pos; 0 while empty."""
 
     def append(self, record: Record, rule: TopicRule, remembered: Remembered | None = None) -> None:
-        """Add one record. Retention by `rule` follows at once or at the next trim.
+        """Add one record. Retention by `rule` follows at once or at the next trim; so does compaction, but no
+        snapshot ever has two of one key. What was replaced is not read any more, and was no loss.
 
         `remembered`: the message id it came with, for a log that outlives the process (G2).
         """
@@ -110,8 +111,9 @@ class Log(Protocol):
         """Records held that match with pos > after, oldest first: one, and more while within max_bytes.
 
         Looks at no more than max_records (≥ 1), so `upto` may be behind the head with nothing found.
-        With `newest_at` the snapshot of that pos: of what is retained, what was the newest of its topic there. The
-        last page then ends there too, and `prevs` and `loss` say nothing.
+        With `newest_at` the snapshot of that pos: of what is retained, what was the newest of its topic there; of
+        a compacted topic all up to there but tombstones. The last page then ends there too, and `prevs` and `loss`
+        say nothing.
         """
 
     def read_back(
