@@ -55,7 +55,7 @@ def i1_acknowledged_is_readable(facts: Facts) -> Iterator[Violation]:
     readable = {(one.place, one.topic, one.message_id) for one in facts.final}
     last_kill = facts.kills[-1] if facts.kills else 0
     for attempt, place in facts.acknowledged():
-        is_promised = attempt.level != "memory" or attempt.answered > last_kill
+        is_promised = attempt.level != "memory" or attempt.t > last_kill
         if is_promised and not facts.is_bounded(place.topic):
             if (place.place, place.topic, place.message_id) not in readable:
                 yield Violation("I1", f"{_say(place)} was acknowledged and is lost", (attempt.t, attempt.answered))
@@ -80,7 +80,7 @@ def i2_nothing_from_nowhere(facts: Facts) -> Iterator[Violation]:
     first: dict[tuple[str, str, str], int] = {}
     for attempt in facts.attempts:
         first.setdefault((attempt.topic, attempt.message_id, attempt.content), attempt.t)
-    for one in facts.sightings():
+    for one in facts.sightings:
         if not one.topic.startswith("$") and first.get((one.topic, one.message_id, one.content), one.t) >= one.t:
             yield Violation("I2", f"{_say(one)} was never published with {one.content}", (one.t,))
 
@@ -89,7 +89,7 @@ def i3_one_message_at_a_place(facts: Facts) -> Iterator[Violation]:
     """I3: (log, pos) and (topic, log, offset) name one message, for everybody and for ever."""
     by_pos: dict[Place, Seen] = {}
     by_offset: dict[tuple[str, str, int], Seen] = {}
-    for one in facts.sightings():
+    for one in facts.sightings:
         first = by_pos.setdefault(one.place, one)
         if _identity(first) != _identity(one):
             yield Violation("I3", f"{_say(first)} and {_say(one)} have one place", (first.t, one.t))
@@ -274,7 +274,7 @@ def i8_delivered_stays(facts: Facts) -> Iterator[Violation]:
 def i9_sent_again_is_stored_once(facts: Facts) -> Iterator[Violation]:
     """I9: one message_id on one topic has one place in a log, whoever tells of it."""
     first: dict[tuple[str, str, str], Seen] = {}
-    for one in facts.sightings():
+    for one in facts.sightings:
         if one.message_id and not one.topic.startswith("$"):
             before = first.setdefault((one.log, one.topic, one.message_id), one)
             if before.pos != one.pos:
@@ -309,7 +309,7 @@ def a1_everything_is_delivered(facts: Facts) -> Iterator[Violation]:
     for name, streams in _acknowledged(facts).items():
         told = {step.message.place for stream in streams for step in stream.steps if step.message}
         gaps = [step.after for stream in streams for step in stream.steps if step.kind == "gap"]
-        dead = {one.message_id for one in facts.sightings() if one.topic == f"$dead/{name}"}
+        dead = _dead(facts, name)
         begin = min(
             (step for stream in streams for step in stream.steps if step.kind == "subscribed"),
             key=lambda step: step.t,
@@ -319,7 +319,7 @@ def a1_everything_is_delivered(facts: Facts) -> Iterator[Violation]:
             is_due = matches(streams[0].filter, one.topic) and not facts.is_expiring(one.topic)
             if not is_due or begin is None or one.pos <= begin.after.get(one.log, 0):
                 continue
-            if one.place in told or one.message_id in dead or any(covers(after, one.place) for after in gaps):
+            if one.place in told | dead or any(covers(after, one.place) for after in gaps):
                 continue
             if facts.is_durable(one.topic) or not facts.kills:
                 text = f"subscription {name} was never given {_say(one)} and told of no gap"
@@ -344,6 +344,21 @@ def a2_settled_stays_settled(facts: Facts) -> Iterator[Violation]:
                     yield Violation("G5", text, (t, step.t))
 
 
+def a3_rejected_is_a_dead_letter(facts: Facts) -> Iterator[Violation]:
+    """G5: what was rejected, and that answered, is in the subscription's dead letters."""
+    letters = {name: _dead(facts, name) for name in {one.name for one in facts.settled if one.is_rejected}}
+    for one in facts.settled:
+        if one.is_rejected and one.place not in letters[one.name]:
+            text = f"log {one.place[0]}, pos {one.place[1]} was rejected on {one.name} and is no dead letter"
+            yield Violation("G5", text, (one.t,))
+
+
+def _dead(facts: Facts, name: str) -> set[Place]:
+    """The places of the messages that became dead letters: theirs stands in `key` (SPEC 9.8.2)."""
+    keys = [one.key.rpartition(".") for one in facts.sightings if one.topic == f"$dead/{name}"]
+    return {(log, int(pos)) for log, _, pos in keys}
+
+
 def _since(facts: Facts, who: str, step: Step) -> int:
     """A moment before which the server cannot have sent what the step brought."""
     barriers = facts.barriers.get((who, step.line), [])
@@ -355,7 +370,7 @@ class _Known:
 
     def __init__(self, facts: Facts) -> None:
         logs: dict[str, dict[int, Seen]] = defaultdict(dict)
-        for one in facts.sightings():
+        for one in facts.sightings:
             if not facts.is_expiring(one.topic):
                 logs[one.log].setdefault(one.pos, one)
         self._logs = {log: sorted(ones.items()) for log, ones in logs.items()}
@@ -422,4 +437,5 @@ INVARIANTS: tuple[Callable[[Facts], Iterator[Violation]], ...] = (
     i15_every_publish_is_answered,
     a1_everything_is_delivered,
     a2_settled_stays_settled,
+    a3_rejected_is_a_dead_letter,
 )

@@ -42,8 +42,10 @@ class Rules(Struct):
 class Recorder:
     """Numbers events in the order in which they are noted."""
 
-    def __init__(self, rules: Rules, now_ms: Callable[[], int]) -> None:
+    def __init__(self, rules: Rules, now_ms: Callable[[], int], noted: Callable[[], None] = lambda: None) -> None:
+        """`noted` is called after every event."""
         self._now_ms = now_ms
+        self._noted = noted
         self._start_ms = now_ms()
         self.events: list[Event] = []
         self.note("rules", "history", about=msgspec.to_builtins(rules))
@@ -53,6 +55,7 @@ class Recorder:
         ms = self._now_ms() - self._start_ms
         event = Event(len(self.events) + 1, op, who, line, packet or {}, ms, about.get("about", about))
         self.events.append(event)
+        self._noted()
         return event
 
 

@@ -1,5 +1,7 @@
 """Facts: what a history says, sorted for the checker. No judgement here."""
 
+from functools import cached_property
+
 import msgspec
 from attrs import define, field
 from triode_protocol.topics import matches
@@ -35,9 +37,10 @@ class Settled:
     who: str
     line: int
     t: int = 0  # of the answer
+    is_rejected: bool = False
 
 
-@define
+@define(slots=False)
 class Facts:
     """One history."""
 
@@ -71,6 +74,7 @@ class Facts:
         """The publishes that were answered with a place."""
         return [(attempt, attempt.place) for attempt in self.attempts if attempt.place is not None]
 
+    @cached_property
     def sightings(self) -> list[Seen]:
         """Every mention of a message at its place, in order of time."""
         places = [place for _, place in self.acknowledged()]
@@ -158,7 +162,8 @@ class _Collector:
         if packet["type"] == "nack" and not packet.get("reject"):
             return []
         name = self.facts.streams[event.who, packet["sub"]].name
-        return [Settled(name, place, event.who, event.line) for place in sorted(places)]
+        is_rejected = packet["type"] == "nack"
+        return [Settled(name, place, event.who, event.line, is_rejected=is_rejected) for place in sorted(places)]
 
     def _got(self, event: Event) -> None:
         packet, line = event.packet, (event.who, event.line)

@@ -25,6 +25,7 @@ class Seen:
     offset: int
     message_id: str
     content: str
+    key: str = ""
 
     @property
     def place(self) -> tuple[str, int]:
@@ -35,7 +36,9 @@ class Seen:
 def seen(t: int, message: Packet) -> Seen:
     """A `message` packet, or the one in a `delivery`."""
     place = message["log"], message["pos"], message["offset"]
-    return Seen(t, message["topic"], *place, message.get("message_id", ""), content_of(message))
+    return Seen(
+        t, message["topic"], *place, message.get("message_id", ""), content_of(message), message.get("key", "")
+    )
 
 
 def content_of(packet: Packet) -> str:

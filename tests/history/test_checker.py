@@ -253,6 +253,12 @@ def forget_what_was_delayed(story: list[Event]) -> None:
     story[number:number] = [sent, taken]
 
 
+def bury_nothing(story: list[Event]) -> None:
+    """A message is rejected, and is in no dead letter."""
+    ack = of(story, "sent", "w1", "ack", 1)
+    ack.packet |= {"type": "nack", "attempt": 1, "reject": True}
+
+
 LIES: list[tuple[Callable[[list[Event]], None], str]] = [
     (swap_two, "I6"),
     (forget_what_was_delayed, "I1"),
@@ -272,6 +278,7 @@ LIES: list[tuple[Callable[[list[Event]], None], str]] = [
     (overstate, "I1"),
     (deliver_what_is_lost, "I8"),
     (forget_a_worker, "G5"),
+    (bury_nothing, "G5"),
 ]
 
 
@@ -282,10 +289,19 @@ def test_lie_is_caught(lie: Callable[[list[Event]], None], invariant: str) -> No
     assert invariant in found(story)
 
 
+def test_rejected_message_that_is_a_dead_letter_is_right() -> None:
+    story = events()
+    bury_nothing(story)
+    letter = deepcopy(of(story, "got", "final", "delivery"))
+    letter.packet["message"] |= {"topic": "$dead/worker", "key": "d0-a.2", "pos": 50, "offset": 1}
+    story.append(letter)
+    assert found(story) == set()
+
+
 def test_every_invariant_is_shown_a_lie() -> None:
     names = {function.__name__.split("_")[0].upper() for function in INVARIANTS}
     shown = {invariant for _, invariant in LIES} | {"I5", "I14"}  # above: handed twice, dropped
-    assert {"G5" if name in ("A1", "A2") else name for name in names} <= shown
+    assert {"G5" if name in ("A1", "A2", "A3") else name for name in names} <= shown
 
 
 def test_explanation_shows_the_events() -> None:
