@@ -7,14 +7,15 @@ machine for longer than that disturbs everybody, and drops out of the ratio.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 import attrs
 
+from bench.disk import Disk
 from bench.load import LoadError
-from bench.plan import Budget, Workload
-from bench.servers import RECIPES, Cpu, Server, ServerError, running
+from bench.plan import REFERENCE, Budget, Workload
+from bench.servers import Cpu, Recipe, Server, ServerError, running
 from bench.sockets import Loop
 from bench.workloads import Address, Traffic, open_idle, subscribe_own_topics
 
@@ -52,6 +53,19 @@ class Account:
     notices: dict[str, int] = attrs.field(factory=dict)
     kib: float | None = None  # private memory per connection
     kib_own_topic: float | None = None  # per further subscription, to a topic of its own
+    steady_rate: float | None = None  # what p50 and p99 were measured at, where it was not the windows' own rate
+    steady_cpu_us: float | None = None
+
+
+@attrs.frozen
+class Start:
+    """A server that was started with what an earlier one had stored."""
+
+    contestant: str  # how the earlier one had ended
+    seconds: float  # from before its process was made to the first acknowledged publish
+    cpu_seconds: float  # of that
+    mib: float  # private memory at that moment
+    faults: tuple[str, ...] = ()
 
 
 @attrs.define
@@ -62,9 +76,13 @@ class Results:
     windows: list[Window] = attrs.field(factory=list)
     accounts: list[Account] = attrs.field(factory=list)
     failures: dict[str, str] = attrs.field(factory=dict)  # contestant → why it did not take part
+    reference: str = REFERENCE
+    disks: list[Disk] = attrs.field(factory=list)  # of each round, where something was stored
+    starts: list[Start] = attrs.field(factory=list)
+    remark: str = ""
 
 
-class _Seat:
+class Seat:
     """A contestant at the table: its server, its connections, its open traffic."""
 
     def __init__(self, name: str, server: Server, loop: Loop, traffic: Traffic) -> None:
@@ -77,22 +95,25 @@ class _Seat:
         self._traffic.pump(seconds)
         self._traffic.latencies.clear()
 
-    def window(self, round_: int, cycle: int, seconds: float) -> Window:
+    def window(
+        self, round_: int, cycle: int, seconds: float, pump: Callable[[float], None] | None = None
+    ) -> Window:
+        """Pump for so long, or do something else that loads the server."""
         before = sum(ledger.received for ledger in self._traffic.ledgers)
         with _metered(self._server) as spent:
-            self._traffic.pump(seconds)
+            (pump or self._traffic.pump)(seconds)
         count = sum(ledger.received for ledger in self._traffic.ledgers) - before
         return Window(self.name, round_, cycle, count, *spent)
 
     def account(self, round_: int) -> Account:
         self._traffic.close()
         ledgers = self._traffic.ledgers
-        times = sorted(self._traffic.latencies) or [0]
+        times = sorted(self._traffic.latencies)
         return Account(
             self.name,
             round_,
-            times[len(times) // 2] / 1e6,
-            times[len(times) * 99 // 100] / 1e6,
+            times[len(times) // 2] / 1e6 if times else None,
+            times[len(times) * 99 // 100] / 1e6 if times else None,
             sum(ledger.lost for ledger in ledgers),
             sum(ledger.doubled for ledger in ledgers),
             sum(ledger.misordered for ledger in ledgers),
@@ -100,21 +121,21 @@ class _Seat:
         )
 
 
-def play(workload: Workload, names: Sequence[str], budget: Budget) -> Results:
-    """All rounds of one workload, on the servers named."""
-    results = Results(workload.name)
+def play(workload: Workload, recipes: Mapping[str, Recipe], budget: Budget, reference: str = REFERENCE) -> Results:
+    """All rounds of one workload, on the servers given."""
+    results = Results(workload.name, reference=reference)
     latest_start = time.monotonic() + budget.most_seconds
     for round_ in range(budget.rounds):
         if round_ and time.monotonic() > latest_start:
             break
         if workload.opens is None:
-            _idle_round(workload, names, round_, results)
+            _idle_round(workload, recipes, round_, results)
         else:
-            _round(workload, names, budget, round_, results)
+            _round(workload, recipes, budget, round_, results)
     return results
 
 
-def contestants(workload: Workload, names: Sequence[str]) -> Iterator[tuple[str, str]]:
+def contestants(workload: Workload, names: Iterable[str]) -> Iterator[tuple[str, str]]:
     """(contestant, server): Triode takes part twice where `batch` makes a difference."""
     for name in names:
         yield name, name
@@ -122,14 +143,16 @@ def contestants(workload: Workload, names: Sequence[str]) -> Iterator[tuple[str,
             yield "triode, batch", name
 
 
-def _round(workload: Workload, names: Sequence[str], budget: Budget, round_: int, results: Results) -> None:
+def _round(
+    workload: Workload, recipes: Mapping[str, Recipe], budget: Budget, round_: int, results: Results
+) -> None:
     with ExitStack() as stack:
         seats = []
-        for contestant, name in contestants(workload, names):
+        for contestant, name in contestants(workload, recipes):
             opens = workload.opens if contestant == name else workload.batched
             assert opens is not None
             try:
-                seat = _take_seat(stack, contestant, name, opens)
+                seat = _take_seat(stack, contestant, recipes[name], opens)
                 seat.warm(0.0 if name == "naive" else budget.warm_seconds)
             except (ServerError, LoadError) as error:
                 results.failures[contestant] = str(error)
@@ -143,16 +166,18 @@ def _round(workload: Workload, names: Sequence[str], budget: Budget, round_: int
         results.accounts += [seat.account(round_) for seat in seats]
 
 
-def _take_seat(stack: ExitStack, contestant: str, name: str, opens: Callable[[Loop, Address], Traffic]) -> _Seat:
-    server = stack.enter_context(running(RECIPES[name]))
+def _take_seat(
+    stack: ExitStack, contestant: str, recipe: Recipe, opens: Callable[[Loop, Address], Traffic]
+) -> Seat:
+    server = stack.enter_context(running(recipe))
     loop = stack.enter_context(Loop())  # left before the server is stopped: it has no one to drain
-    return _Seat(contestant, server, loop, opens(loop, server.address))
+    return Seat(contestant, server, loop, opens(loop, server.address))
 
 
-def _idle_round(workload: Workload, names: Sequence[str], round_: int, results: Results) -> None:
-    for name in names:
+def _idle_round(workload: Workload, recipes: Mapping[str, Recipe], round_: int, results: Results) -> None:
+    for name, recipe in recipes.items():
         try:
-            with running(RECIPES[name]) as server, Loop() as loop:
+            with running(recipe) as server, Loop() as loop:
                 _idle(workload, server, loop, round_, results)
         except (ServerError, LoadError) as error:
             results.failures[name] = str(error)

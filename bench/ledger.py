@@ -9,16 +9,28 @@ from collections.abc import Sequence
 from typing import Protocol
 
 
-class Accounts(Protocol):
-    """What is told at the end, of whichever places."""
+class Tally(Protocol):
+    """What is told in the end, of whichever places."""
 
-    received: int
-    doubled: int
-    misordered: int
+    @property
+    def received(self) -> int:
+        """Messages, doubles included."""
+
+    @property
+    def doubled(self) -> int:
+        """Messages that had been received before."""
+
+    @property
+    def misordered(self) -> int:
+        """Messages behind which others belong."""
 
     @property
     def lost(self) -> int:
-        """What is missing, known once it is closed."""
+        """What is missing, once the run is over."""
+
+
+class Accounts(Tally, Protocol):
+    """Of one publisher's answers."""
 
     def take(self, place: int) -> None:
         """Account for one message."""

@@ -1,8 +1,9 @@
 """What is measured: the workloads with their sizes, the contestants, and the targets.
 
 What it must not know: how anything is run or printed.
-The surprising decision: targets are ratios to µWebSockets in the same run, never absolute times; a
-shared machine changes its speed by a third from minute to minute, and both sides feel it.
+The surprising decision: targets of memory topics are ratios to µWebSockets in the same run, never absolute
+times; a shared machine changes its speed by a third from minute to minute, and both sides feel it. Only what is
+stored has targets in numbers: no neighbour does the same, acknowledged once flushed, many to a flush.
 """
 
 from collections.abc import Callable
@@ -40,8 +41,61 @@ class Budget:
     most_seconds: float  # of a workload, after which no further round begins (a busy machine)
 
 
+@attrs.frozen
+class StoredBudget:
+    """The same of what is stored, and how much of it there is."""
+
+    rounds: int
+    cycles: int
+    window_seconds: float
+    warm_seconds: float
+    steady_seconds: float  # by the clock, at half the rate of the windows before it
+    backlog: int  # messages that wait for consumers
+    messages: int  # stored when a server is started again
+    starts: int  # after each kind of end
+
+
+@attrs.frozen
+class StoredWorkload:
+    """A workload on topics that are stored. A target that is 0 is none."""
+
+    name: str
+    title: str
+    unit: str
+    rate: float = 0.0  # at least, a second
+    cpu_us: float = 0.0  # at most, of the server's processor time for a unit
+    p99_ms: float = 0.0  # at most, at half the rate
+    start_seconds: float = 0.0  # at most
+
+
 FULL = Budget(rounds=3, cycles=3, window_seconds=0.45, warm_seconds=0.25, most_seconds=25)
 QUICK = Budget(rounds=1, cycles=2, window_seconds=0.3, warm_seconds=0.15, most_seconds=0)
+
+AGAINST = Budget(rounds=4, cycles=4, window_seconds=0.45, warm_seconds=0.25, most_seconds=90)
+FULL_STORED = StoredBudget(
+    rounds=3,
+    cycles=3,
+    window_seconds=0.6,
+    warm_seconds=0.3,
+    steady_seconds=3.0,
+    backlog=100_000,
+    messages=1_000_000,
+    starts=3,
+)
+QUICK_STORED = StoredBudget(
+    rounds=1,
+    cycles=2,
+    window_seconds=0.3,
+    warm_seconds=0.2,
+    steady_seconds=1.0,
+    backlog=20_000,
+    messages=50_000,
+    starts=1,
+)
+
+#: Triode's processor time per unit may be this multiple of an earlier version's.
+AGAINST_TARGET = 1 / 0.95
+AGAINST_DEFAULT = ("fanout-200", "pairs-1", "acked")
 
 IDLE_CONNECTIONS = 5000
 IDLE_TARGET_KIB = 2.0
@@ -86,4 +140,18 @@ WORKLOADS = (
         1 / 0.8,
         connections=IDLE_CONNECTIONS,
     ),
+)
+
+STORED_REFERENCE = "jetstream"
+STORED_WORKLOADS = (
+    StoredWorkload(
+        "durable",
+        "16 publishers × 32 unacknowledged, stored",
+        "publish",
+        rate=15_000,
+        cpu_us=25,
+        p99_ms=25,
+    ),
+    StoredWorkload("consume", "durable shared subscription, explicit acks", "delivery", rate=20_000),
+    StoredWorkload("restart", "1,000,000 stored messages", "start", start_seconds=3),
 )

@@ -1,4 +1,4 @@
-"""Turns windows into figures: medians, ratios to the reference, the table, the file, the README.
+"""Turns windows into figures: medians, ratios to the reference, the table of memory topics, the file.
 
 What it must not know: servers, sockets, how anything was run.
 The surprising decision: a ratio is not the ratio of two medians but the median of the ratios of
@@ -9,6 +9,7 @@ import datetime
 import json
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,11 +19,10 @@ from typing import Any
 import attrs
 
 from bench.contest import Account, Results, Window
-from bench.plan import IDLE_TARGET_KIB, REFERENCE, WORKLOADS, Workload
+from bench.plan import IDLE_TARGET_KIB, WORKLOADS, Workload
+from bench.servers import ServerError, find_program
 
-_README = Path(__file__).parent / "README.md"
 _LATEST = Path(__file__).parent / "results" / "latest.json"
-_BEGIN, _END = "<!-- results -->\n", "<!-- end of results -->\n"
 _TITLES = {
     "uws": "µWebSockets",
     "triode": "**Triode**",
@@ -51,6 +51,8 @@ class Row:
     kib: float | None
     kib_own_topic: float | None
     rate_ratio: float | None = None
+    steady_rate: float | None = None  # of p50 and p99, where they are not of the windows
+    steady_cpu_us: float | None = None
 
     @property
     def exact(self) -> bool:
@@ -61,7 +63,9 @@ class Row:
 def rows(results: Results) -> list[Row]:
     """One row per contestant, in the order they played."""
     names = list(dict.fromkeys(window.contestant for window in results.windows))
-    reference = {(one.round, one.cycle): one.cpu_us for one in results.windows if one.contestant == REFERENCE}
+    reference = {
+        (one.round, one.cycle): one.cpu_us for one in results.windows if one.contestant == results.reference
+    }
     return [_row(results, name, reference) for name in names]
 
 
@@ -88,13 +92,17 @@ def _row(results: Results, name: str, reference: dict[tuple[int, int], float]) -
         _median(one.kib for one in accounts),
         _median(one.kib_own_topic for one in accounts),
         _rate_ratio(results, windows),
+        _median(one.steady_rate for one in accounts),
+        _median(one.steady_cpu_us for one in accounts),
     )
 
 
 def _rate_ratio(results: Results, windows: Sequence[Window]) -> float | None:
     """The rate on the core that server and generator share, as a multiple of the reference's."""
     rates = {
-        (one.round, one.cycle): one.count / one.seconds for one in results.windows if one.contestant == REFERENCE
+        (one.round, one.cycle): one.count / one.seconds
+        for one in results.windows
+        if one.contestant == results.reference
     }
     return _median(
         one.count / one.seconds / rates[one.round, one.cycle] for one in windows if (one.round, one.cycle) in rates
@@ -185,14 +193,17 @@ def figure(value: float) -> str:
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
 
 
-def console(row: Row) -> str:
-    """One line for the terminal."""
+def console(row: Row, judged: str) -> str:
+    """One line for the terminal, with what was judged of it."""
     ratio = "" if row.ratio is None else f"{row.ratio:5.2f} ×"
+    width = max(14, len(row.contestant) + 1)
     memory = "" if row.kib is None else f"  {row.kib:.2f} KiB (+{row.kib_own_topic:.2f} own topic)"
     latency = "" if row.p50_ms is None else f"  p50 {row.p50_ms:.2f} p99 {row.p99_ms:.2f} ms"
+    if row.steady_rate is not None:
+        latency += f" at {row.steady_rate:,.0f}/s ({figure(row.steady_cpu_us or 0.0)} µs)"
     return (
-        f"  {row.contestant:14}{figure(row.cpu_us):>8} µs (user {figure(row.user_us):>5}) {ratio:8}"
-        f"{row.rate:>12,.0f}/s{latency}{memory}  {correctness(row)}  {verdict(row)}"
+        f"  {row.contestant:{width}}{figure(row.cpu_us):>8} µs (user {figure(row.user_us):>5}) {ratio:8}"
+        f"{row.rate:>12,.0f}/s{latency}{memory}  {correctness(row)}  {judged}"
     ).rstrip()
 
 
@@ -217,11 +228,18 @@ def environment() -> dict[str, str]:
 
 
 def _node_version() -> str:
+    return version_of("node", "--version").lstrip("v") or "none"
+
+
+def version_of(*command: str) -> str:
+    """The first number in what a program says of itself; empty where it is not installed."""
     try:
-        done = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "none"
-    return done.stdout.strip().lstrip("v")
+        program = find_program(command[0])
+        done = subprocess.run([program, *command[1:]], capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, ServerError, subprocess.TimeoutExpired):
+        return ""
+    found = re.search(r"\d+(\.\d+)+", done.stdout + done.stderr)
+    return found[0] if found else ""
 
 
 def write_latest(played: Sequence[Results]) -> Path:
@@ -230,20 +248,10 @@ def write_latest(played: Sequence[Results]) -> Path:
         "environment": environment(),
         "rows": [attrs.asdict(row) for results in played for row in rows(results)],
         "windows": {results.workload: [attrs.asdict(one) for one in results.windows] for results in played},
+        "starts": [attrs.asdict(one) for results in played for one in results.starts],
+        "disks": {results.workload: [attrs.asdict(one) for one in results.disks] for results in played},
         "failures": {results.workload: results.failures for results in played if results.failures},
     }
     _LATEST.parent.mkdir(exist_ok=True)
     _LATEST.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     return _LATEST
-
-
-def write_readme(played: Sequence[Results]) -> None:
-    """Put the table in the place of the one in bench/README.md."""
-    text = _README.read_text()
-    before, rest = text.split(_BEGIN, 1)
-    after = rest.split(_END, 1)[1]
-    where = environment()
-    machine = f"{where['cpu']} (shared, load average {where['load']}), {where['kernel']}"
-    heading = f"{where['date']}, {machine}, Python {where['python']}, Node.js {where['node']}:\n\n"
-    table = markdown([row for results in played for row in rows(results)])
-    _README.write_text(f"{before}{_BEGIN}\n{heading}{table}\n{_END}{after}")

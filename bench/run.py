@@ -9,56 +9,167 @@ turn a build red.
 import argparse
 import os
 import resource
+import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import attrs
 
 from bench.contest import Results, play
-from bench.plan import FULL, QUICK, WORKLOADS
-from bench.report import console, rows, write_latest, write_readme
-from bench.servers import RECIPES, ServerError, prepare_uws
+from bench.plan import (
+    AGAINST,
+    AGAINST_DEFAULT,
+    FULL,
+    FULL_STORED,
+    QUICK,
+    QUICK_STORED,
+    STORED_WORKLOADS,
+    WORKLOADS,
+    StoredBudget,
+)
+from bench.report import Row, console, rows, verdict, write_latest
+from bench.restart import play_restart
+from bench.servers import RECIPES, STORING, Recipe, ServerError, prepare_uws, triode_of
+from bench.stored import play_consume, play_durable
+from bench.tables import against_verdict, start_verdict, stored_verdict, typical, write_sections
 
 _FILES_NEEDED = 5000 + 500
+_DATA = Path(__file__).parent / "results"  # on the disk that the checkout is on
+_STORED: dict[str, Callable[[Mapping[str, Recipe], StoredBudget, Path], Results]] = {
+    "durable": play_durable,
+    "consume": play_consume,
+    "restart": play_restart,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
-    servers = _available(options.servers)
     allow_files()
     share_one_core(options.core)
     began = time.monotonic()
-    played: list[Results] = []
-    for workload in WORKLOADS:
-        if options.only and workload.name not in options.only:
-            continue
-        print(f"{workload.title} (server CPU per {workload.unit})", flush=True)
-        results = play(workload, servers, QUICK if options.quick else FULL)
-        played.append(results)
-        for row in rows(results):
-            print(console(row))
-        for name, reason in results.failures.items():
-            print(f"  {name:14}did not take part: {reason}")
+    against = _play_against(options) if options.against else []
+    memory = [] if options.against else _play_memory(options)
+    stored = [] if options.against else _play_stored(options)
+    played = [*against, *memory, *stored]
     print(f"\n{time.monotonic() - began:.0f} s; all windows in {_relative(write_latest(played))}")
     if options.write_readme:
-        write_readme(played)
+        write_sections(memory, stored, against)
     return _status(played)
 
 
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    names = [workload.name for workload in WORKLOADS]
-    parser = argparse.ArgumentParser(
-        prog="python -m bench", description="Measure Triode beside µWebSockets and a naive server."
+def _play_memory(options: argparse.Namespace) -> list[Results]:
+    wanted = [workload for workload in WORKLOADS if workload.name in options.only]
+    if not wanted:
+        return []
+    names = _available([name for name in options.servers if name in RECIPES])
+    played = []
+    for workload in wanted:
+        print(f"{workload.title} (server CPU per {workload.unit})", flush=True)
+        recipes = {name: RECIPES[name] for name in names}
+        played.append(play(workload, recipes, QUICK if options.quick else FULL))
+        _tell(played[-1], verdict)
+    return played
+
+
+def _play_stored(options: argparse.Namespace) -> list[Results]:
+    recipes = {name: STORING[name] for name in options.servers if name in STORING}
+    played = []
+    for workload in STORED_WORKLOADS:
+        if workload.name not in options.only or (workload.name != "durable" and "triode" not in recipes):
+            continue
+        print(f"{workload.title} (server CPU per {workload.unit})", flush=True)
+        budget = QUICK_STORED if options.quick else FULL_STORED
+        results = _STORED[workload.name](recipes, budget, options.data)
+        played.append(results)
+        print(f"  data on {typical(results.disks)}")
+        _tell(results, stored_verdict)
+    return played
+
+
+def _play_against(options: argparse.Namespace) -> list[Results]:
+    """Triode of this checkout beside the one of another, on memory topics."""
+    recipes = {"before": triode_of(options.against, "before"), "triode": RECIPES["triode"]}
+    remark = f"against {_commit(options.against)}"
+    played = []
+    for workload in WORKLOADS:
+        if workload.name not in options.only:
+            continue
+        print(f"{workload.title} (server CPU per {workload.unit}), {remark}", flush=True)
+        alone = attrs.evolve(workload, batched=None)
+        results = play(alone, recipes, QUICK if options.quick else AGAINST, reference="before")
+        results.remark = remark
+        played.append(results)
+        _tell(results, against_verdict)
+    return played
+
+
+def _tell(results: Results, judge: Callable[[Row], str]) -> None:
+    for row in rows(results):
+        print(console(row, judge(row)))
+    for start in results.starts:
+        faults = ", ".join(start.faults) or "exact"
+        figures = f"{start.seconds:.2f} s (CPU {start.cpu_seconds:.2f} s, {start.mib:.0f} MiB private)"
+        print(f"  {start.contestant:26}{figures}  {faults}  {start_verdict(start.seconds)}")
+    if results.starts:
+        print(f"  {results.remark}")
+    for name, reason in results.failures.items():
+        print(f"  {name:14}did not take part: {reason}")
+    sys.stdout.flush()
+
+
+def _commit(checkout: Path) -> str:
+    """What a checkout is called; its directory's name where git does not know."""
+    asked = subprocess.run(
+        ["git", "-C", str(checkout), "describe", "--always", "--dirty"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    parser.add_argument("--only", action="append", choices=names, help="this workload (repeatable)")
-    parser.add_argument("--servers", default="uws,triode,naive", help="which take part, in order (%(default)s)")
-    parser.add_argument("--quick", action="store_true", help="one short round, under a minute")
-    parser.add_argument("--core", type=int, default=0, help="the core all processes run on (0)")
-    parser.add_argument("--write-readme", action="store_true", help="put the table into bench/README.md")
+    return asked.stdout.strip() or checkout.name
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    names = [*(one.name for one in WORKLOADS), *(one.name for one in STORED_WORKLOADS)]
+    servers = list(dict.fromkeys([*RECIPES, *STORING]))
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Measure Triode beside other servers, on memory topics and on stored ones.",
+        epilog=f"workloads: {', '.join(names)}; servers: {', '.join(servers)}",
+    )
+    add = parser.add_argument
+    add("--only", action="append", metavar="NAMES", help="these workloads, separated by commas (repeatable)")
+    add("--servers", metavar="NAMES", help="which take part where they can, in this order (all)")
+    add("--against", type=Path, metavar="DIR", help="beside the Triode of another checkout, nobody else")
+    add("--data", type=Path, metavar="DIR", default=_DATA, help="where servers store (bench/results)")
+    add("--quick", action="store_true", help="one short round")
+    add("--core", type=int, default=0, help="the core all processes run on (0)")
+    add("--write-readme", action="store_true", help="put the tables into bench/README.md")
     options = parser.parse_args(arguments)
-    options.servers = options.servers.split(",")
-    if unknown := [name for name in options.servers if name not in RECIPES]:
-        parser.error(f"no such server: {', '.join(unknown)} (there are {', '.join(RECIPES)})")
+    everything = AGAINST_DEFAULT if options.against else names
+    options.only = _list(parser, options.only, "workload", everything, names)
+    given = None if options.servers is None else [options.servers]
+    options.servers = _list(parser, given, "server", ["uws", "triode", "naive", *servers], servers)
+    if options.against and not (options.against / "broker" / "triode_broker").is_dir():
+        parser.error(f"--against {options.against}: there is no broker/triode_broker in it")
     return options
+
+
+def _list(
+    parser: argparse.ArgumentParser,
+    given: Sequence[str] | None,
+    what: str,
+    otherwise: Sequence[str],
+    known: Sequence[str],
+) -> list[str]:
+    """Names separated by commas, each once."""
+    if given is None:
+        return list(dict.fromkeys(otherwise))
+    wanted = [name for part in given for name in part.split(",")]
+    if unknown := [name for name in wanted if name not in known]:
+        parser.error(f"no such {what}: {', '.join(unknown)} (there are {', '.join(known)})")
+    return list(dict.fromkeys(wanted))
 
 
 def _available(names: list[str]) -> list[str]:
@@ -94,7 +205,8 @@ def _status(played: Sequence[Results]) -> int:
     """1 if Triode did not take part or delivered anything but every message once and in order."""
     absent = any(name.startswith("triode") for results in played for name in results.failures)
     ours = [row for results in played for row in rows(results) if row.contestant.startswith("triode")]
-    return int(absent or not all(row.exact for row in ours))
+    starts = [one for results in played for one in results.starts]
+    return int(absent or not all(row.exact for row in ours) or any(one.faults for one in starts))
 
 
 if __name__ == "__main__":

@@ -171,7 +171,7 @@ def running(recipe: Recipe, prefix: tuple[str, ...] = (), place: Path | None = N
     with tempfile.TemporaryFile() as output:
         started = time.perf_counter()
         process = subprocess.Popen(
-            [*prefix, find_program(recipe, program), *rest],
+            [*prefix, find_program(program, recipe.install), *rest],
             cwd=_ROOT,
             env={**os.environ, **recipe.environment},
             stdin=subprocess.DEVNULL,
@@ -185,12 +185,12 @@ def running(recipe: Recipe, prefix: tuple[str, ...] = (), place: Path | None = N
             _stop(process)
 
 
-def find_program(recipe: Recipe, program: str) -> str:
+def find_program(program: str, install: str = "") -> str:
     """Its path. Raises ServerError, which says how to install it, where it is not there."""
     places = (os.environ.get("PATH", ""), str(Path(sys.executable).parent), "/usr/sbin", "/usr/local/sbin")
     found = shutil.which(program, path=os.pathsep.join(places))
     if found is None:
-        hint = f" ({recipe.install})" if recipe.install else ""
+        hint = f" ({install})" if install else ""
         raise ServerError(f"{Path(program).name} is not installed{hint}")
     return found
 

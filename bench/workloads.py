@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from bench.ledger import Ledger
+from bench.ledger import Ledger, Tally
 from bench.load import AckedPublisher, Subscriber, open_connections, overhear, probe
 from bench.packets import greeting, packet, publish_frame
 from bench.sockets import Connection, Loop
@@ -29,7 +29,7 @@ class Traffic(Protocol):
     latencies: list[int]  # nanoseconds, of a sample
 
     @property
-    def ledgers(self) -> list[Ledger]: ...
+    def ledgers(self) -> Sequence[Tally]: ...
     def pump(self, seconds: float) -> None:
         """Load the server for so long, then wait until it has delivered everything."""
 
