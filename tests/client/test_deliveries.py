@@ -265,6 +265,59 @@ async def test_workers_of_one_consumer_share_its_window() -> None:
     assert sorted(acked) == list(range(1, 13))
 
 
+async def test_tasks_may_share_one_iterator() -> None:
+    done: list[tuple[int, int]] = []
+
+    async def scene(line: Line) -> None:
+        await consumer(line)
+        heard: list[int] = []
+        for first in (1, 4, 7):
+            await line.say(*(delivery(1, pos) for pos in range(first, first + 3)))
+            while len(heard) < first + 2:
+                heard.append((await answered(line, "ack"))["pos"])
+        await line.say({"type": "unsubscribed", "sub": 1, "name": "conflict", "message": "", "retry": "never"})
+        await line.goodbye()
+
+    async def work(jobs: triode.Deliveries, number: int) -> None:
+        try:
+            async for one in jobs:
+                done.append((number, one.data))
+                async with one:
+                    pass
+        except triode.SubscriptionEnded:
+            pass  # all of them are told
+
+    async with playing(scene) as url, triode.connect(url) as client, client.consume("a", durable="w") as jobs:
+        async with trio.open_nursery() as nursery:
+            for number in range(3):
+                nursery.start_soon(work, jobs, number)
+        with pytest.raises(RuntimeError, match="entered once"):
+            await jobs.__aenter__()
+    assert sorted(data for _, data in done) == list(range(1, 10))
+    assert {number for number, _ in done} == {0, 1, 2}
+
+
+async def test_same_answer_twice_is_sent_once() -> None:
+    async def scene(line: Line) -> None:
+        await consumer(line)
+        await line.say(*(delivery(1, pos) for pos in range(1, 4)))
+        assert (await line.hear("ack"))["pos"] == 1
+        assert (await line.hear("nack"))["pos"] == 2
+        assert (await answered(line, "nack"))["pos"] == 3
+        await leaves(line)
+
+    async with playing(scene) as url, triode.connect(url) as client, client.consume("a", durable="w") as jobs:
+        one, two, three = [await anext(jobs) for _ in range(3)]
+        one.ack_nowait()
+        one.ack_nowait()
+        await one.ack()
+        two.nack_nowait()
+        two.nack_nowait()
+        await two.nack()
+        await three.reject()
+        await three.reject()
+
+
 async def test_consumer_taken_over_raises_where_it_iterates() -> None:
     async def scene(line: Line) -> None:
         await consumer(line)

@@ -381,10 +381,15 @@ def test_publishes_of_a_resting_topic_end_in_time_and_can_be_abandoned() -> None
     later = play.publish("d")
     assert play.hears() == []
     play.session.publisher.abandon(gone)
-    play.passes(10)
+    play.passes(4)
+    last = play.publish("d")
+    play.passes(6)
+    assert play.hears() == []
     assert isinstance(first.result, PublishRefused)
     assert isinstance(later.result, Expired)
-    assert gone.result is None
+    assert (gone.result, last.result) == (None, None)
+    play.passes(4)
+    assert isinstance(last.result, Expired)
     assert (play.session.publisher.waiting, play.session.publisher.waiting_bytes) == (0, 0)
     play.passes(60)
     assert not play.session.publisher._resting

@@ -233,7 +233,7 @@ class Deliveries(Receiving[Handed | Gap]):
         return self
 
     async def __anext__(self) -> Delivery:
-        """The next delivery. One task at a time; cancelled, it has taken nothing."""
+        """The next delivery. Any number of tasks may share the iterator; cancelled, one has taken nothing."""
         while True:
             item = await self._next()
             if not isinstance(item, Gap):

@@ -83,7 +83,7 @@ class Receiving(Generic[Entry]):
         return self._subscription
 
     async def _next(self) -> Entry:
-        """The next entry. One task at a time; cancelled, it has taken nothing."""
+        """The next entry. Cancelled, it has taken nothing."""
         subscription = self._opened()
         self._taken += 1
         if self._taken >= _TAKEN_PER_CHECKPOINT or not subscription.inbox:

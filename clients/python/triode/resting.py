@@ -27,8 +27,16 @@ class _Rest:
     waiting: list["Publication"] = field(factory=list)  # in the order of publishing
 
     def wake_at(self) -> float:
-        """Its end, or the first deadline of what waits."""
-        return min([self.until, *(each.deadline for each in self.waiting)])
+        """Its end, or the deadline of the oldest."""
+        return min(self.until, self.waiting[0].deadline) if self.waiting else self.until
+
+    def expired(self, now: float) -> list["Publication"]:
+        """Take out the oldest whose deadline has come; they are nearly in the order of their deadlines."""
+        count = 0
+        while count < len(self.waiting) and now >= self.waiting[count].deadline:
+            count += 1
+        gone, self.waiting = self.waiting[:count], self.waiting[count:]
+        return gone
 
 
 class Resting:
@@ -102,19 +110,17 @@ class Resting:
         return self._wake_at
 
     def tick(self, now: float) -> tuple[list["Publication"], list["Publication"]]:
-        """Those whose rest is over, in no order, and those whose own deadline has come."""
+        """Those whose rest is over, each topic's in order, and those whose own deadline has come."""
         released: list[Publication] = []
         expired: list[Publication] = []
         if now < self._wake_at:
             return released, expired
         for topic, rest in list(self._rests.items()):
-            waiting = self._empty(rest)
-            expired += [each for each in waiting if now >= each.deadline]
-            alive = [each for each in waiting if now < each.deadline]
-            if now < rest.until:
-                rest.waiting = alive
-                self.count += len(alive)
-            else:
+            gone = rest.expired(now)
+            self.count -= len(gone)
+            expired += gone
+            if now >= rest.until:
+                alive = self._empty(rest)
                 released += alive
                 rest.until = -inf
                 if not alive:
