@@ -4,8 +4,8 @@
 
 Each line of the input is an order. It is stored together with a row of the table `outbox`; a task publishes these
 rows and removes each one when the broker has acknowledged it. Killed at any moment and started again, the service
-publishes every stored order and nothing else; it needs no broker to take orders. A row keeps its message id, so one
-that was published and not yet removed is stored once by the broker, as long as the restart comes within the
+publishes every stored order and nothing else; it needs no broker to take orders. A row keeps its message id, so
+one that was published and not yet removed is stored once by the broker, as long as the restart comes within the
 deduplication window (5 minutes unless configured); after that readers see it twice, with the same id.
 """
 
