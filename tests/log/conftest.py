@@ -1,7 +1,13 @@
 """The engines that the contract of a log is held against: a further one is one entry more."""
 
+import tempfile
+from collections import deque
+from pathlib import Path
+
 import pytest
-from triode_broker.config import Limits
+from triode_broker.config import Limits, TopicRule
+from triode_broker.log.disk import DiskLog
+from triode_broker.log.disk import open_log as open_disk_log
 from triode_broker.log.memory import MemoryLog
 
 from tests.log.late import LateLog
@@ -17,7 +23,30 @@ def open_late(limits: Limits) -> Opened:
     return Opened(log, log.answer)
 
 
-ENGINES: dict[str, Open] = {"memory": open_memory, "late": open_late}
+#: Hypothesis opens hundreds: all but the newest are closed again.
+_open_logs: deque[DiskLog] = deque()
+_room = tempfile.TemporaryDirectory(prefix="triode-logs-")
+
+
+def open_disk(limits: Limits) -> Opened:
+    """Inline: the store's work is done in the calling thread, when settled."""
+    while len(_open_logs) > 4:
+        _open_logs.popleft().close()
+    log = open_disk_log(
+        Path(tempfile.mkdtemp(dir=_room.name)),
+        "d0",
+        node="n1",
+        limits=limits,
+        new_name=lambda: "d0-life",
+        rule_of=lambda topic: TopicRule(storage="disk"),
+        report=lambda event, **facts: None,
+        checkpoint_frames=50,
+    )
+    _open_logs.append(log)
+    return Opened(log, log.run_inline)
+
+
+ENGINES: dict[str, Open] = {"memory": open_memory, "late": open_late, "disk": open_disk}
 
 
 @pytest.fixture(params=ENGINES, scope="session")  # session: a factory has no state, and hypothesis may share it

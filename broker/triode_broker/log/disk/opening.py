@@ -1,0 +1,376 @@
+"""Opening a file: its lock, its layout, its life.
+
+The surprising decision: whatever the file is found to be, what can be read of it stays readable. A life that
+cannot be continued for certain (a copy, a lost or damaged write-ahead log, damaged rows) goes on under a new name
+with the numbers behind the old ones, so that readers are told once and nothing is thrown away. Only a file that
+SQLite cannot read is laid aside, and never deleted.
+"""
+
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from zlib import crc32
+
+import attrs
+
+from triode_broker.config import Limits, TopicRule
+from triode_broker.core.interfaces import Loaded
+from triode_broker.core.message_ids import Remembered
+from triode_broker.log.disk import schema, wal
+from triode_broker.log.disk.connection import OLDEST_SQLITE, Connect, Connection, connect, kind_of
+from triode_broker.log.disk.contents import Contents, roll_back
+from triode_broker.log.disk.log import DiskLog
+from triode_broker.log.disk.reading import Reading
+from triode_broker.log.disk.store import CHECKPOINT_FRAMES, Store
+from triode_broker.log.disk.sums import row_sum
+
+#: The newest messages, verified before anything is accepted: about 20 ms.
+VERIFIED_MESSAGES = 4_096
+#: How much longer than a checkpoint is due at a write-ahead log is made.
+_SPARE_SHARE = 0.4
+
+_FACTS = {
+    "epoch": 0,
+    "head": 0,
+    "ts": 0,
+    "forgotten": 0,
+    "forgotten_ts": -1,
+    "forgotten_loss": 0,
+    "has_forgotten": 0,
+    "renamed_upto": 0,
+    "wal_bytes": 0,
+}
+
+
+class StoreError(Exception):
+    """The file cannot be opened; the message says what to do."""
+
+
+class _Unreadable(Exception):
+    """SQLite cannot read the file."""
+
+
+@attrs.define
+class _Opening:
+    """What is known on the way."""
+
+    path: Path
+    shard: str
+    node: str
+    restored: bool
+    new_name: Callable[[], str]
+    rule_of: Callable[[str], TopicRule]
+    report: Callable[..., None]
+    connect: Connect
+    reasons: list[str] = attrs.Factory(list)  # why this is a new life
+    previous: str = ""
+    values: dict[str, bytes] = attrs.Factory(dict)
+    remembered: list[Remembered] = attrs.Factory(list)
+
+
+def open_log(
+    directory: Path,
+    shard: str,
+    *,
+    node: str,
+    limits: Limits,
+    new_name: Callable[[], str],
+    rule_of: Callable[[str], TopicRule],
+    restored: bool = False,
+    report: Callable[..., None],
+    connect: Connect = connect,
+    checkpoint_frames: int = CHECKPOINT_FRAMES,
+) -> DiskLog:
+    """Open or create the file of a shard. Raises StoreError; its message says what to do.
+
+    `report(event, **facts)` is told of what an operator should know, also from the store thread.
+    """
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old: 3.35 or newer is needed")
+    path = directory / f"{shard}.sqlite"
+    lock = _make_room_and_lock(directory, shard)
+    opening = _Opening(path, shard, node, restored, new_name, rule_of, report, connect)
+    try:
+        try:
+            contents = _open(opening)
+        except _Unreadable as error:
+            aside = _lay_aside(path)
+            report("store_laid_aside", file=str(aside), error=str(error))
+            opening.reasons = [f"the file could not be read and is now {aside.name}"]
+            opening.values, opening.remembered = {}, []
+            contents = _open(opening)
+        return _set_going(opening, contents, limits, lock, checkpoint_frames)
+    except (sqlite3.Error, OSError) as error:
+        os.close(lock)
+        raise StoreError(f"cannot open {path}: {error}") from error
+    except BaseException:
+        os.close(lock)
+        raise
+
+
+def _make_room_and_lock(directory: Path, shard: str) -> int:
+    try:
+        if not directory.is_dir():
+            directory.mkdir(parents=True)
+            directory.chmod(0o700)
+        lock = os.open(directory / f"{shard}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreError(f"cannot use {directory} for data: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        message = f"{directory} is in use by another triode: stop it, or give this one a directory of its own"
+        raise StoreError(message) from error
+    return lock
+
+
+def _lay_aside(path: Path) -> Path:
+    """Out of the way, its write-ahead log with it, under names that SQLite's tools take for one database."""
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    aside = path.with_name(f"{path.name}.damaged-{stamp}")
+    number = 1
+    while aside.exists():
+        number += 1
+        aside = path.with_name(f"{path.name}.damaged-{stamp}-{number}")
+    path.rename(aside)
+    if wal.wal_path(path).exists():
+        wal.wal_path(path).rename(wal.wal_path(aside))
+    return aside
+
+
+def _open(opening: _Opening) -> Contents:
+    path = opening.path
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.fchmod(file, 0o600)  # the write-ahead log takes its mode from here
+        is_new = os.fstat(file).st_size == 0
+    finally:
+        os.close(file)
+    before = wal.look(path)
+    db = opening.connect(path)
+    try:
+        recovered = _configure(db)
+        contents = Contents(db, opening.rule_of)
+        if is_new and not (before and before.size):
+            _create(opening, contents)
+        else:
+            _examine(opening, contents, before, recovered)
+        return contents
+    except sqlite3.Error as error:
+        db.close()
+        if kind_of(error) == "damaged":
+            raise _Unreadable(str(error)) from error
+        raise
+    except BaseException:
+        db.close()
+        raise
+
+
+def _configure(db: Connection) -> int:
+    """Returns how many frames of the write-ahead log SQLite has taken."""
+    for pragma in (
+        "locking_mode=EXCLUSIVE",  # before WAL: then there is no shared memory file
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "wal_autocheckpoint=0",  # its own checkpoints tell nobody of a failed fsync
+        "temp_store=MEMORY",
+        "secure_delete=OFF",
+        "cache_size=-16384",  # KiB
+    ):
+        db.execute(f"PRAGMA {pragma}").fetchall()
+    db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    _, frames, _ = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    return max(int(frames), 0)
+
+
+def _create(opening: _Opening, contents: Contents) -> None:
+    db = contents.db
+    db.execute("BEGIN")
+    schema.create(db)
+    contents.say("version", schema.VERSION)
+    contents.say("is_open", 0)
+    _say_identity(opening, contents)
+    for name, value in _FACTS.items():
+        contents.say(name, value)
+    db.execute("COMMIT")
+    _sync_directory(opening.path.parent)
+
+
+def _say_identity(opening: _Opening, contents: Contents) -> None:
+    contents.say("log", opening.new_name())
+    contents.say("shard", opening.shard)
+    contents.say("node", opening.node)
+    contents.say("inode", opening.path.stat().st_ino)
+
+
+def _sync_directory(directory: Path) -> None:
+    file = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _examine(opening: _Opening, contents: Contents, before: wal.Wal | None, recovered: int) -> None:
+    """A file that was there: its layout, its rows, and whether its life goes on."""
+    db, reasons = contents.db, opening.reasons
+    (tables,) = db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'meta'").fetchone()
+    if not tables:
+        raise _Unreadable("it has no table of facts")
+    damaged = contents.load_meta()
+    _check_version(opening, contents)
+    if damaged:
+        reasons.append(f"damaged facts: {', '.join(sorted(damaged))}")
+    db.execute("BEGIN")
+    try:
+        version = int(contents.meta.get("version", schema.VERSION))
+        if version < schema.VERSION:
+            schema.upgrade(db, version)
+            contents.say("version", schema.VERSION)
+        _examine_life(opening, contents, before, recovered)
+        _examine_rows(opening, contents)
+        if any(name not in contents.meta for name in _FACTS):
+            _mend_facts(contents)
+        if reasons:
+            _begin_new_life(opening, contents)
+        db.execute("COMMIT")
+    except BaseException:
+        roll_back(db)
+        raise
+
+
+def _check_version(opening: _Opening, contents: Contents) -> None:
+    """The number stands in two places: one of them alone may be damaged."""
+    (pragma,) = contents.db.execute("PRAGMA user_version").fetchone()
+    said = contents.meta.get("version", "")
+    if said.isdecimal() and 0 < int(said) <= schema.VERSION:
+        if int(said) != pragma:
+            opening.reasons.append("the layout's version is damaged")
+            contents.db.execute(f"PRAGMA user_version={said}")
+    elif pragma > schema.VERSION:
+        raise StoreError(
+            f"{opening.path} has layout {pragma}, this Triode knows {schema.VERSION}:"
+            " start the newer Triode that wrote it"
+        )
+
+
+def _examine_life(opening: _Opening, contents: Contents, before: wal.Wal | None, recovered: int) -> None:
+    meta, reasons = contents.meta, opening.reasons
+    if opening.restored:
+        reasons.append("it is said to be restored from a copy")
+    for name, value in (("node", opening.node), ("shard", opening.shard)):
+        if meta.get(name, value) != value:
+            reasons.append(f"it is a copy of {name} {meta[name]}")
+    if meta.get("inode") != str(opening.path.stat().st_ino):
+        reasons.append("the file is a copy")
+    if meta.get("is_open") != "1":
+        return
+    if before is None or not before.size:
+        reasons.append("its write-ahead log is missing after an unclean stop")
+    elif before.size < int(meta.get("wal_bytes", 0)):
+        reasons.append("its write-ahead log was cut short")
+    elif not before.has_header or before.is_damaged_behind(recovered):
+        reasons.append("the end of its write-ahead log is damaged")
+
+
+def _examine_rows(opening: _Opening, contents: Contents) -> None:
+    """Everything small, and the newest messages."""
+    reasons, db = opening.reasons, contents.db
+    if count := contents.load():
+        reasons.append(f"{count} damaged topics")
+    _load_values(opening, db)
+    _load_ids(opening, db)
+    if count := Reading(contents, opening.report).damaged_newest(VERIFIED_MESSAGES):
+        reasons.append(f"{count} damaged messages among the newest")
+
+
+def _load_values(opening: _Opening, db: Connection) -> None:
+    damaged = 0
+    for name, value, sum in db.execute("SELECT CAST(name AS BLOB), value, sum FROM kept").fetchall():
+        text = bytes(name or b"").decode("utf-8", "replace")
+        if isinstance(value, bytes) and row_sum(text, crc32(value)) == sum:
+            opening.values[text] = value
+        else:
+            damaged += 1
+            opening.report("damaged_value", name=text)
+    if damaged:
+        opening.reasons.append(f"{damaged} damaged saved values")
+
+
+def _load_ids(opening: _Opening, db: Connection) -> None:
+    damaged: list[int] = []
+    for number, topic, user, message_id, *facts, sum in db.execute(
+        "SELECT number, CAST(topic AS BLOB), CAST(user AS BLOB), CAST(message_id AS BLOB),"
+        " digest, pos, offset, expires, sum FROM id ORDER BY number"
+    ).fetchall():
+        key = tuple(bytes(one or b"").decode("utf-8", "replace") for one in (topic, user, message_id))
+        if row_sum(*key, *facts) == sum:
+            opening.remembered.append(Remembered((key[0], key[1], key[2]), *facts))
+        else:
+            damaged.append(number)
+    if damaged:
+        db.execute(f"DELETE FROM id WHERE number IN ({','.join(map(str, damaged))})")
+        opening.reasons.append(f"{len(damaged)} damaged message ids")
+
+
+def _mend_facts(contents: Contents) -> None:
+    """Facts that were damaged: what they may have said is taken at its worst."""
+    worst = {
+        "epoch": 0,
+        "head": contents.head,
+        "ts": contents.ts,
+        "forgotten": contents.head,
+        "forgotten_ts": contents.ts,
+        "forgotten_loss": contents.losses + 1,
+        "has_forgotten": 1,
+        "renamed_upto": contents.head,
+        "wal_bytes": 0,
+    }
+    for name, value in worst.items():
+        if name not in contents.meta:
+            contents.say(name, value)
+    contents.losses = max(contents.losses, int(contents.meta["forgotten_loss"]))
+
+
+def _begin_new_life(opening: _Opening, contents: Contents) -> None:
+    opening.previous = contents.meta.get("log", "")
+    _say_identity(opening, contents)
+    contents.say("renamed_upto", contents.head)
+    opening.report(
+        "store_has_new_life",
+        log=contents.meta["log"],
+        previous=opening.previous,
+        reason="; ".join(opening.reasons),
+    )
+
+
+def _set_going(opening: _Opening, contents: Contents, limits: Limits, lock: int, frames: int) -> DiskLog:
+    """Mark the file as open, in the file itself, before anything is accepted."""
+    meta = contents.meta
+    (page_bytes,) = contents.db.execute("PRAGMA page_size").fetchone()
+    store = Store(contents, limits.max_shard_topics, opening.report, frames, lambda: os.close(lock))
+    store.transaction(lambda: contents.say("epoch", int(meta["epoch"]) + 1))
+    wal_bytes = wal.lengthen(opening.path, int(frames * (1 + _SPARE_SHARE)), page_bytes)
+
+    def say_open() -> None:
+        contents.say("wal_bytes", wal_bytes)
+        contents.say("is_open", 1)
+
+    store.transaction(say_open)
+    store.checkpoint()
+    store.transaction(lambda: contents.say("epoch", int(meta["epoch"]) + 1))
+    loaded = Loaded(
+        contents.ts,
+        {topic.name: topic.offset for topic in contents.topics.values()},
+        meta["has_forgotten"] == "1",
+        opening.remembered,
+        opening.values,
+        opening.previous,
+        "; ".join(opening.reasons),
+    )
+    reading = Reading(contents, opening.report)
+    return DiskLog(meta["log"], store, reading, loaded, limits, opening.report)

@@ -1,0 +1,277 @@
+"""Retention: what the rules no longer keep leaves the file, a bounded piece at a time.
+
+Runs inside the transactions of the store thread. Within a topic offsets, bytes and times all rise with pos, so
+what a rule takes is always the oldest rows, and one look finds how far. The surprising decision: which topics are
+over is known from memory (two numbers and a time each), so that a quiet log costs no statement.
+"""
+
+from collections import deque
+from itertools import islice
+
+import msgspec
+from triode_protocol.positions import MAX_INTEGER
+
+from triode_broker.core.record import RECORD_OVERHEAD_BYTES
+from triode_broker.log.disk.contents import Contents, Topic
+from triode_broker.log.disk.inserting import insert
+from triode_broker.log.disk.schema import MESSAGE_COLUMNS, ROW_COLUMNS
+from triode_broker.log.disk.sums import message_sum
+
+#: Rows removed in one piece: about 5 ms. And topics looked at, and trimmed.
+PIECE_ROWS = 1_024
+PIECE_LOOKS = 4_096
+PIECE_TOPICS = 32
+
+_SIZE = f"length(payload) + {RECORD_OVERHEAD_BYTES}"
+_ALIVE = "(expires = 0 OR expires > ?)"
+#: Of the oldest rows those that are over: how many, how far, and the newest that was still due.
+_OVER = f"""
+SELECT count(*), max(pos), max(CASE WHEN {_ALIVE} THEN pos ELSE 0 END),
+  max(CASE WHEN {_ALIVE} THEN offset ELSE 0 END), max(CASE WHEN {_ALIVE} THEN ts ELSE 0 END)
+FROM (SELECT pos, offset, ts, expires, cum FROM message WHERE topic = ? ORDER BY pos LIMIT ?)
+WHERE offset <= ? OR cum < ? OR ts < ?
+"""
+_OLDEST_KEYS = f"""
+SELECT json_group_array(json_array(pos, size, offset, ts, due)) FROM
+(SELECT pos, {_SIZE} AS size, offset, ts, {_ALIVE} AS due FROM message WHERE topic = ? ORDER BY pos LIMIT ?)
+"""
+_OLDEST = "SELECT offset, cum, ts FROM message WHERE topic = ? ORDER BY pos LIMIT 1"
+_EXPIRED = f"""
+SELECT json_group_array(json_array(pos, topic, size)) FROM
+(SELECT pos, topic, {_SIZE} AS size FROM message WHERE expires > 0 AND expires <= ? ORDER BY expires LIMIT ?)
+"""
+_TOMBSTONES = f"""
+SELECT json_group_array(json_array(pos, topic, size)) FROM
+(SELECT pos, topic, {_SIZE} AS size FROM message WHERE tombstone AND topic = ? AND ts <= ? ORDER BY ts LIMIT ?)
+"""
+_REMOVE = "DELETE FROM message WHERE pos IN (SELECT value FROM json_each(?))"
+_triples = msgspec.json.Decoder(list[tuple[int, int, int]])
+_keys = msgspec.json.Decoder(list[tuple[int, int, int, int, int]])
+
+
+class Retention:
+    """What of the file's contents is over, and its removal; within somebody else's transaction."""
+
+    def __init__(self, contents: Contents, max_topics: int) -> None:
+        self._contents = contents
+        self._max_topics = max_topics
+        self._turn: deque[Topic] = deque()  # still to be looked at before the round is over
+        self._next_id_expires = 0  # no message id ends before
+        self._next_expires = 0  # no message does
+
+    # What is over
+
+    def is_well_over(self, topic: Topic) -> bool:
+        """Whether it is worth a statement in the middle of a commit: a sixteenth is many rows at once."""
+        messages, size = topic.rule.retention_messages, topic.rule.retention_bytes
+        held, held_bytes = _held(topic)
+        return held > messages + messages // 16 or held_bytes > size + size // 16
+
+    def _is_over(self, topic: Topic, now_ms: int) -> bool:
+        rule = topic.rule
+        if topic.oldest_ts < 0:
+            return False
+        held, held_bytes = _held(topic)
+        if topic.is_compacted:
+            is_marked = topic.tombstone_ts <= now_ms - rule.tombstone_seconds * 1000
+            return is_marked or held > rule.retention_messages or held_bytes > rule.retention_bytes
+        return (
+            held > rule.retention_messages
+            or held_bytes > rule.retention_bytes
+            or topic.oldest_ts < now_ms - rule.retention_seconds * 1000
+        )
+
+    # One topic
+
+    def trim_topic(self, topic: Topic, now_ms: int) -> bool:
+        """Remove the oldest that are over, so many at most; whether there may be more."""
+        if topic.is_compacted:
+            return self._trim_keys(topic, now_ms)
+        rule, contents = topic.rule, self._contents
+        bounds = (
+            topic.offset - rule.retention_messages,
+            topic.total - rule.retention_bytes,
+            now_ms - rule.retention_seconds * 1000,
+        )
+        count, upto, pos, offset, ts = contents.db.execute(
+            _OVER, (now_ms, now_ms, now_ms, topic.id, PIECE_ROWS, *bounds)
+        ).fetchone()
+        if count:
+            contents.db.execute("DELETE FROM message WHERE topic = ? AND pos <= ?", (topic.id, upto))
+            if pos:
+                contents.note_loss(topic, pos, offset, ts)
+        self._find_oldest(topic)
+        return bool(count == PIECE_ROWS)
+
+    def _find_oldest(self, topic: Topic) -> None:
+        oldest = self._contents.db.execute(_OLDEST, (topic.id,)).fetchone()
+        if oldest is None:
+            topic.cut_offset, topic.cut_total, topic.oldest_ts = topic.offset, topic.total, -1
+            self._contents.dirty[topic] = None  # nothing else says its numbers any more
+        else:
+            topic.cut_offset, topic.cut_total, topic.oldest_ts = oldest[0] - 1, oldest[1], oldest[2]
+
+    def _trim_keys(self, topic: Topic, now_ms: int) -> bool:
+        """Of a compacted topic: the oldest keys beyond the bounds."""
+        contents, rule = self._contents, topic.rule
+        if topic.held < 0:
+            topic.held, topic.held_bytes = contents.db.execute(
+                f"SELECT count(*), coalesce(sum({_SIZE}), 0) FROM message WHERE topic = ?", (topic.id,)
+            ).fetchone()
+        if topic.held <= rule.retention_messages and topic.held_bytes <= rule.retention_bytes:
+            return False
+        gone: list[int] = []
+        (found,) = contents.db.execute(_OLDEST_KEYS, (now_ms, topic.id, PIECE_ROWS)).fetchone()
+        for pos, size, offset, ts, is_due in _keys.decode(found):
+            if topic.held <= rule.retention_messages and topic.held_bytes <= rule.retention_bytes:
+                break
+            gone.append(pos)
+            topic.held -= 1
+            topic.held_bytes -= size
+            if is_due:
+                contents.note_loss(topic, pos, offset, ts)
+        self._remove(gone)
+        self._find_oldest(topic)
+        return len(gone) == PIECE_ROWS
+
+    def _remove(self, positions: list[int]) -> None:
+        self._contents.db.execute(_REMOVE, (f"[{','.join(map(str, positions))}]",))
+
+    def compact_whole(self, topic: Topic) -> None:
+        """A topic with a history has become a compacted one: its keys count from now on."""
+        db = self._contents.db
+        db.execute(
+            "DELETE FROM message WHERE topic = ?1 AND pos NOT IN"
+            " (SELECT max(pos) FROM message WHERE topic = ?1 GROUP BY key)",
+            (topic.id,),
+        )
+        # The checksums say whether keys count: these rows get new ones.
+        rows = db.execute(f"SELECT {ROW_COLUMNS} FROM message WHERE topic = ?", (topic.id,)).fetchall()
+        values: list[object] = []
+        for row in rows:
+            pos, _, offset, ts, expires, cum, key, _, tombstone, payload_sum, sum, payload = row
+            before = message_sum(pos, topic.name, offset, ts, expires, cum, key, 0, tombstone, payload_sum)
+            after = message_sum(pos, topic.name, offset, ts, expires, cum, key, 1, tombstone, payload_sum)
+            values += (*row[:7], 1, *row[8:10], after if before == sum else sum, payload)
+        insert(db, "message", MESSAGE_COLUMNS, values)
+
+    # All of them
+
+    def has_work(self, now_ms: int) -> bool:
+        """Whether a piece would find anything. Begins a new round over the topics when the last is over."""
+        contents = self._contents
+        if not self._turn:
+            self._turn.extend(contents.topics.values())
+        for _ in range(min(PIECE_LOOKS, len(self._turn))):
+            if self._wants_piece(self._turn[0], now_ms):
+                return True
+            self._turn.popleft()
+        return self._next_expires <= now_ms or self._next_id_expires <= now_ms or bool(self._forgettable())
+
+    def _wants_piece(self, topic: Topic, now_ms: int) -> bool:
+        if self._contents.by_id.get(topic.id) is not topic:
+            return False  # forgotten, or read again, since the round began
+        return self._is_over(topic, now_ms)
+
+    def piece(self, now_ms: int) -> bool:
+        """Remove so many rows at most; whether there may be more."""
+        has_more = self._expire(now_ms)
+        has_more |= self._expire_ids(now_ms)
+        for _ in range(PIECE_TOPICS):
+            if not self._turn:
+                break
+            topic = self._turn[0]
+            if self._wants_piece(topic, now_ms) and self._trim_piece(topic, now_ms):
+                has_more = True
+                break
+            self._turn.popleft()
+        has_more |= bool(self._turn)
+        self._forget_topics()
+        self._contents.say("head", self._contents.head)
+        self._contents.say("ts", self._contents.ts)
+        return has_more
+
+    def _trim_piece(self, topic: Topic, now_ms: int) -> bool:
+        return self._end_tombstones(topic, now_ms) or self.trim_topic(topic, now_ms)
+
+    def _expire(self, now_ms: int) -> bool:
+        """Messages whose time to live is over: policy, no loss."""
+        if self._next_expires > now_ms:
+            return False
+        (found,) = self._contents.db.execute(_EXPIRED, (now_ms, PIECE_ROWS)).fetchone()
+        rows = _triples.decode(found)
+        self._remove_by_policy(rows)
+        if len(rows) == PIECE_ROWS:
+            return True
+        (first,) = self._contents.db.execute("SELECT min(expires) FROM message WHERE expires > 0").fetchone()
+        self._next_expires = MAX_INTEGER if first is None else first
+        return False
+
+    def expires_at(self, expires_ms: int) -> None:
+        """A message with a time to live was added."""
+        self._next_expires = min(self._next_expires, expires_ms)
+
+    def id_expires_at(self, expires_ms: int) -> None:
+        """A message id was added."""
+        self._next_id_expires = min(self._next_id_expires, expires_ms)
+
+    def _expire_ids(self, now_ms: int) -> bool:
+        if self._next_id_expires > now_ms:
+            return False
+        db = self._contents.db
+        db.execute(
+            "DELETE FROM id WHERE number IN (SELECT number FROM id WHERE expires <= ? ORDER BY expires LIMIT ?)",
+            (now_ms, PIECE_ROWS),
+        )
+        (first,) = db.execute("SELECT min(expires) FROM id").fetchone()
+        self._next_id_expires = MAX_INTEGER if first is None else first
+        return self._next_id_expires <= now_ms
+
+    def _end_tombstones(self, topic: Topic, now_ms: int) -> bool:
+        """Deleted keys whose mark has been there for its time: policy, no loss."""
+        if not topic.is_compacted:
+            return False
+        db = self._contents.db
+        oldest = now_ms - topic.rule.tombstone_seconds * 1000
+        (found,) = db.execute(_TOMBSTONES, (topic.id, oldest, PIECE_ROWS)).fetchone()
+        rows = _triples.decode(found)
+        self._remove_by_policy(rows)
+        (first,) = db.execute("SELECT min(ts) FROM message WHERE tombstone AND topic = ?", (topic.id,)).fetchone()
+        topic.tombstone_ts = MAX_INTEGER if first is None else first
+        return len(rows) == PIECE_ROWS
+
+    def _remove_by_policy(self, rows: list[tuple[int, int, int]]) -> None:
+        if not rows:
+            return
+        self._remove([pos for pos, _, _ in rows])
+        touched: dict[Topic, None] = {}
+        for _, id, size in rows:
+            topic = self._contents.by_id.get(id)
+            if topic is None:
+                continue
+            touched[topic] = None
+            if topic.held >= 0:
+                topic.held -= 1
+                topic.held_bytes -= size
+        for topic in touched:
+            self._find_oldest(topic)
+
+    def _forget_topics(self) -> None:
+        if gone := self._forgettable():
+            self._contents.forget(gone)
+
+    def _forgettable(self) -> list[Topic]:
+        """Beyond the bound: topics that hold nothing, the oldest first."""
+        topics = self._contents.topics
+        excess = len(topics) - self._max_topics
+        if excess <= 0:
+            return []
+        found = (topic for topic in islice(topics.values(), PIECE_LOOKS) if topic.oldest_ts < 0)
+        return list(islice(found, min(excess, PIECE_ROWS)))
+
+
+def _held(topic: Topic) -> tuple[int, int]:
+    """Messages and bytes; an upper bound where policy has removed some."""
+    if topic.is_compacted and topic.held >= 0:
+        return topic.held, topic.held_bytes
+    return topic.offset - topic.cut_offset, topic.total - topic.cut_total
