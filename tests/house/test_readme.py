@@ -115,13 +115,38 @@ def test_make_targets_of_the_readme_exist() -> None:
     assert {"run", "test"} <= named <= targets
 
 
-def test_configuration_of_the_readme_is_accepted(tmp_path: Path) -> None:
-    (example,) = blocks(README, "toml")
+@pytest.mark.parametrize("example", blocks(README, "toml"))
+def test_configuration_of_the_readme_is_accepted(example: str, tmp_path: Path) -> None:
     file = tmp_path / "triode.toml"
     file.write_text(example)
     check = [TRIODE, "serve", "--config", str(file), "--check"]
-    effective = subprocess.run(check, capture_output=True, text=True, check=True).stdout
-    assert "rooms/+/chat" in effective
+    effective = subprocess.run(check, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+    filters = re.findall(r'^filter = "(.*)"$', example, re.MULTILINE)
+    assert filters
+    assert all(filter in effective for filter in filters)
+
+
+@pytest.mark.parametrize("source", [block for block in blocks(README, "python") if ".consume(" in block])
+def test_worker_of_the_readme_works(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broker: Broker
+) -> None:
+    """With the configuration that stands above it."""
+    above = README.partition(source)[0]
+    (tmp_path / "triode.toml").write_text(blocks(above, "toml")[-1])
+    monkeypatch.setenv("TRIODE_CONFIG", str(tmp_path / "triode.toml"))
+    monkeypatch.setenv("TRIODE_DATA", str(tmp_path / "data"))
+    broker.kill()
+    broker.start()
+    program = source.replace(ADDRESS, f"ws://127.0.0.1:{broker.port}")
+    publish = [TRIODE, "pub", "jobs/mail", "to ada", "--url", broker.socket_url]
+    worker = subprocess.Popen([sys.executable, "-u", "-c", program], stdout=subprocess.PIPE, text=True)
+    try:
+        assert worker.stdout
+        subprocess.run(publish, check=True)
+        assert worker.stdout.readline() == "doing jobs/mail to ada\n"
+    finally:
+        worker.kill()
+        worker.communicate()
 
 
 @pytest.mark.parametrize("file", ["README.md", "deploy/README.md"])
