@@ -132,6 +132,8 @@ DEAD_LETTER_RULE = TopicRule(
     retention_bytes=268_435_456,
     dedupe_seconds=0,
 )
+#: Where the node has no disk.
+DEAD_LETTER_RULE_IN_MEMORY = TopicRule(filter="$dead/#", compact=True, retention_seconds=604_800, dedupe_seconds=0)
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True):

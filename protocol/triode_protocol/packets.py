@@ -79,7 +79,7 @@ class Subscribe(ClientPacket, tag="subscribe", rename={"from_": "from"}):
     id: Number = 0
     from_: From = "new"
     after: Position | UnsetType = UNSET
-    overflow: Overflow = "replay"
+    overflow: Overflow | UnsetType = UNSET  # "replay" unless given; not for acknowledged subscriptions
     presence: Raw = ABSENT
     durable: Name = ""
     shared: bool = False

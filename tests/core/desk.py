@@ -118,8 +118,9 @@ class Desk:
         self._rules = rules
         self._shards = shards
         self._open_log = make_log
-        self.now_ms = 1_000_000  # the wall clock; also the steady one, see `steady_ms`
+        self.now_ms = 1_000_000  # the wall clock
         self.dirty: list[Outbox] = []
+        self.steady_ms = 50_000  # a clock that only goes forward; `wait` moves both
         self._serial = 0
         self._lives = 0
         self._build(SlowDisk("d0-life", self.limits) if durable else None)
@@ -130,7 +131,7 @@ class Desk:
         self._disk = disk
         parts = [Shard(log, self.limits.max_dedupe_bytes) for log in self.logs]
         self.router = Router(parts, Policies(self._rules), self.limits, (disk,) if disk else ())
-        self.node = Node("n1", self.router, self.limits, self._next_id)
+        self.node = Node("n1", self.router, self.limits, self._next_id, lambda: self.steady_ms)
 
     @property
     def disk(self) -> SlowDisk:
@@ -147,6 +148,14 @@ class Desk:
         """The node was killed and started again; with a `name` its disk begins a new life."""
         self._lives += 1
         self._build(self.disk.reopen(name))
+
+    def wait(self, ms: int = 0) -> None:
+        """Let time pass; what is due happens, also what follows from it at once."""
+        self.now_ms += ms
+        self.steady_ms += ms
+        timers = self.node.timers
+        while timers.next_due_ms is not None and timers.next_due_ms <= self.steady_ms:
+            timers.tick(self.now_ms)
 
     def _next_id(self) -> str:
         self._serial += 1

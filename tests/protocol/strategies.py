@@ -45,7 +45,8 @@ _FIELDS: dict[Any, st.SearchStrategy[Any]] = {
     packets.Text: texts,
     packets.Name: st.text(st.characters(codec="utf-8"), min_size=1, max_size=8),
     packets.From: st.sampled_from(["new", "last", "earliest"]) | starts,
-    packets.Overflow: st.sampled_from(["replay", "gap", "conflate", "disconnect"]),
+    packets.Overflow | msgspec.UnsetType: st.just(UNSET)
+    | st.sampled_from(["replay", "gap", "conflate", "disconnect"]),
     packets.Position | msgspec.UnsetType: st.just(UNSET) | maps,
     dict[str, int]: maps,
     dict[str, str]: st.dictionaries(texts, texts, max_size=3),

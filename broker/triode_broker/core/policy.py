@@ -38,6 +38,6 @@ class Policies:
                 return found
         return found | {DEFAULT_RULE.storage}
 
-    def of(self, topic: str) -> TopicRule:
+    def of(self, topic: str, default: TopicRule = DEFAULT_RULE) -> TopicRule:
         """The rule for a checked topic."""
-        return next((rule for rule in self._rules if matches(rule.filter, topic)), DEFAULT_RULE)
+        return next((rule for rule in self._rules if matches(rule.filter, topic)), default)

@@ -14,7 +14,7 @@ from triode_protocol.errors import CloseCode, ErrorName, GapReason
 from triode_protocol.packets import CatchingUp, Publish, Published
 from triode_protocol.topics import BadTopic, check_filter, check_topic, is_reserved, is_wildcard
 
-from triode_broker.config import Limits
+from triode_broker.config import DEAD_LETTER_RULE, DEAD_LETTER_RULE_IN_MEMORY, Limits, TopicRule
 from triode_broker.core.awaiting import Awaiting
 from triode_broker.core.catch_up import CatchUp, Skip
 from triode_broker.core.conflate import Conflation
@@ -81,6 +81,7 @@ class Router:
         self._limits = limits
         self._topics = Topics(limits.max_shard_topics * len(self._shards))
         self._by_name = self._topics.by_name
+        self._own = Topics(limits.max_shard_topics)  # the broker's own: apart, so that no client publishes there
         self._tree: TopicTree[Subscription | Follower, Audience] = TopicTree(Audience, limits.match_cache_values)
         self._awaiting = {
             shard: Awaiting(shard, log, limits, self._deliver)
@@ -103,7 +104,8 @@ class Router:
         for remembered in loaded.remembered:
             shard.ids.remember(remembered)
         for name, offset in loaded.topics.items():
-            self._topics.add(Topic(name, self._policies.of(name), shard, offset))
+            topics, rule = (self._own, self._own_rule(name)) if is_reserved(name) else (self._topics, None)
+            topics.add(Topic(name, rule or self._policies.of(name), shard, offset))
         self.delayed.load(shard, loaded.values)
 
     @property
@@ -164,6 +166,30 @@ class Router:
         log = shard.log
         return Published(packet.id, log.name, record.pos, record.offset, log.level)
 
+    def publish_own(self, packet: Publish, user: str, now_ms: int, publisher: Publisher) -> None:
+        """Publish a message of the broker's own on a topic that begins with `$`.
+
+        The `publisher` is answered, in memory at once; the packet has an id. Raises Refused: it was not stored.
+        """
+        topic = self._own.by_name.get(packet.topic) or self._open_own(packet.topic)
+        shard = topic.shard
+        if shard.is_durable:
+            self._awaiting[shard].accept(topic, packet, user, publisher, now_ms)
+            return
+        record = shard.accept(topic, packet, user, now_ms)
+        self._deliver(record)
+        log = shard.log
+        publisher.answer(Published(packet.id, log.name, record.pos, record.offset, log.level))
+
+    def _open_own(self, name: str) -> Topic:
+        shard = self._shard_of(name)
+        topic = Topic(name, self._own_rule(name), shard, shard.offset_before_first())
+        self._own.add(topic)
+        return topic
+
+    def _own_rule(self, name: str) -> TopicRule:
+        return self._policies.of(name, DEAD_LETTER_RULE if self._durable else DEAD_LETTER_RULE_IN_MEMORY)
+
     def _delay(self, later: Later, packet: Publish, remembered: Remembered | None) -> Published | None:
         """In memory it is accepted at once; on disk see `core.awaiting`."""
         later.begin(remembered)
@@ -182,7 +208,7 @@ class Router:
         return Published(packet.id, shard.log.name, first.pos, first.offset, shard.log.level, True)
 
     def _open(self, name: str) -> Topic:
-        self.check_topic(name)
+        self._check_published(name)
         return self._topic_of(name)
 
     def _topic_of(self, name: str) -> Topic:
@@ -195,11 +221,15 @@ class Router:
         return topic
 
     def check_topic(self, name: str) -> None:
-        """Raise Refused unless clients may publish to it or ask for its history (SPEC 6)."""
+        """Raise Refused unless it is a topic (SPEC 6)."""
         try:
             check_topic(name, self._limits.max_topic_levels, self._limits.max_topic_bytes)
         except BadTopic as error:
             raise Refused(ErrorName.BAD_TOPIC, f"not a topic: {error}", field="topic") from None
+
+    def _check_published(self, name: str) -> None:
+        """Raise Refused unless clients may publish to it (SPEC 6)."""
+        self.check_topic(name)
         if is_reserved(name):
             raise Refused(ErrorName.BAD_TOPIC, "topics beginning with $ belong to the broker", field="topic")
 
@@ -223,9 +253,9 @@ class Router:
         return self._durable if storage == "disk" else self._memory
 
     def _shard_of(self, topic: str) -> Shard:
-        """Topics of the broker's own are on disk where there is one."""
+        """Topics of the broker's own are on disk where there is one: `$dead/<name>` at the home of the name."""
         if is_reserved(topic):
-            return self.home_of(topic)
+            return self.home_of(topic.removeprefix("$dead/"))
         shards = self._of_storage(self._policies.of(topic).storage)
         return shards[shard_index(topic, len(shards))]
 
@@ -233,6 +263,15 @@ class Router:
         """The shard that keeps what belongs to this name: on disk where there is one."""
         shards = self._durable or self._memory
         return shards[shard_index(name, len(shards))]
+
+    def store_of(self, name: str) -> DurableLog:
+        """The log on disk that is the home of this name. Raises ZeroDivisionError where there is none."""
+        return self._durable_logs[shard_index(name, len(self._durable_logs))]
+
+    def shard_of(self, topic: str) -> Shard:
+        """The shard of a topic that a message came from: looked up, not worked out, where it is known."""
+        known = self._by_name.get(topic)
+        return known.shard if known is not None else self._shard_of(topic)
 
     # Delivering
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
-from msgspec import Struct
+from msgspec import UNSET, Struct
 from triode_protocol.codec import Refused, decode, encode
 from triode_protocol.errors import CloseCode, ErrorName
 from triode_protocol.packets import (
@@ -38,18 +38,23 @@ from triode_protocol.packets import (
 )
 from triode_protocol.packets import Disconnect as DisconnectPacket
 from triode_protocol.packets import Limits as AnnouncedLimits
+from triode_protocol.topics import is_wildcard
 
 from triode_broker.config import Limits
+from triode_broker.core.asking import check_asked, is_acknowledged
+from triode_broker.core.consumers import CLEAN_CLOSES, Consumers
 from triode_broker.core.errors import Disconnect
 from triode_broker.core.history import answer_history, check_history
 from triode_broker.core.outbox import Outbox
+from triode_broker.core.roster import Member
 from triode_broker.core.router import Router
 from triode_broker.core.start import check_start, start
 from triode_broker.core.subscription import Subscription
+from triode_broker.core.timers import Timers
 from triode_broker.core.used_numbers import UsedNumbers
 
 #: What this broker offers, as announced in `connected` (SPEC 7.2).
-CAPABILITIES = ["batch", "history", "resume", "dedupe", "conflate", "delay", "compact"]
+CAPABILITIES = ["batch", "history", "resume", "dedupe", "conflate", "delay", "compact", "group", "durable"]
 NORMAL_CLOSE = 1000
 
 _PONG = encode(ServerPong())
@@ -64,7 +69,10 @@ class Node:
     router: Router
     limits: Limits
     random_id: Callable[[], str]  # ≥ 128 bits, URL-safe (S28)
+    steady_ms: Callable[[], int] = attrs.field(default=lambda: 0)  # a clock that only goes forward, in ms
     sessions: "dict[str, Session]" = attrs.field(factory=dict)  # connected ones by connection id
+    timers: Timers = attrs.field(init=False)  # to be ticked at `next_due_ms`
+    consumers: Consumers = attrs.field(init=False)
     _announced: AnnouncedLimits = attrs.field(init=False)  # the same for everybody: made once
     _reconnect: Reconnect = attrs.field(init=False)
     _capabilities: list[str] = attrs.field(init=False)
@@ -78,8 +86,10 @@ class Node:
             limits.max_inflight_publishes,
             self.router.dedupe_window_ms,
         )
-        switched_off = () if limits.max_delay_seconds else ("delay",)
-        self._capabilities = [name for name in CAPABILITIES if name not in switched_off]
+        self.timers = Timers(self.steady_ms)
+        self.consumers = Consumers(self.router, limits, self.timers)
+        offered = {"delay": limits.max_delay_seconds > 0, "durable": bool(self.router.durable_logs)}
+        self._capabilities = [name for name in CAPABILITIES if offered.get(name, True)]
         self._reconnect = Reconnect(limits.reconnect_min_ms, limits.reconnect_max_ms)
 
     def greet(self, connection: str, id: int) -> Connected:
@@ -102,6 +112,7 @@ class Session:
     __slots__ = (
         "_backlog",
         "_max_packet_bytes",
+        "_members",
         "_node",
         "_outbox",
         "_subscriptions",
@@ -118,6 +129,7 @@ class Session:
         self._outbox = outbox
         self._backlog: Sequence[ClientPacket | Refused] = ()  # decoded, waiting for room in the outbox
         self._subscriptions: dict[int, Subscription] | None = None  # made at need: idle connections are many
+        self._members: dict[int, Member] | None = None  # the acknowledged ones
         self._used: UsedNumbers | None = None
         self.connection_id = ""
         self.user = ""  # anonymous clients are one identity
@@ -132,7 +144,7 @@ class Session:
     @property
     def subscription_count(self) -> int:
         """Open subscriptions."""
-        return len(self._subscriptions) if self._subscriptions else 0
+        return len(self._subscriptions or ()) + len(self._members or ())
 
     # Called by the edge
 
@@ -160,6 +172,8 @@ class Session:
             for sub in list(self._subscriptions.values()):
                 if sub.pending is not None:
                     sub.pending.advance(now_ms)
+        for member in list((self._members or {}).values()):
+            member.consumer.room(member, now_ms)
 
     def keepalive(self, now_ms: int) -> None:
         """Send a ping, with the bookmark of what live subscriptions have had (SPEC 4.8)."""
@@ -169,10 +183,15 @@ class Session:
     def detach(self) -> None:
         """The connection is gone: nothing of it stays."""
         self._backlog = ()
+        node = self._node
+        node.sessions.pop(self.connection_id, None)
         for sub in (self._subscriptions or {}).values():
-            self._node.router.close(sub)
+            node.router.close(sub)
         self._subscriptions = None
-        self._node.sessions.pop(self.connection_id, None)
+        members, self._members = self._members or {}, None
+        is_clean = self._outbox.connection.close_code in CLEAN_CLOSES
+        for member in members.values():
+            node.consumers.leave(member, is_clean=is_clean)
 
     # Serving
 
@@ -242,37 +261,75 @@ class Session:
 
     def _subscribe(self, packet: Subscribe, now_ms: int) -> None:
         try:
+            if is_acknowledged(packet):
+                self._consume(packet, now_ms)
+                return
             sub = self._open(packet)
         except Refused as refused:
             refused.sub = packet.sub
             raise
         start(self._node.router, sub, packet, now_ms)
 
+    def _consume(self, packet: Subscribe, now_ms: int) -> None:
+        """An acknowledged subscription (SPEC 9.1)."""
+        consumers = self._node.consumers
+        self._check_subscribe(packet)
+        asked = check_asked(packet, self._node.limits)
+        self._check_room(is_wildcard(packet.filter))
+        member = consumers.attach(asked, packet, self._outbox, self.connection_id, self, self._ended)
+        self._use(packet)
+        if self._members is None:
+            self._members = {}
+        self._members[packet.sub] = member
+        consumers.begin(member, packet, now_ms)
+
+    def _ended(self, number: int) -> None:
+        """An acknowledged subscription has come to its end without being asked to."""
+        member = (self._members or {}).pop(number, None)
+        if member is not None:
+            self.wildcards -= is_wildcard(member.consumer.filter)
+
     def _open(self, packet: Subscribe) -> Subscription:
-        limits, router = self._node.limits, self._node.router
-        _refuse_absent(packet, _NOT_OFFERED)
-        router.check_filter(packet.filter)
-        used = self._used or UsedNumbers()
-        if packet.sub in used:
-            raise Refused(ErrorName.CONFLICT, "this sub was used on this connection already", field="sub")
-        sub = Subscription(packet.sub, packet.filter, packet.overflow, self._outbox, router.covered(packet.filter))
+        _refuse_absent(packet, ("presence",))
+        self._check_subscribe(packet)
+        overflow = "replay" if packet.overflow is UNSET else packet.overflow
+        shards = self._node.router.covered(packet.filter)
+        sub = Subscription(packet.sub, packet.filter, overflow, self._outbox, shards)
         check_start(packet, sub.is_wildcard)
-        if self.subscription_count >= limits.max_subscriptions:
-            message = f"a connection has at most {limits.max_subscriptions} subscriptions"
-            raise Refused(ErrorName.QUOTA, message)
-        if sub.is_wildcard and self.wildcards >= limits.max_wildcard_subscriptions:
-            message = f"a connection has at most {limits.max_wildcard_subscriptions} subscriptions with wildcards"
-            raise Refused(ErrorName.QUOTA, message)
-        used.add(packet.sub)
-        self._used = used
+        self._check_room(sub.is_wildcard)
+        self._use(packet)
         if self._subscriptions is None:
             self._subscriptions = {}
         self._subscriptions[packet.sub] = sub
-        self.wildcards += sub.is_wildcard
         return sub
+
+    def _check_subscribe(self, packet: Subscribe) -> None:
+        self._node.router.check_filter(packet.filter)
+        if self._used is not None and packet.sub in self._used:
+            raise Refused(ErrorName.CONFLICT, "this sub was used on this connection already", field="sub")
+
+    def _check_room(self, is_wildcard: bool) -> None:
+        limits = self._node.limits
+        if self.subscription_count >= limits.max_subscriptions:
+            message = f"a connection has at most {limits.max_subscriptions} subscriptions"
+            raise Refused(ErrorName.QUOTA, message)
+        if is_wildcard and self.wildcards >= limits.max_wildcard_subscriptions:
+            message = f"a connection has at most {limits.max_wildcard_subscriptions} subscriptions with wildcards"
+            raise Refused(ErrorName.QUOTA, message)
+
+    def _use(self, packet: Subscribe) -> None:
+        """It takes up its number and its place."""
+        self._used = self._used or UsedNumbers()
+        self._used.add(packet.sub)
+        self.wildcards += is_wildcard(packet.filter)
 
     def _unsubscribe(self, packet: Unsubscribe, now_ms: int) -> None:
         sub = self._subscriptions.pop(packet.sub, None) if self._subscriptions else None
+        if sub is None and self._members and (member := self._members.get(packet.sub)) is not None:
+            self._ended(packet.sub)
+            self._outbox.put(encode(Unsubscribed(packet.sub, packet.id)))
+            self._node.consumers.leave(member, now_ms, is_clean=True)
+            return
         if sub is None:
             refused = Refused(ErrorName.NO_SUCH_SUBSCRIPTION, "there is no such subscription", field="sub")
             refused.sub = packet.sub
@@ -287,6 +344,22 @@ class Session:
         check_history(packet)
         shard = node.router.covered(packet.topic)[0]
         answer_history(shard.log, packet, node.limits, shard.clock(now_ms), self.answer)
+
+    def _ack(self, packet: Ack, now_ms: int) -> None:
+        self._node.consumers.ack(self._member(packet.sub), packet, now_ms)
+
+    def _nack(self, packet: Nack, now_ms: int) -> None:
+        self._node.consumers.nack(self._member(packet.sub), packet, now_ms)
+
+    def _extend(self, packet: Extend, now_ms: int) -> None:
+        self._node.consumers.extend(self._member(packet.sub), packet)
+
+    def _member(self, sub: int) -> Member:
+        member = self._members.get(sub) if self._members else None
+        if member is None:
+            message = "there is no such acknowledged subscription"
+            raise Refused(ErrorName.NO_SUCH_SUBSCRIPTION, message, field="sub")
+        return member
 
     # `interfaces.Publisher`: answers that come later
 
@@ -314,10 +387,6 @@ class Session:
         raise Refused(ErrorName.UNSUPPORTED, f"this node does not offer {name}", field="type")
 
 
-#: Fields of subscribe whose feature this node does not have (SPEC 7.3).
-_NOT_OFFERED = ("presence", "durable", "shared", "group", "window", "ack_wait_ms", "max_attempts")
-
-
 def _refuse_absent(packet: Struct, fields: Sequence[str]) -> None:
     """Raise Refused if the packet has one of the fields this node does not offer."""
     for field in fields:
@@ -336,9 +405,9 @@ HANDLERS: dict[type, Callable[[Session, Any, int], None]] = {
     ClientPong: Session._pong,
     DisconnectPacket: Session._disconnect,
     Refused: Session._answer_refused,
-    Ack: Session._not_offered,
-    Nack: Session._not_offered,
-    Extend: Session._not_offered,
+    Ack: Session._ack,
+    Nack: Session._nack,
+    Extend: Session._extend,
     PresenceRequest: Session._not_offered,
     Auth: Session._not_offered,
 }

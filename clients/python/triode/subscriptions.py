@@ -229,8 +229,9 @@ class Subscriptions:
             subscription.number,
             subscription.filter,
             subscription.ask_id,
-            overflow=subscription.overflow,
         )
+        if subscription.overflow != "replay":  # what holds unless given
+            packet.overflow = subscription.overflow
         if subscription.tray is not None:
             subscription.tray.terms.put_into(packet)
         if subscription.repeats_start:  # R7

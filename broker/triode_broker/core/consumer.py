@@ -1,0 +1,560 @@
+"""Consumer: an acknowledged subscription behind one name (G5): who gets what, and what becomes of it.
+
+Knows its members and its sources, nothing of sessions or of other names. Everything is dispatched in one place,
+`_dispatch`, from one heap in order of taking in, so that what comes again goes before what is new. The surprising
+decision: nothing is written per acknowledgement; the state is marked, and encoded once when a batch is closed.
+"""
+
+from collections.abc import Callable, Sequence
+from heapq import heapify, heappop, heappush
+from itertools import count
+
+from triode_protocol.codec import encode
+from triode_protocol.errors import GapReason
+from triode_protocol.packets import Gap, Subscribed
+from triode_protocol.topics import is_wildcard
+
+from triode_broker.core.dead_letters import MAX_ATTEMPTS, REJECTED
+from triode_broker.core.interfaces import PAGE_RECORDS
+from triode_broker.core.item import Item, State, encode_delivery
+from triode_broker.core.lanes import Lane
+from triode_broker.core.record import RECORD_OVERHEAD_BYTES, Record
+from triode_broker.core.roster import Member, Roster
+from triode_broker.core.shard import Shard
+from triode_broker.core.source import Source
+from triode_broker.core.timers import Timers
+
+#: What is offered live is held for so many messages while no member has room; beyond, the log is read later.
+READ_AHEAD = 256
+#: Topics whose next delivery says `prev` 0 because others came again; beyond so many all deliveries do.
+MAX_SKIPPED = 1_024
+#: When a dead letter that the store did not take is tried again.
+RETRY_LETTER_MS = 1_000
+#: Entries of delayed items that were acknowledged meanwhile, before they are swept out.
+MAX_SETTLED_DELAYED = 64
+
+_READY, _IN_FLIGHT, _DELAYED, _DYING, _SETTLED = State
+
+
+class Consumer:
+    """One name's state."""
+
+    __slots__ = (
+        "_alarm_ms",
+        "_bury",
+        "_delayed",
+        "_heap",
+        "_in_turn",
+        "_is_pumping",
+        "_lanes",
+        "_looked",
+        "_max_bytes",
+        "_only",
+        "_roster",
+        "_save",
+        "_serial",
+        "_skipped",
+        "_source_of",
+        "_timers",
+        "absent_ms",
+        "ack_wait_ms",
+        "by_log",
+        "created_ms",
+        "filter",
+        "held_bytes",
+        "is_durable",
+        "is_marked",
+        "is_open",
+        "is_ready",
+        "is_shared",
+        "letters",
+        "max_attempts",
+        "members",
+        "name",
+        "now_ms",
+        "seen_ms",
+        "sources",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        filter: str,
+        shards: Sequence[Shard],
+        shard_of: Callable[[str], Shard],
+        *,
+        is_durable: bool,
+        is_shared: bool,
+        timers: Timers,
+        max_bytes: int,
+        bury: Callable[["Consumer", Item], None],
+        save: Callable[["Consumer"], None],
+    ) -> None:
+        self.name = name
+        self.filter = filter
+        self.is_durable = is_durable
+        self.is_shared = is_shared
+        self.ack_wait_ms = 0  # both are set by whoever subscribes last and says so
+        self.max_attempts = 0
+        self.sources = [Source(self, shard) for shard in shards]
+        self.by_log = {source.shard.log.name: source for source in self.sources}
+        by_shard = {source.shard: source for source in self.sources}
+        self._only = self.sources[0] if len(self.sources) == 1 else None
+        self._source_of: Callable[[str], Source] = lambda topic: by_shard[shard_of(topic)]
+        self.members: dict[Member, None] = {}
+        self.held_bytes = 0  # of all items
+        self.is_open = True
+        self.is_ready = False  # it has its start, and is on disk if it is to be
+        self.is_marked = True  # nothing more to be done for its state to be saved; a group's never is
+        self.now_ms = self.created_ms = self.seen_ms = 0  # the wall clock, as last heard
+        self.absent_ms = 0  # how long a node has been running while it had no members
+        self.letters = 0  # dead letters written, since it was created
+        self._save = save
+        self._timers = timers
+        self._max_bytes = max_bytes
+        self._bury = bury  # publishes an item's dead letter; tells `buried` or `postpone`
+        self._roster = Roster()
+        self._lanes: dict[tuple[str, str], Lane] = {}  # by topic and key
+        self._heap: list[tuple[int, Item]] = []  # ready items by serial, and some that are not any more
+        self._delayed: list[tuple[int, int, Item]] = []  # by due time
+        self._serial = count()
+        self._skipped: set[str] | None = set()  # None: too many
+        self._alarm_ms = 0  # when `ring` is called next; 0: not at all
+        self._looked = 0  # records looked at in this turn
+        self._is_pumping = False
+        self._in_turn = False  # goes on reading in the next turn
+
+    @property
+    def kind(self) -> str:
+        """What it is called in sentences."""
+        return "group" if not self.is_durable else "shared" if self.is_shared else "durable"
+
+    def changed(self) -> None:
+        """What is kept on disk is not what holds any more."""
+        if not self.is_marked:
+            self.is_marked = True
+            self._save(self)
+
+    # Members
+
+    def join(self, member: Member) -> None:
+        """It counts as a member; it gets nothing before `welcome`."""
+        self.members[member] = None
+
+    def welcome(self, member: Member, id: int, now_ms: int) -> None:
+        """Answer its subscribe, tell it of gaps, and let it take part."""
+        member.outbox.put(encode(Subscribed(member.number, self.floors(), True, id)))
+        for source in self.sources:
+            if source.gap_reason:
+                self._tell_gap(member, source)
+        self.place(member)
+        self.pump(now_ms)
+
+    def place(self, member: Member) -> None:
+        """The room in its window, or in its outbox, has changed."""
+        self._roster.place(member)
+        if member.parked and member.free:
+            parked, member.parked = member.parked, {}
+            for lane in parked:
+                self._activate(lane)
+
+    def room(self, member: Member, now_ms: int) -> None:
+        """Its outbox has drained."""
+        if member.is_stalled and member.outbox.has_room:
+            member.is_stalled = False
+            self.place(member)
+            self.pump(now_ms)
+        elif member.is_stalled:
+            member.outbox.wants_room = True
+
+    def leave(self, member: Member, now_ms: int, *, is_clean: bool) -> None:
+        """It is a member no more; what it held comes again, to others at once."""
+        self.now_ms = self.seen_ms = now_ms
+        del self.members[member]
+        member.window = 0
+        self._roster.place(member)
+        for item in list(member.held):
+            if item.state == _IN_FLIGHT and item.holder is member:  # else it came back behind one of its key
+                self.fail(item, counts=not is_clean)
+        if self.members:
+            self.pump(now_ms)
+
+    def give_back(self) -> None:
+        """All that is in flight comes again, as if it had not been delivered."""
+        for member in self.members:
+            for item in list(member.held):
+                if item.holder is member:
+                    self.fail(item, counts=False)
+
+    def rest(self) -> None:
+        """The last member has left, all it held has come back: keep places, not messages."""
+        for source in self.sources:
+            source.fold(self._timers.offset_ms)
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything on its way; sources are the caller's."""
+        self._heap.clear()
+        self._lanes.clear()
+        self._delayed = [entry for entry in self._delayed if self._is_kept(entry[2])]
+        self.held_bytes = 0
+        for source in self.sources:
+            for item in source.items.values():  # its dead letter is on its way
+                item.lane = None
+                self.held_bytes += item.record.size
+        self._skipped = set()
+        for member in self.members:
+            member.held.clear()
+            member.parked.clear()
+            self.place(member)
+
+    def _is_kept(self, item: Item) -> bool:
+        return item.source.items.get(item.record.pos) is item
+
+    def floors(self) -> dict[str, int]:
+        """Everything up to there is settled."""
+        return {log: source.floor for log, source in self.by_log.items()}
+
+    # Taking in
+
+    def offer(self, record: Record) -> None:
+        """From the router: a message, in the step in which it becomes the head of its log."""
+        source = self._only or self._source_of(record.topic)
+        if not source.is_live or record.pos <= source.cursor:
+            return
+        if self.held_bytes >= self._max_bytes or (len(self._heap) >= READ_AHEAD and self._roster.pick() is None):
+            source.leave_live(record.pos)
+            return
+        source.cursor = record.pos
+        self.take(source, record, -1)
+        self._dispatch()
+
+    def take(self, source: Source, record: Record, prev: int) -> None:
+        """A message that is new to this name; `prev` -1: offset − 1."""
+        pos = record.pos
+        item = Item(source, record, next(self._serial), prev)
+        source.items[pos] = item
+        self.held_bytes += len(record.payload) + RECORD_OVERHEAD_BYTES
+        if record.key and self.is_shared:
+            self._into_lane(item)
+        else:
+            item.is_queued = True
+            heappush(self._heap, (item.serial, item))
+
+    def take_again(self, source: Source, record: Record, failed: int, due_ms: int, now_ms: int) -> None:
+        """A message that was taken in before; not before `due_ms` of the wall clock."""
+        item = Item(source, record, next(self._serial), 0, failed)
+        source.items[record.pos] = item
+        self.held_bytes += len(record.payload) + RECORD_OVERHEAD_BYTES
+        self._note_skip(record.topic)
+        if failed >= self.max_attempts:
+            item.reason = MAX_ATTEMPTS
+            self._delay(item, 0)  # its dead letter is no business of a reader's
+        elif due_ms > now_ms:
+            self._delay(item, due_ms - now_ms)
+        if record.key and self.is_shared:
+            self._into_lane(item)
+        elif item.state == _READY:
+            self._push(item)
+
+    def _into_lane(self, item: Item) -> None:
+        name = (item.record.topic, item.record.key)
+        lane = self._lanes.get(name)
+        if lane is None:
+            lane = self._lanes[name] = Lane(name)
+        item.lane = lane
+        lane.waiting.append(item)
+        if len(lane.waiting) == 1:
+            self._activate(lane)
+
+    def _activate(self, lane: Lane) -> None:
+        """Its front may be delivered, if it has one that is ready."""
+        if (item := lane.next) is not None:
+            self._push(item)
+
+    def _push(self, item: Item) -> None:
+        """It is ready: for the next member that has room."""
+        item.state = _READY
+        if not item.is_queued:
+            item.is_queued = True
+            heappush(self._heap, (item.serial, item))
+
+    def lost(self, source: Source, reason: GapReason, at: int) -> None:
+        """Something due is missing behind `at`: tell everybody, and remember to tell those who come."""
+        source.note_gap(reason, at)
+        for member in self.members:
+            if member.subscribe_id < 0:
+                self._tell_gap(member, source)
+        self.changed()
+
+    def _tell_gap(self, member: Member, source: Source) -> None:
+        after = self.floors() | {source.shard.log.name: source.gap_at}
+        topic = "" if is_wildcard(self.filter) else self.filter
+        member.outbox.put(encode(Gap(member.number, after, source.gap_reason, topic)))
+
+    def have_read(self, looked_at: int, now_ms: int) -> None:
+        """A log has answered."""
+        self._looked += looked_at
+        self.pump(now_ms)
+
+    def pump(self, now_ms: int) -> None:
+        """Deliver what can be delivered, and read on while members have room for more."""
+        self.now_ms = now_ms
+        if self._is_pumping:
+            return
+        self._is_pumping = True
+        try:
+            while self._wants_more() and self._pull(now_ms):
+                pass
+        finally:
+            self._is_pumping = False
+
+    def _pull(self, now_ms: int) -> bool:
+        """Ask every log that has more; whether any was asked."""
+        is_asked = False
+        for source in self.sources:
+            is_asked = source.pull(now_ms) or is_asked
+        return is_asked
+
+    def _wants_more(self) -> bool:
+        """Hand out what there is; whether members have room for more."""
+        self._dispatch()
+        if self._heap or self.held_bytes >= self._max_bytes or self._roster.pick() is None:
+            return False
+        if self._looked >= PAGE_RECORDS:  # enough for one turn
+            self._go_on_later()
+            return False
+        return True
+
+    def _go_on_later(self) -> None:
+        if not self._in_turn:
+            self._in_turn = True
+            self._timers.at(self._timers.steady_ms(), self._go_on)
+
+    def _go_on(self, now_ms: int) -> None:
+        self._in_turn = False
+        self._looked = 0
+        if self.is_open:
+            self.pump(now_ms)
+
+    # Delivering
+
+    def _dispatch(self) -> None:
+        """Hand out what is ready, in order, while anybody can take it."""
+        heap, roster = self._heap, self._roster
+        while heap:
+            item = heap[0][1]
+            lane = item.lane
+            if item.state != _READY or (lane is not None and lane.next is not item):
+                self._pop()  # settled, or not its turn any more
+                continue
+            if item.record.expires_ms and item.record.is_expired(max(self.now_ms, item.source.shard.ts)):
+                self._pop()
+                self._note_skip(item.record.topic)
+                self.settle(item)
+                self.changed()
+                continue
+            member = lane.holder if lane is not None else None
+            if member is None:
+                member = roster.pick()
+                if member is None:
+                    return
+            elif not member.free:  # the key waits for its member, the others do not
+                assert lane is not None
+                member.parked[lane] = None
+                self._pop()
+                continue
+            if not member.outbox.has_room:
+                self._stall(member)
+                continue
+            self._pop()
+            self._deliver(item, member)
+
+    def _pop(self) -> None:
+        heappop(self._heap)[1].is_queued = False
+
+    def _stall(self, member: Member) -> None:
+        """Its connection takes no more: the others go on."""
+        member.is_stalled = True
+        member.outbox.wants_room = True
+        self._roster.place(member)
+
+    def _deliver(self, item: Item, member: Member) -> None:
+        item.state = _IN_FLIGHT
+        item.holder = member
+        lane = item.lane
+        if lane is not None:
+            lane.deliver(member)
+            self._activate(lane)
+        member.held[item] = None
+        self._roster.place(member)
+        item.due_ms = due_ms = self._timers.steady_ms() + self.ack_wait_ms
+        if not self._alarm_ms or due_ms < self._alarm_ms:  # `alarm`, written out
+            self._set_alarm(due_ms)
+        source, record = item.source, item.record
+        if record.pos > source.delivered_upto:
+            source.delivered_upto = record.pos
+        prev = 0 if self.is_shared else self._prev(item)
+        member.outbox.put(encode_delivery(member.number, record, item.failed + 1, prev))
+        self.changed()
+
+    def _prev(self, item: Item) -> int:
+        record, skipped = item.record, self._skipped
+        if item.prev == 0 or skipped is None:
+            return 0
+        if skipped and record.topic in skipped:
+            skipped.remove(record.topic)
+            return 0
+        return item.prev
+
+    def _note_skip(self, topic: str) -> None:
+        """The next of this topic does not follow the one its reader had last."""
+        if self._skipped is not None and not self.is_shared:
+            self._skipped.add(topic)
+            if len(self._skipped) > MAX_SKIPPED:
+                self._skipped = None
+
+    # What becomes of them
+
+    def settle(self, item: Item) -> None:
+        """It is done with."""
+        record = item.record
+        del item.source.items[record.pos]
+        self.held_bytes -= len(record.payload) + RECORD_OVERHEAD_BYTES
+        if (holder := item.holder) is not None:
+            del holder.held[item]
+            item.holder = None
+        item.state = _SETTLED
+        if (lane := item.lane) is not None:
+            self._settle_in(lane, item)
+        if holder is not None:
+            self.place(holder)
+
+    def _settle_in(self, lane: Lane, item: Item) -> None:
+        lane.settle(item)
+        if lane.is_empty:
+            del self._lanes[lane.key]
+        else:
+            self._activate(lane)
+
+    def fail(self, item: Item, *, counts: bool = True, delay_ms: int = 0) -> None:
+        """A delivery has come to nothing: it comes again, or becomes a dead letter. `pump` is the caller's."""
+        self._take_back(item)
+        item.failed += counts
+        if item.failed >= self.max_attempts and counts:
+            self.bury(item, MAX_ATTEMPTS)
+        elif delay_ms:
+            self._delay(item, delay_ms)
+        else:
+            self._make_ready(item)
+        self.changed()
+
+    def reject(self, item: Item) -> None:
+        """Its holder says that it cannot be processed at all. `pump` is the caller's."""
+        self._take_back(item)
+        item.failed += 1
+        self.bury(item, REJECTED)
+
+    def _take_back(self, item: Item) -> None:
+        if item.lane is not None:
+            for other in item.lane.take_back(item):
+                self._release(other)
+                other.state = _READY
+        self._release(item)
+
+    def _make_ready(self, item: Item) -> None:
+        if item.lane is None:
+            self._push(item)
+        else:
+            item.state = _READY
+            self._activate(item.lane)
+
+    def _release(self, item: Item) -> None:
+        """Out of its holder's window; who had it may still acknowledge it."""
+        holder = item.holder
+        assert holder is not None
+        item.holder = None
+        del holder.held[item]
+        if holder.outbox not in item.earlier:
+            item.earlier = (*item.earlier, holder.outbox)
+        self._note_skip(item.record.topic)
+        item.prev = 0  # what comes again follows nothing
+        self.place(holder)
+
+    def bury(self, item: Item, reason: str) -> None:
+        """Have its dead letter written; it and the settled state go in one step."""
+        item.reason = reason
+        item.state = _DYING
+        self._bury(self, item)
+        self.changed()
+
+    def buried(self, item: Item) -> None:
+        """Its dead letter is written."""
+        self.letters += 1
+        if self._is_kept(item):
+            self.settle(item)
+            self.changed()
+            self.pump(self.now_ms)
+
+    def postpone(self, item: Item) -> None:
+        """The store did not take its dead letter: again in a moment."""
+        if self._is_kept(item):
+            self._delay(item, RETRY_LETTER_MS)
+            self.changed()
+
+    # Time
+
+    def extend(self, item: Item, ms: int) -> None:
+        """Its holder has so long from now on."""
+        item.due_ms = self._timers.steady_ms() + ms
+        self.alarm(item.due_ms)
+
+    def _delay(self, item: Item, delay_ms: int) -> None:
+        item.state = _DELAYED
+        if len(self._delayed) > 2 * sum(len(source.items) for source in self.sources) + MAX_SETTLED_DELAYED:
+            self._delayed = [entry for entry in self._delayed if entry[2].state == _DELAYED]
+            heapify(self._delayed)
+        item.due_ms = self._timers.steady_ms() + delay_ms
+        heappush(self._delayed, (item.due_ms, item.serial, item))
+        self.alarm(item.due_ms)
+
+    def alarm(self, due_ms: int) -> None:
+        """Something is due then."""
+        if not self._alarm_ms or due_ms < self._alarm_ms:
+            self._set_alarm(due_ms)
+
+    def _set_alarm(self, due_ms: int) -> None:
+        self._alarm_ms = due_ms
+        self._timers.at(due_ms, self._ring)
+
+    def _ring(self, now_ms: int) -> None:
+        """Something may be due; what was acknowledged meanwhile is not."""
+        steady_ms = self._timers.steady_ms()
+        if not self.is_open or not self._alarm_ms or self._alarm_ms > steady_ms:
+            return
+        self._alarm_ms = 0
+        self.now_ms = now_ms
+        self._wake_delayed(steady_ms)
+        next_ms = self._delayed[0][0] if self._delayed else 0
+        for member in self.members:
+            for item in list(member.held):
+                if item.holder is not member:
+                    continue  # taken back meanwhile, behind one of its key
+                if item.due_ms <= steady_ms:
+                    self.fail(item)
+                elif not next_ms or item.due_ms < next_ms:
+                    next_ms = item.due_ms
+        if next_ms:
+            self.alarm(next_ms)
+        if self.members:
+            self.pump(now_ms)
+
+    def _wake_delayed(self, steady_ms: int) -> None:
+        while self._delayed and self._delayed[0][0] <= steady_ms:
+            item = heappop(self._delayed)[2]
+            if item.state != _DELAYED or not self._is_kept(item):
+                continue
+            if item.reason:
+                self.bury(item, item.reason)
+            else:
+                self._make_ready(item)
