@@ -456,6 +456,20 @@ def test_message_that_could_not_be_kept_is_refused_and_nowhere(failure: str, nam
     assert "duplicate" not in delay(desk, "disk/a", 10, message_id="m")
 
 
+def test_id_whose_window_ends_while_its_message_is_being_kept_is_free() -> None:
+    """G2: a disk that takes longer than the window; each is answered for itself."""
+    desk = make_desk(TopicRule(filter="disk/#", storage="disk", dedupe_seconds=1))
+    line = desk.connect()
+    publish_later(desk, line, 5_000, "first", message_id="m")
+    desk.now_ms += 1_000
+    publish_later(desk, line, 4_000, "second", message_id="m")
+    assert line.session.inflight == 2
+    desk.commit()
+    assert [(one["delayed"], "duplicate" in one) for one in line.drain()] == [(True, False)] * 2
+    pass_time(desk, 5_000)
+    assert data_of(desk, "disk/a") == ["first", "second"]
+
+
 def test_failure_without_message_id_is_told_too() -> None:
     desk = make_desk()
     line = desk.connect()
