@@ -184,6 +184,19 @@ def test_retention_by_bytes_counts_what_is_retained(open_log: Open) -> None:
     assert page.loss
 
 
+def test_large_record_takes_the_place_of_several_keys(open_log: Open) -> None:
+    size = Record("a", 1, 1, 1, b"x" * 100).size
+    scribe = Scribe(open_log, rule=TopicRule(compact=True, retention_bytes=8 * size))
+    for key in "abcdefghb":
+        scribe.write("a", key=key, size=100)
+    scribe.write("a", key="large", size=100 + 3 * size)
+    scribe.trim()
+    page = scribe.page("a", 4)
+    assert (positions(page.records), page.prevs) == ([6, 7, 8, 9, 10], [5, 6, 7, 8, 9])
+    assert page.loss
+    assert scribe.page("a", 5).loss == 0
+
+
 def test_nothing_is_retained_where_the_count_is_0(open_log: Open) -> None:
     scribe = Scribe(open_log, rule=TopicRule(compact=True, retention_messages=0))
     scribe.write_keys("a", "ab")
