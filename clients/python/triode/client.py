@@ -291,13 +291,14 @@ class Client:
 
         Exactly one name. `durable`: the broker keeps the position and what is not acknowledged, also while nobody
         is there; with `shared` any number of clients take part, each message going to one of them, otherwise there
-        is one at a time. `group`: members share, and it is gone with the last of them.
+        is one at a time. `group`: members share, and it is gone with the last of them, so what is published while
+        nobody is connected is not for it.
 
-        `from_`: where it begins when it is new to the broker, as in `subscribe`. `window`: how many deliveries may
-        be unanswered at once, and so wait in this client. `ack_wait`: seconds until an unanswered one is given out
-        again. `max_attempts`: after so many it goes to the dead letters, the topic `$dead/<name>`. None: the
-        broker's own. `retry_delay`: seconds that a message rests after a `with delivery` block that failed.
-        `on_gap`: see `Deliveries`.
+        `from_`: where it begins when it is new to the broker, as in `subscribe` but not "last". `window`: how many
+        deliveries may be unanswered at once, and so wait in this client; no more than are done within `ack_wait`.
+        `ack_wait`: seconds until an unanswered one is given out again. `max_attempts`: after so many it goes to the
+        dead letters, the topic `$dead/<name>`. None: the broker's own. `retry_delay`: seconds that a message rests
+        after a `with delivery` block that failed. `on_gap`: see `Deliveries`.
 
         Raises BadTopic and ValueError here, and on entering SubscriptionEnded and ConnectionClosed.
         """
