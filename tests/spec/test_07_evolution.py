@@ -1,5 +1,6 @@
 """SPEC 7: what is offered, what is reserved, and that a client of today can live with a server of tomorrow."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from triode_protocol import codec, packets
 
 from tests.spec.broker import RunningBroker
 from tests.spec.client import SCHEMAS
+from tests.spec.conftest import StartBroker
 from tests.spec.reader import Reader
 from tests.spec.transcripts import SPEC
 
@@ -25,26 +27,25 @@ def rows(clause: str, end: str) -> list[list[str]]:
     return lines[2:]
 
 
-async def test_server_offers_what_the_table_says(broker: RunningBroker) -> None:
-    """SPEC 7.2, 4.1.2"""
-    assert set(await capabilities(broker)) == {name.strip("`") for name, _ in rows("7.2", "**7.3**")}
+async def test_server_offers_what_the_table_says(
+    broker: RunningBroker, start_broker: StartBroker, tmp_path: Path
+) -> None:
+    """SPEC 7.2, 4.1.2: `durable` only where there is a disk; `delay` only where the operator allows it."""
+    all = {name.strip("`") for name, _ in rows("7.2", "**7.3**")}
+    assert set(await capabilities(broker)) == all - {"durable"}
+    assert set(await capabilities(await start_broker(data=str(tmp_path)))) == all
+    strict = await start_broker(limits={"max_delay_seconds": 0})
+    assert set(await capabilities(strict)) == all - {"durable", "delay"}
+    client = await strict.connect()
+    error = await client.publish("a", 1, deliver_at_ms=5)
+    assert (error["name"], error["field"]) == ("unsupported", "deliver_at_ms")
 
 
 RESERVED: list[tuple[dict[str, Any], str]] = [
     ({"type": "subscribe", "sub": 1, "filter": "a", "presence": "watch"}, "presence"),
     ({"type": "subscribe", "sub": 1, "filter": "a", "presence": {"state": 1}}, "presence"),
-    ({"type": "subscribe", "sub": 1, "filter": "a", "durable": "d"}, "durable"),
-    ({"type": "subscribe", "sub": 1, "filter": "a", "shared": True}, "shared"),
-    ({"type": "subscribe", "sub": 1, "filter": "a", "window": 5}, "window"),
-    ({"type": "subscribe", "sub": 1, "filter": "a", "ack_wait_ms": 5}, "ack_wait_ms"),
-    ({"type": "subscribe", "sub": 1, "filter": "a", "max_attempts": 5}, "max_attempts"),
-    ({"type": "subscribe", "sub": 1, "filter": "a", "group": "g"}, "group"),
     ({"type": "publish", "topic": "a", "data": 1, "trace": True}, "trace"),
     ({"type": "publish", "topic": "a", "data": 1, "reply_to": "$inbox/x"}, "reply_to"),
-    ({"type": "ack", "sub": 1, "log": "m0", "pos": [1, 2]}, "type"),
-    ({"type": "ack", "sub": 1, "log": "m0", "upto": 3}, "type"),
-    ({"type": "nack", "sub": 1, "log": "m0", "pos": 1, "attempt": 1}, "type"),
-    ({"type": "extend", "sub": 1, "log": "m0", "pos": 1, "attempt": 1, "ms": 5}, "type"),
     ({"type": "presence", "topic": "a"}, "type"),
     ({"type": "auth", "token": "t"}, "type"),
 ]

@@ -101,9 +101,9 @@ async def test_fields_that_do_not_go_together_are_refused(
 
 
 async def test_presence_is_not_offered_to_acknowledged_subscriptions_either(disk: RunningBroker) -> None:
-    """SPEC 9.1.2, 7.3"""
+    """SPEC 9.1.2"""
     client = await disk.connect()
-    assert await refused(client, durable="d", presence="watch") == ("unsupported", "presence")
+    assert await refused(client, durable="d", presence="watch") == ("malformed", "presence")
 
 
 @pytest.mark.parametrize(

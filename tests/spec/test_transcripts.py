@@ -17,7 +17,7 @@ async def test_transcript_happens_as_written(
 ) -> None:
     broker = RunningBroker(nursery)
     try:
-        await Play(broker, TRANSCRIPTS[0], tmp_path).run(transcript)
+        await Play(broker, TRANSCRIPTS, tmp_path).run(transcript)
     finally:
         await broker.end()
 

@@ -121,10 +121,13 @@ class Names:
 class Play:
     """One performance of a transcript."""
 
-    def __init__(self, broker: RunningBroker, opening: Transcript, data: Path) -> None:
+    def __init__(self, broker: RunningBroker, transcripts: list[Transcript], data: Path) -> None:
         self._broker = broker
+        by_number = {transcript.number: transcript.steps for transcript in transcripts}
+        self._first_in_memory = (by_number["A.1"][1], by_number["A.1"][4])
+        self._first_on_disk = (by_number["A.32"][2], by_number["A.32"][3])
+        self._connect, self._connected = self._first_in_memory
         self._data = data  # an empty directory
-        self._connect, self._connected = opening.steps[1], opening.steps[4]  # the first exchange of A.1
         self._names = Names()
         self._clients: dict[str, RawClient] = {}
 
@@ -134,6 +137,8 @@ class Play:
         settings = {}
         if steps[0].kind == "B" and steps[0].text.startswith("{"):
             settings = json.loads(steps[0].text.replace('"$data"', json.dumps(str(self._data))))
+        if "data" in settings:
+            self._connect, self._connected = self._first_on_disk
         await self._broker.start(**settings)
         for step in steps[1 if settings else 0 :]:
             await self._play(step)
