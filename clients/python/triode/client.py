@@ -296,9 +296,9 @@ class Client:
 
         `from_`: where it begins when it is new to the broker, as in `subscribe` but not "last". `window`: how many
         deliveries may be unanswered at once, and so wait in this client; no more than are done within `ack_wait`.
-        `ack_wait`: seconds until an unanswered one is given out again. `max_attempts`: after so many it goes to the
-        dead letters, the topic `$dead/<name>`. None: the broker's own. `retry_delay`: seconds that a message rests
-        after a `with delivery` block that failed. `on_gap`: see `Deliveries`.
+        `ack_wait`: seconds until an unanswered one is given out again. `max_attempts`: after so many it goes to
+        the dead letters, the topic `$dead/<name>`. None: the broker's own. `retry_delay`: seconds that a message
+        rests after a `with delivery` block that failed. `on_gap`: see `Deliveries`.
 
         Raises BadTopic and ValueError here, and on entering SubscriptionEnded and ConnectionClosed.
         """
