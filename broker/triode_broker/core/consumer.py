@@ -14,20 +14,19 @@ from triode_protocol.errors import GapReason
 from triode_protocol.packets import Gap, Subscribed
 from triode_protocol.topics import is_wildcard
 
-from triode_broker.core.dead_letters import MAX_ATTEMPTS, REJECTED
+from triode_broker.core.dead_letters import FAILED, REJECTED
 from triode_broker.core.interfaces import PAGE_RECORDS
 from triode_broker.core.item import Item, State, encode_delivery
-from triode_broker.core.lanes import Lane
+from triode_broker.core.queue import Queue
 from triode_broker.core.record import RECORD_OVERHEAD_BYTES, Record
 from triode_broker.core.roster import Member, Roster
 from triode_broker.core.shard import Shard
+from triode_broker.core.skips import Skips
 from triode_broker.core.source import Source
 from triode_broker.core.timers import Timers
 
 #: What is offered live is held for so many messages while no member has room; beyond, the log is read later.
 READ_AHEAD = 256
-#: Topics whose next delivery says `prev` 0 because others came again; beyond so many all deliveries do.
-MAX_SKIPPED = 1_024
 #: When a dead letter that the store did not take is tried again.
 RETRY_LETTER_MS = 1_000
 #: Entries of delayed items that were acknowledged meanwhile, before they are swept out.
@@ -43,17 +42,16 @@ class Consumer:
         "_alarm_ms",
         "_bury",
         "_delayed",
-        "_heap",
         "_in_turn",
         "_is_pumping",
-        "_lanes",
         "_looked",
         "_max_bytes",
         "_only",
+        "_queue",
         "_roster",
         "_save",
         "_serial",
-        "_skipped",
+        "_skips",
         "_source_of",
         "_timers",
         "absent_ms",
@@ -85,6 +83,8 @@ class Consumer:
         *,
         is_durable: bool,
         is_shared: bool,
+        ack_wait_ms: int,
+        max_attempts: int,
         timers: Timers,
         max_bytes: int,
         bury: Callable[["Consumer", Item], None],
@@ -94,8 +94,8 @@ class Consumer:
         self.filter = filter
         self.is_durable = is_durable
         self.is_shared = is_shared
-        self.ack_wait_ms = 0  # both are set by whoever subscribes last and says so
-        self.max_attempts = 0
+        self.ack_wait_ms = ack_wait_ms  # who subscribes and gives these sets them for all
+        self.max_attempts = max_attempts
         self.sources = [Source(self, shard) for shard in shards]
         self.by_log = {source.shard.log.name: source for source in self.sources}
         by_shard = {source.shard: source for source in self.sources}
@@ -114,11 +114,10 @@ class Consumer:
         self._max_bytes = max_bytes
         self._bury = bury  # publishes an item's dead letter; tells `buried` or `postpone`
         self._roster = Roster()
-        self._lanes: dict[tuple[str, str], Lane] = {}  # by topic and key
-        self._heap: list[tuple[int, Item]] = []  # ready items by serial, and some that are not any more
+        self._queue = Queue()
         self._delayed: list[tuple[int, int, Item]] = []  # by due time
         self._serial = count()
-        self._skipped: set[str] | None = set()  # None: too many
+        self._skips = Skips()
         self._alarm_ms = 0  # when `ring` is called next; 0: not at all
         self._looked = 0  # records looked at in this turn
         self._is_pumping = False
@@ -156,7 +155,7 @@ class Consumer:
         if member.parked and member.free:
             parked, member.parked = member.parked, {}
             for lane in parked:
-                self._activate(lane)
+                self._queue.activate(lane)
 
     def room(self, member: Member, now_ms: int) -> None:
         """Its outbox has drained."""
@@ -194,15 +193,14 @@ class Consumer:
 
     def clear(self) -> None:
         """Forget everything on its way; sources are the caller's."""
-        self._heap.clear()
-        self._lanes.clear()
+        self._queue.clear()
         self._delayed = [entry for entry in self._delayed if self._is_kept(entry[2])]
         self.held_bytes = 0
         for source in self.sources:
             for item in source.items.values():  # its dead letter is on its way
                 item.lane = None
                 self.held_bytes += item.record.size
-        self._skipped = set()
+        self._skips = Skips()
         for member in self.members:
             member.held.clear()
             member.parked.clear()
@@ -222,7 +220,7 @@ class Consumer:
         source = self._only or self._source_of(record.topic)
         if not source.is_live or record.pos <= source.cursor:
             return
-        if self.held_bytes >= self._max_bytes or (len(self._heap) >= READ_AHEAD and self._roster.pick() is None):
+        if self.held_bytes >= self._max_bytes or (len(self._queue) >= READ_AHEAD and self._roster.pick() is None):
             source.leave_live(record.pos)
             return
         source.cursor = record.pos
@@ -235,49 +233,20 @@ class Consumer:
         item = Item(source, record, next(self._serial), prev)
         source.items[pos] = item
         self.held_bytes += len(record.payload) + RECORD_OVERHEAD_BYTES
-        if record.key and self.is_shared:
-            self._into_lane(item)
-        else:
-            item.is_queued = True
-            heappush(self._heap, (item.serial, item))
+        self._queue.add(item, record.key if self.is_shared else "")
 
     def take_again(self, source: Source, record: Record, failed: int, due_ms: int, now_ms: int) -> None:
         """A message that was taken in before; not before `due_ms` of the wall clock."""
         item = Item(source, record, next(self._serial), 0, failed)
         source.items[record.pos] = item
         self.held_bytes += len(record.payload) + RECORD_OVERHEAD_BYTES
-        self._note_skip(record.topic)
+        self._skips.note(record.topic)
         if failed >= self.max_attempts:
-            item.reason = MAX_ATTEMPTS
+            item.reason = FAILED
             self._delay(item, 0)  # its dead letter is no business of a reader's
         elif due_ms > now_ms:
             self._delay(item, due_ms - now_ms)
-        if record.key and self.is_shared:
-            self._into_lane(item)
-        elif item.state == _READY:
-            self._push(item)
-
-    def _into_lane(self, item: Item) -> None:
-        name = (item.record.topic, item.record.key)
-        lane = self._lanes.get(name)
-        if lane is None:
-            lane = self._lanes[name] = Lane(name)
-        item.lane = lane
-        lane.waiting.append(item)
-        if len(lane.waiting) == 1:
-            self._activate(lane)
-
-    def _activate(self, lane: Lane) -> None:
-        """Its front may be delivered, if it has one that is ready."""
-        if (item := lane.next) is not None:
-            self._push(item)
-
-    def _push(self, item: Item) -> None:
-        """It is ready: for the next member that has room."""
-        item.state = _READY
-        if not item.is_queued:
-            item.is_queued = True
-            heappush(self._heap, (item.serial, item))
+        self._queue.add(item, record.key if self.is_shared else "")
 
     def lost(self, source: Source, reason: GapReason, at: int) -> None:
         """Something due is missing behind `at`: tell everybody, and remember to tell those who come."""
@@ -319,7 +288,7 @@ class Consumer:
     def _wants_more(self) -> bool:
         """Hand out what there is; whether members have room for more."""
         self._dispatch()
-        if self._heap or self.held_bytes >= self._max_bytes or self._roster.pick() is None:
+        if self._queue.front() is not None or self.held_bytes >= self._max_bytes or self._roster.pick() is None:
             return False
         if self._looked >= PAGE_RECORDS:  # enough for one turn
             self._go_on_later()
@@ -341,19 +310,15 @@ class Consumer:
 
     def _dispatch(self) -> None:
         """Hand out what is ready, in order, while anybody can take it."""
-        heap, roster = self._heap, self._roster
-        while heap:
-            item = heap[0][1]
-            lane = item.lane
-            if item.state != _READY or (lane is not None and lane.next is not item):
-                self._pop()  # settled, or not its turn any more
-                continue
+        queue, roster = self._queue, self._roster
+        while (item := queue.front()) is not None:
             if item.record.expires_ms and item.record.is_expired(max(self.now_ms, item.source.shard.ts)):
-                self._pop()
-                self._note_skip(item.record.topic)
+                queue.pop()
+                self._skips.note(item.record.topic)
                 self.settle(item)
                 self.changed()
                 continue
+            lane = item.lane
             member = lane.holder if lane is not None else None
             if member is None:
                 member = roster.pick()
@@ -362,16 +327,13 @@ class Consumer:
             elif not member.free:  # the key waits for its member, the others do not
                 assert lane is not None
                 member.parked[lane] = None
-                self._pop()
+                queue.pop()
                 continue
             if not member.outbox.has_room:
                 self._stall(member)
                 continue
-            self._pop()
+            queue.pop()
             self._deliver(item, member)
-
-    def _pop(self) -> None:
-        heappop(self._heap)[1].is_queued = False
 
     def _stall(self, member: Member) -> None:
         """Its connection takes no more: the others go on."""
@@ -385,7 +347,7 @@ class Consumer:
         lane = item.lane
         if lane is not None:
             lane.deliver(member)
-            self._activate(lane)
+            self._queue.activate(lane)
         member.held[item] = None
         self._roster.place(member)
         item.due_ms = due_ms = self._timers.steady_ms() + self.ack_wait_ms
@@ -394,25 +356,9 @@ class Consumer:
         source, record = item.source, item.record
         if record.pos > source.delivered_upto:
             source.delivered_upto = record.pos
-        prev = 0 if self.is_shared else self._prev(item)
+        prev = 0 if self.is_shared else self._skips.prev(item)
         member.outbox.put(encode_delivery(member.number, record, item.failed + 1, prev))
         self.changed()
-
-    def _prev(self, item: Item) -> int:
-        record, skipped = item.record, self._skipped
-        if item.prev == 0 or skipped is None:
-            return 0
-        if skipped and record.topic in skipped:
-            skipped.remove(record.topic)
-            return 0
-        return item.prev
-
-    def _note_skip(self, topic: str) -> None:
-        """The next of this topic does not follow the one its reader had last."""
-        if self._skipped is not None and not self.is_shared:
-            self._skipped.add(topic)
-            if len(self._skipped) > MAX_SKIPPED:
-                self._skipped = None
 
     # What becomes of them
 
@@ -426,27 +372,20 @@ class Consumer:
             item.holder = None
         item.state = _SETTLED
         if (lane := item.lane) is not None:
-            self._settle_in(lane, item)
+            self._queue.settle(lane, item)
         if holder is not None:
             self.place(holder)
-
-    def _settle_in(self, lane: Lane, item: Item) -> None:
-        lane.settle(item)
-        if lane.is_empty:
-            del self._lanes[lane.key]
-        else:
-            self._activate(lane)
 
     def fail(self, item: Item, *, counts: bool = True, delay_ms: int = 0) -> None:
         """A delivery has come to nothing: it comes again, or becomes a dead letter. `pump` is the caller's."""
         self._take_back(item)
         item.failed += counts
         if item.failed >= self.max_attempts and counts:
-            self.bury(item, MAX_ATTEMPTS)
+            self.bury(item, FAILED)
         elif delay_ms:
             self._delay(item, delay_ms)
         else:
-            self._make_ready(item)
+            self._queue.make_ready(item)
         self.changed()
 
     def reject(self, item: Item) -> None:
@@ -462,13 +401,6 @@ class Consumer:
                 other.state = _READY
         self._release(item)
 
-    def _make_ready(self, item: Item) -> None:
-        if item.lane is None:
-            self._push(item)
-        else:
-            item.state = _READY
-            self._activate(item.lane)
-
     def _release(self, item: Item) -> None:
         """Out of its holder's window; who had it may still acknowledge it."""
         holder = item.holder
@@ -477,8 +409,8 @@ class Consumer:
         del holder.held[item]
         if holder.outbox not in item.earlier:
             item.earlier = (*item.earlier, holder.outbox)
-        self._note_skip(item.record.topic)
         item.prev = 0  # what comes again follows nothing
+        self._skips.note(item.record.topic)
         self.place(holder)
 
     def bury(self, item: Item, reason: str) -> None:
@@ -557,4 +489,4 @@ class Consumer:
             if item.reason:
                 self.bury(item, item.reason)
             else:
-                self._make_ready(item)
+                self._queue.make_ready(item)

@@ -28,6 +28,7 @@ from triode_broker.core.outbox import Outbox
 from triode_broker.core.roster import Member
 from triode_broker.core.router import Router
 from triode_broker.core.source import Place, Source
+from triode_broker.core.summaries import details, summary
 from triode_broker.core.timers import Timers
 
 PREFIX: Final = "consumer/"
@@ -107,10 +108,7 @@ class Consumers:
         if asked.is_durable and self._store_of(asked.name).state != "ok":
             message = "the store takes nothing: a new durable subscription cannot be kept"
             raise Refused(ErrorName.UNAVAILABLE, message, retry_after_ms=RETRY_STORE_MS)
-        consumer = self._make(asked.name, packet.filter, is_durable=asked.is_durable, is_shared=asked.is_shared)
-        consumer.ack_wait_ms = limits.default_ack_wait_ms
-        consumer.max_attempts = limits.default_max_attempts
-        return consumer
+        return self._make(asked.name, packet.filter, is_durable=asked.is_durable, is_shared=asked.is_shared)
 
     def _make(self, name: str, filter: str, *, is_durable: bool, is_shared: bool) -> Consumer:
         consumer = self.by_name[name] = Consumer(
@@ -120,6 +118,8 @@ class Consumers:
             self._router.shard_of,
             is_durable=is_durable,
             is_shared=is_shared,
+            ack_wait_ms=self._limits.default_ack_wait_ms,
+            max_attempts=self._limits.default_max_attempts,
             timers=self._timers,
             max_bytes=self._limits.max_consumer_bytes,
             bury=self._bury,
@@ -362,6 +362,14 @@ class Consumers:
                 consumer.changed()
 
     # The operator's
+
+    def list(self) -> list[dict[str, object]]:
+        """All names, each in a few words."""
+        return [summary(self.by_name[name]) for name in sorted(self.by_name)]
+
+    def show(self, name: str) -> dict[str, object]:
+        """One name. Raises Refused."""
+        return details(self.find(name))
 
     def find(self, name: str) -> Consumer:
         """Raises Refused where there is no such name."""

@@ -15,7 +15,7 @@ from triode_broker.core.item import Item
 
 PREFIX: Final = "$dead/"
 HEADER: Final = "triode-dead-"
-MAX_ATTEMPTS: Final = "max_attempts"
+FAILED: Final = "max_attempts"
 REJECTED: Final = "rejected"
 
 _message: Final = msgspec.json.Decoder(Message)
