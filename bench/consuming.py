@@ -63,7 +63,7 @@ class Confirmed:
         self.open = False
 
 
-class _Member:
+class Member:
     """One connection: what it holds is confirmed at once, or when it is told to."""
 
     def __init__(self, connection: Connection, number: int, common: Confirmed) -> None:
@@ -198,7 +198,7 @@ class Consumers:
         late.leave(self._loop)
         self._common.ledger.close(self._stored.count)
 
-    def _attach(self, members: int) -> list[_Member]:
+    def _attach(self, members: int) -> list[Member]:
         subscribe = packet(
             kind="subscribe",
             id=2,
@@ -211,7 +211,7 @@ class Consumers:
             **{"from": "earliest"},
         )
         connections = open_connections(self._loop, self._address, [greeting()] * members, b'"connected"')
-        joined = [_Member(one, index, self._common) for index, one in enumerate(connections)]
+        joined = [Member(one, index, self._common) for index, one in enumerate(connections)]
         for member in joined:
             member.connection.send(subscribe)  # only now: deliveries follow its answer at once
         turn_while(self._loop, lambda: not all(one.subscribed for one in joined) and not self.notices)

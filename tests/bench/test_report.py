@@ -2,8 +2,17 @@
 
 import pytest
 
-from bench.contest import Account, Results, Window
-from bench.report import Row, correctness, markdown, rows, verdict
+from bench.contest import Account, Results, Start, Window
+from bench.disk import Disk, Flush
+from bench.report import Row, correctness, markdown, rows, verdict, version_of
+from bench.tables import (
+    against_markdown,
+    against_verdict,
+    starts_markdown,
+    stored_markdown,
+    stored_verdict,
+    typical,
+)
 
 
 def window(contestant: str, cycle: int, cpu_us: float) -> Window:
@@ -76,3 +85,59 @@ def test_table_has_a_line_per_row_and_as_many_cells_as_its_head() -> None:
     lines = markdown(rows(played)).splitlines()
     assert len(lines) == 2 + 3
     assert {line.count(" | ") for line in lines} == {8}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "cost", "p99", "words"),
+    [(50.0, 25.0, 25.0, "met met met"), (70.0, 25.1, 25.1, "MISSED MISSED MISSED")],
+)
+def test_verdict_on_stored_publishes(seconds: float, cost: float, p99: float, words: str) -> None:
+    played = Results(
+        "durable",
+        [
+            Window("triode", 0, 0, 1_000_000, seconds, cost, 0.0),
+            Window("jetstream", 0, 0, 1_000_000, 9.0, 90.0, 0.0),
+        ],
+        [Account("triode", 0, 1.0, p99, steady_rate=9_000.0, steady_cpu_us=30.0)],
+        reference="jetstream",
+    )
+    row = row_of("triode", played)
+    said = stored_verdict(row)
+    assert " ".join(part.split(":")[0] for part in said.split("; ")) == words
+    assert row.ratio == pytest.approx(cost / 90.0)
+    assert stored_verdict(row_of("jetstream", played)) == ""
+    lines = stored_markdown(rows(played)).splitlines()
+    assert len(lines) == 4
+    assert {line.count(" | ") for line in lines} == {9}
+
+
+def test_starts_are_a_line_for_each_kind_of_end() -> None:
+    starts = [
+        Start("triode, after a clean stop", 1.0, 0.5, 60.0),
+        Start("triode, after a clean stop", 2.0, 0.5, 60.0),
+        Start("triode, after kill -9", 3.5, 0.7, 61.0, ("a new log",)),
+    ]
+    _, _, clean, killed = starts_markdown(starts).splitlines()
+    assert "1.50 (slowest 2.00)" in clean
+    assert "met: ≤ 3 s" in clean
+    assert "a new log" in killed
+    assert "MISSED: ≤ 3 s" in killed
+
+
+@pytest.mark.parametrize(("cost", "word"), [(1.05, "met"), (1.06, "MISSED")])
+def test_verdict_beside_an_earlier_version(cost: float, word: str) -> None:
+    played = Results(
+        "pairs-1", [window("before", 0, 1.0), window("triode", 0, cost)], reference="before", remark="against x"
+    )
+    assert against_verdict(row_of("triode", played)).startswith(f"{word}: ≥ 0.95 ×")
+    assert against_verdict(row_of("before", played)) == ""
+    assert len(against_markdown(rows(played)).splitlines()) == 3
+
+
+def test_typical_disk_is_the_one_in_the_middle() -> None:
+    disks = [Disk("ext4", "x", (Flush(4096, cost, 9.0),)) for cost in (3.0, 1.0, 2.0)]
+    assert typical(disks).flushes[0].p50_ms == 2.0
+
+
+def test_version_of_a_program_that_is_absent_is_empty() -> None:
+    assert version_of("no-such-program", "--version") == ""
