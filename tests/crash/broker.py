@@ -19,6 +19,10 @@ from tests.history.events import Recorder
 from tests.house.tree import ROOT
 
 
+class Stuck(Exception):
+    """The run cannot go on, and that is the broker's fault."""
+
+
 class Bell:
     """Wakes everybody who waits for something to have happened."""
 
@@ -45,6 +49,7 @@ class BrokerProcess:
     config: Path
     flags: tuple[str, ...] = ()
     plant: str = ""
+    frames: int = 0  # pages of the write-ahead log between two checkpoints; 0: as the product has it
     url: str = ""  # while it serves
     life: int = 0
     is_running: bool = False
@@ -62,6 +67,7 @@ class BrokerProcess:
         command = [sys.executable, "-m", "tests.crash.broker_process"]
         command += ["--plant", self.plant] if self.plant else []
         command += ["--kill", point] if point else []
+        command += ["--frames", str(self.frames)] if self.frames else []
         command += ["--", "serve", "--config", str(self.config), *self.flags]
         clean = {name: value for name, value in os.environ.items() if not name.startswith("TRIODE_")}
         process = await trio.lowlevel.open_process(
@@ -82,8 +88,7 @@ class BrokerProcess:
             self.recorder.note("kill", "broker", point=point)
         self.recorder.note("ended", "broker", code=process.returncode)
         if process.returncode != -signal.SIGKILL:
-            said = "\n".join([*self.said][-40:])
-            raise AssertionError(f"the broker ended by itself with {process.returncode}:\n{said}")
+            raise Stuck(f"the broker ended by itself with {process.returncode}")
 
     async def _listen(self, process: trio.Process) -> None:
         """Until it has closed its stderr, which is when it is gone."""

@@ -20,7 +20,7 @@ from tests.history.streams import Stream
 Place = tuple[str, int]
 #: Topics on disk whose messages neither retention nor time takes away, and all others.
 TOPICS_THAT_STAY = ("durable/a", "durable/b", "durable/c/d")
-TOPICS = (*TOPICS_THAT_STAY, "durable/short", "durable/fading", "live/x", "live/y")
+TOPICS = (*TOPICS_THAT_STAY, "durable/short", "durable/short", "durable/fading", "live/x", "live/y")
 
 
 class Cut(Exception):
@@ -89,10 +89,11 @@ class Role(Protocol):
 class Client:
     """Connects again and again, and lets its role speak."""
 
-    def __init__(self, who: str, scene: Scene, role: Role) -> None:
+    def __init__(self, who: str, scene: Scene, role: Role, *, is_lazy: bool = False) -> None:
         self.who = who
         self._scene = scene
         self._role = role
+        self._is_lazy = is_lazy  # connects in every third life of the broker only, until the drain
         self._number = 0
 
     async def run(self) -> None:
@@ -100,6 +101,9 @@ class Client:
         broker, old = self._scene.broker, ""
         while True:
             url = await broker.address(old)
+            if self._is_lazy and broker.life % 3 != 1 and not self._scene.is_draining:
+                old = url
+                continue
             self._number += 1
             is_open, line = False, None
             try:

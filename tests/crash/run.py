@@ -26,9 +26,9 @@ def main() -> int:
     plan = Plan(arguments.seed, arguments.lives, arguments.point, arguments.plant, arguments.most)
     if arguments.memory:
         plan = evolve(plan, storage="memory")
+    if arguments.keep and arguments.keep.exists():
+        parser.error(f"{arguments.keep} is there already: a run begins with no data")
     with tempfile.TemporaryDirectory() as directory:
-        if arguments.keep:
-            arguments.keep.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
         outcome = trio.run(play, plan, arguments.keep or Path(directory))
         print(outcome.explain() if outcome.violations else "no violation")
