@@ -52,7 +52,12 @@ def connect(path: Path) -> sqlite3.Connection:
 
 def kind_of(error: sqlite3.Error) -> FaultKind:
     """What an error of SQLite means to a store."""
-    return _KINDS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, "failed")
+    return _KINDS.get(code_of(error), "failed")
+
+
+def code_of(error: sqlite3.Error) -> int:
+    """The primary result code; 0: it is not of SQLite itself."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def fault(error: sqlite3.Error) -> Fault:

@@ -108,7 +108,7 @@ class Contents:
         damaged: list[str] = []
         self.meta = {}
         for name, value, sum in self.db.execute(
-            "SELECT CAST(name AS BLOB), CAST(value AS BLOB), sum FROM meta"
+            "SELECT CAST(name AS BLOB), CAST(value AS BLOB), sum FROM meta ORDER BY rowid"
         ).fetchall():
             key, text = _text(name), _text(value)
             if row_sum(key, text) == sum:
@@ -117,18 +117,18 @@ class Contents:
                 damaged.append(key)
         return damaged
 
-    def load(self) -> int:
-        """Read the topics and the head; returns how many topics are damaged and therefore unknown."""
+    def load(self) -> list[int]:
+        """Read the topics and the head; returns the numbers of topics that are damaged and therefore unknown."""
         rules = {topic.name: topic.rule for topic in self.topics.values()}
         self.topics, self.by_id, self.dirty = {}, {}, {}
         self.trimmed, self.trimmed_ts = 0, -1
-        damaged = 0
+        damaged: list[int] = []
         self.next_id = 1
         for row in self.db.execute(_TOPICS).fetchall():
             self.next_id = max(self.next_id, row[0] + 1)
             topic = _topic(row, rules, self.rule_of)
             if topic is None:
-                damaged += 1
+                damaged.append(row[0])
                 continue
             self.topics[topic.name] = self.by_id[topic.id] = topic
             self.losses = max(self.losses, topic.loss)

@@ -171,14 +171,14 @@ class DiskLog:
         def ask() -> tuple[list[Record], bool]:
             return self._reading.read_back(topic, before, max_bytes, max_records, now_ms)
 
-        self._ask(ask, lambda: ([], False), lambda found: done(*found))
+        self._ask(ask, lambda: ([], True), lambda found: done(*found))
 
     def seek(self, filter: str, start: Start, now_ms: int, done: Callable[[Place], None]) -> None:
         """Ask where a start lies; see the interface."""
 
         self._ask(
             lambda: self._reading.seek(filter, start, now_ms),
-            lambda: Place(self._store.contents.head, False, self._store.contents.losses),
+            lambda: Place(self._store.contents.head if start.last or start.since >= 0 else 0, False, 0),
             done,
         )
 
@@ -190,7 +190,11 @@ class DiskLog:
                 found = ask()
             except Exception as error:  # noqa: BLE001  # the thread's barrier: `done` is called once, come what may
                 self._report("read_failed", error=repr(error), log=self.name)
+                self._reading.note_fault(error)
                 found = instead()
+            if self._reading.fault is not None and not self._store.has_failed:
+                self._store.has_failed = True
+                self._answers.append(self._stop_for(self._reading.fault, []))
             return partial(self.barrier, done, found)
 
         self._jobs.put(job)

@@ -20,7 +20,7 @@ from triode_broker.config import Limits, TopicRule
 from triode_broker.core.interfaces import Loaded
 from triode_broker.core.message_ids import Remembered
 from triode_broker.log.disk import schema, wal
-from triode_broker.log.disk.connection import OLDEST_SQLITE, Connect, Connection, connect, kind_of
+from triode_broker.log.disk.connection import OLDEST_SQLITE, Connect, Connection, code_of, connect
 from triode_broker.log.disk.contents import Contents, roll_back
 from triode_broker.log.disk.log import DiskLog
 from triode_broker.log.disk.reading import Reading
@@ -47,6 +47,21 @@ _FACTS = {
 
 class StoreError(Exception):
     """The file cannot be opened; the message says what to do."""
+
+
+#: Whatever else SQLite says of a file that could be opened for writing is said of its contents.
+_NOT_OF_THE_CONTENTS = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+    }
+)
+#: A file up to this size is checked as a whole whenever it is opened: 0.1 s. A larger one only if there is damage.
+CHECKED_BYTES = 33_554_432
 
 
 class _Unreadable(Exception):
@@ -147,24 +162,29 @@ def _open(opening: _Opening) -> Contents:
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         os.fchmod(file, 0o600)  # the write-ahead log takes its mode from here
-        is_new = os.fstat(file).st_size == 0
+        size = os.fstat(file).st_size
     finally:
         os.close(file)
     before = wal.look(path)
+    if not path.stat().st_size and before and before.size:
+        raise _Unreadable("it is empty")  # SQLite would delete the write-ahead log
     db = opening.connect(path)
     try:
         recovered = _configure(db)
         contents = Contents(db, opening.rule_of)
-        if is_new and not (before and before.size):
-            _create(opening, contents)
-        else:
+        if size:
             _examine(opening, contents, before, recovered)
+        else:
+            _create(opening, contents)
         return contents
     except sqlite3.Error as error:
         db.close()
-        if kind_of(error) == "damaged":
-            raise _Unreadable(str(error)) from error
-        raise
+        if code_of(error) in _NOT_OF_THE_CONTENTS:
+            raise
+        raise _Unreadable(str(error)) from error
+    except (ValueError, TypeError, OverflowError) as error:  # values of types that none of ours has
+        db.close()
+        raise _Unreadable(repr(error)) from error
     except BaseException:
         db.close()
         raise
@@ -218,16 +238,16 @@ def _sync_directory(directory: Path) -> None:
 def _examine(opening: _Opening, contents: Contents, before: wal.Wal | None, recovered: int) -> None:
     """A file that was there: its layout, its rows, and whether its life goes on."""
     db, reasons = contents.db, opening.reasons
-    (tables,) = db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'meta'").fetchone()
-    if not tables:
-        raise _Unreadable("it has no table of facts")
     damaged = contents.load_meta()
-    _check_version(opening, contents)
+    version = _check_version(opening, contents)
+    if not schema.is_as_written(db, version):
+        raise _Unreadable("its tables are not as they were made")
+    if len(damaged) > 1:
+        raise _Unreadable("its facts are damaged")
     if damaged:
-        reasons.append(f"damaged facts: {', '.join(sorted(damaged))}")
+        reasons.append(f"the fact {damaged[0]} is damaged")
     db.execute("BEGIN")
     try:
-        version = int(contents.meta.get("version", schema.VERSION))
         if version < schema.VERSION:
             schema.upgrade(db, version)
             contents.say("version", schema.VERSION)
@@ -235,6 +255,8 @@ def _examine(opening: _Opening, contents: Contents, before: wal.Wal | None, reco
         _examine_rows(opening, contents)
         if any(name not in contents.meta for name in _FACTS):
             _mend_facts(contents)
+        if reasons or opening.path.stat().st_size <= CHECKED_BYTES:
+            _check_whole(db)
         if reasons:
             _begin_new_life(opening, contents)
         db.execute("COMMIT")
@@ -243,19 +265,21 @@ def _examine(opening: _Opening, contents: Contents, before: wal.Wal | None, reco
         raise
 
 
-def _check_version(opening: _Opening, contents: Contents) -> None:
+def _check_version(opening: _Opening, contents: Contents) -> int:
     """The number stands in two places: one of them alone may be damaged."""
     (pragma,) = contents.db.execute("PRAGMA user_version").fetchone()
-    said = contents.meta.get("version", "")
-    if said.isdecimal() and 0 < int(said) <= schema.VERSION:
-        if int(said) != pragma:
+    said = int(contents.meta.get("version", 0))
+    if 0 < said <= schema.VERSION:
+        if said != pragma:
             opening.reasons.append("the layout's version is damaged")
             contents.db.execute(f"PRAGMA user_version={said}")
-    elif pragma > schema.VERSION:
+        return said
+    if pragma > schema.VERSION:
         raise StoreError(
             f"{opening.path} has layout {pragma}, this Triode knows {schema.VERSION}:"
             " start the newer Triode that wrote it"
         )
+    return int(pragma)
 
 
 def _examine_life(opening: _Opening, contents: Contents, before: wal.Wal | None, recovered: int) -> None:
@@ -280,25 +304,36 @@ def _examine_life(opening: _Opening, contents: Contents, before: wal.Wal | None,
 def _examine_rows(opening: _Opening, contents: Contents) -> None:
     """Everything small, and the newest messages."""
     reasons, db = opening.reasons, contents.db
-    if count := contents.load():
-        reasons.append(f"{count} damaged topics")
+    if damaged := contents.load():
+        reasons.append(f"{len(damaged)} damaged topics")
+        _remove(db, "topic", "id", damaged)
+        for name in ("forgotten", "forgotten_ts", "forgotten_loss", "has_forgotten"):
+            contents.meta.pop(name, None)  # to be mended
     _load_values(opening, db)
     _load_ids(opening, db)
     if count := Reading(contents, opening.report).damaged_newest(VERIFIED_MESSAGES):
         reasons.append(f"{count} damaged messages among the newest")
 
 
+def _check_whole(db: Connection) -> None:
+    """Writing into a file whose pages do not fit together would do more damage."""
+    (said,) = db.execute("PRAGMA quick_check(1)").fetchone()
+    if said != "ok":
+        raise _Unreadable(str(said))
+
+
 def _load_values(opening: _Opening, db: Connection) -> None:
-    damaged = 0
-    for name, value, sum in db.execute("SELECT CAST(name AS BLOB), value, sum FROM kept").fetchall():
+    damaged: list[int] = []
+    for row, name, value, sum in db.execute("SELECT rowid, CAST(name AS BLOB), value, sum FROM kept").fetchall():
         text = bytes(name or b"").decode("utf-8", "replace")
         if isinstance(value, bytes) and row_sum(text, crc32(value)) == sum:
             opening.values[text] = value
         else:
-            damaged += 1
+            damaged.append(row)
             opening.report("damaged_value", name=text)
     if damaged:
-        opening.reasons.append(f"{damaged} damaged saved values")
+        _remove(db, "kept", "rowid", damaged)
+        opening.reasons.append(f"{len(damaged)} damaged saved values")
 
 
 def _load_ids(opening: _Opening, db: Connection) -> None:
@@ -313,8 +348,13 @@ def _load_ids(opening: _Opening, db: Connection) -> None:
         else:
             damaged.append(number)
     if damaged:
-        db.execute(f"DELETE FROM id WHERE number IN ({','.join(map(str, damaged))})")
+        _remove(db, "id", "number", damaged)
         opening.reasons.append(f"{len(damaged)} damaged message ids")
+
+
+def _remove(db: Connection, table: str, column: str, numbers: list[int]) -> None:
+    """Rows that are damaged: told of now, and not at every start."""
+    db.execute(f"DELETE FROM {table} WHERE {column} IN ({','.join(map(str, numbers))})")
 
 
 def _mend_facts(contents: Contents) -> None:

@@ -8,6 +8,7 @@ The surprising decision: nothing that fails its checksum, or whose offset says t
 served or skipped in silence. The page ends before it; the next one begins with it, and says that there is a loss.
 """
 
+import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from zlib import crc32
 
@@ -17,7 +18,9 @@ from triode_protocol.topics import is_wildcard, matches
 
 from triode_broker.core.interfaces import Page, Place
 from triode_broker.core.record import RECORD_OVERHEAD_BYTES, Record
+from triode_broker.log.disk.connection import Fault
 from triode_broker.log.disk.contents import Contents, Topic
+from triode_broker.log.disk.rescue import rescued_page
 from triode_broker.log.disk.sums import message_sum
 
 
@@ -53,7 +56,8 @@ def _heads_of(where: str, order: str = "pos") -> str:
 
 _OF_TOPIC = _heads_of("topic = ? AND pos > ?")
 _OF_ALL = _heads_of("pos > ?")
-_NEWEST_ROWS = _heads_of("1", "pos DESC")
+_NEWEST_ROWS = _heads_of("pos > ?", "pos DESC")
+_ONE = _heads_of("pos = ?")
 _BACK = _heads_of(f"topic = ? AND pos < ? AND {_ALIVE} AND offset > ? AND cum >= ? AND ts >= ?", "pos DESC")
 _LISTED = (
     f"SELECT json_group_array(json_array({_ARRAY})) FROM"
@@ -100,9 +104,10 @@ class Reading:
     """Questions to one file; the answers hold for what is committed."""
 
     def __init__(self, contents: Contents, report: Callable[..., None]) -> None:
-        self._contents = contents
+        self.contents = contents
         self._db = contents.db
         self._report = report
+        self.fault: Fault | None = None  # met while reading
         self.damaged = 0  # rows that were found damaged
         self._reported: set[int] = set()
         self._snapshot: tuple[tuple[str, int], list[int]] = (("", 0), [])
@@ -111,11 +116,17 @@ class Reading:
         self._name = contents.meta.get("log", "").encode()
 
     def damaged_newest(self, count: int) -> int:
-        """How many of the newest messages are damaged, or are the newest of a topic that says otherwise."""
-        heads = self._find(_NEWEST_ROWS, (count,))
+        """How many of the newest messages are damaged, or newer than their topic knows.
+
+        Of this life: what was there when it began has been looked at then.
+        """
         newest: dict[int, int] = {}
         damaged = 0
-        for head, payload in zip(heads, self._payloads(heads), strict=True):
+        try:
+            heads = self._find(_NEWEST_ROWS, (self._renamed_upto, count))
+        except msgspec.MsgspecError:  # a value of a type that none of ours has
+            return 1
+        for head, payload in zip(heads, self.payloads(heads), strict=True):
             topic = self.topic_of(head)
             if topic is None or payload is None or newest.setdefault(topic.id, head.offset) > topic.offset:
                 damaged += 1
@@ -125,7 +136,14 @@ class Reading:
 
     def read(self, filter: str, after: int, max_bytes: int, max_records: int, now_ms: int) -> Page:
         """Records behind `after`; see `core.interfaces.Log`."""
-        contents = self._contents
+        try:
+            return self._read(filter, after, max_bytes, max_records, now_ms)
+        except (sqlite3.Error, msgspec.MsgspecError) as error:
+            self.note_fault(error)
+            return rescued_page(self, filter, after, max_bytes, max_records, now_ms)
+
+    def _read(self, filter: str, after: int, max_bytes: int, max_records: int, now_ms: int) -> Page:
+        contents = self.contents
         page = Page([], [], after, 0, 0, 0)
         is_wild = is_wildcard(filter)
         # No page has more records than fit into its bytes, and of one topic all rows are its records.
@@ -151,7 +169,7 @@ class Reading:
 
     def unreadable(self, after: int, max_records: int, newest_at: int) -> Page:
         """A page of what cannot be read: a loss, and on behind it."""
-        contents = self._contents
+        contents = self.contents
         contents.losses += 1
         upto = min(after + max_records, newest_at or contents.head)
         return Page([], [], upto, contents.losses, contents.losses, max_records)
@@ -163,7 +181,7 @@ class Reading:
     def _fill(self, page: Page, chosen: "_Choice") -> None:
         """The payloads; where one is damaged, as `_Choice` does with rows."""
         heads = chosen.heads
-        for head, payload in zip(heads, self._payloads(heads), strict=True):
+        for head, payload in zip(heads, self.payloads(heads), strict=True):
             if payload is None:
                 self.note_damage(head.pos)
                 if page.records:
@@ -171,11 +189,10 @@ class Reading:
                     return
                 chosen.has_loss = True
                 continue
-            topic = self._contents.by_id[head.topic]
-            page.records.append(_record(head, topic, payload))
+            page.records.append(_record(head, self.contents.by_id[head.topic], payload))
             page.prevs.append(chosen.prevs[head.pos])
 
-    def _payloads(self, heads: Sequence[Head]) -> Iterable[bytes | None]:
+    def payloads(self, heads: Sequence[Head]) -> Iterable[bytes | None]:
         """The payload of each, or None where it is damaged."""
         if not heads:
             return
@@ -192,17 +209,35 @@ class Reading:
             else:
                 yield payload
 
+    def head_of(self, pos: int) -> Head | None:
+        """The row of one number."""
+        found = self._find(_ONE, (pos, 1))
+        return found[0] if found else None
+
+    def record(self, head: Head, payload: bytes) -> Record | None:
+        """A row as a record; None: it is damaged."""
+        topic = self.topic_of(head)
+        return None if topic is None else _record(head, topic, payload)
+
+    def note_fault(self, error: Exception) -> None:
+        """The file or the disk is damaged beyond one row: then nothing more is written."""
+        is_row = isinstance(error, msgspec.MsgspecError) or (
+            getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_ERROR  # of json: a value of a wrong type
+        )
+        if not is_row and self.fault is None:
+            self.fault = Fault("failed", str(error))
+
     def note_damage(self, pos: int) -> None:
         """A row that is not what was written: reported once."""
         if pos not in self._reported:
             self.damaged += 1
             if len(self._reported) < 10_000:
                 self._reported.add(pos)
-            self._report("damaged_message", log=self._contents.meta["log"], pos=pos)
+            self._report("damaged_message", log=self.contents.meta["log"], pos=pos)
 
     def topic_of(self, head: Head) -> Topic | None:
         """The topic of a sound row; None: it is damaged."""
-        topic = self._contents.by_id.get(head.topic)
+        topic = self.contents.by_id.get(head.topic)
         if topic is None:
             return None
         expected = message_sum(
@@ -221,7 +256,7 @@ class Reading:
 
     def _loss(self, filter: str, after: int) -> int:
         """The newest loss behind `after` of the topics a filter matches; forgotten topics may be among them."""
-        contents = self._contents
+        contents = self.contents
         loss = contents.forgotten_loss if contents.forgotten > after else 0
         if not is_wildcard(filter):
             topic = contents.topics.get(filter)
@@ -256,11 +291,11 @@ class Reading:
                 self.note_damage(head.pos)
             elif not head.expires or head.expires > now_ms:
                 chosen.append(head)
-        for head, payload in zip(chosen, self._payloads(chosen), strict=True):
+        for head, payload in zip(chosen, self.payloads(chosen), strict=True):
             if payload is None:
                 self.note_damage(head.pos)
             else:
-                page.records.append(_record(head, self._contents.by_id[head.topic], payload))
+                page.records.append(_record(head, self.contents.by_id[head.topic], payload))
                 page.prevs.append(0)
         return page
 
@@ -268,7 +303,7 @@ class Reading:
         """Where the snapshot's records lie: found once, for all its pages."""
         if self._snapshot[0] == (filter, upto):
             return self._snapshot[1]
-        contents = self._contents
+        contents = self.contents
         if is_wildcard(filter):
             topics = [topic for topic in contents.topics.values() if matches(filter, topic.name)]
         else:
@@ -287,7 +322,7 @@ class Reading:
         self, topic_name: str, before: int, max_bytes: int, max_records: int, now_ms: int
     ) -> tuple[list[Record], bool]:
         """The newest before `before`; see `core.interfaces.Log`."""
-        topic = self._contents.topics.get(topic_name)
+        topic = self.contents.topics.get(topic_name)
         if topic is None:
             return [], False
         limit = min(max_records, max_bytes // RECORD_OVERHEAD_BYTES + 1) + 1
@@ -307,7 +342,7 @@ class Reading:
                 chosen.append(head)
         chosen.reverse()
         records: list[Record] = []
-        for head, payload in zip(chosen, self._payloads(chosen), strict=True):
+        for head, payload in zip(chosen, self.payloads(chosen), strict=True):
             if payload is None:
                 self.note_damage(head.pos)
             else:
@@ -316,7 +351,7 @@ class Reading:
 
     def seek(self, filter: str, start: Start, now_ms: int) -> Place:
         """Where a start lies; see `core.interfaces.Log`."""
-        contents = self._contents
+        contents = self.contents
         pos: int | None = None
         if is_wildcard(filter):
             trimmed_ts = max(contents.trimmed_ts, contents.forgotten_ts)
@@ -348,12 +383,12 @@ class Reading:
         if since <= 0:
             return 0
         low = self._first("pos >= ?", (0,)) or 0
-        row = self._db.execute(_SINCE, (low, self._contents.head + 1, _LATE, since)).fetchone()
+        row = self._db.execute(_SINCE, (low, self.contents.head + 1, _LATE, since)).fetchone()
         return int(row[0])
 
     def _trimmed_of(self, filter: str) -> int:
         """The ts of the newest record that retention took of the topics a filter matches."""
-        topics = self._contents.topics.values()
+        topics = self.contents.topics.values()
         return max((one.trimmed_ts for one in topics if matches(filter, one.name)), default=-1)
 
 

@@ -8,8 +8,6 @@ A message's `cum` is what its topic had taken in bytes before it, ever: retentio
 of them. `compacted` rows are those whose key counts.
 """
 
-from collections.abc import Callable
-
 from triode_broker.log.disk.connection import Connection
 
 #: "trio" in ASCII: what `file` shows of such a database.
@@ -37,16 +35,21 @@ _FIRST = (
 )
 
 
-def _to_2(db: Connection) -> None:
-    """State beside the messages; what expires is found without a scan."""
-    db.execute("CREATE TABLE kept(name TEXT PRIMARY KEY, value BLOB, sum INTEGER)")
-    db.execute("CREATE INDEX message_expires ON message(expires) WHERE expires > 0")
-    db.execute("CREATE INDEX message_tombstone ON message(topic, ts) WHERE tombstone")
+#: From each version to the next; the first step leads from 1 to 2. A step only adds: what is there stays valid.
+_LATER = (
+    (  # state beside the messages; what ends at a time is found without a scan
+        "CREATE TABLE kept(name TEXT PRIMARY KEY, value BLOB, sum INTEGER)",
+        "CREATE INDEX message_expires ON message(expires) WHERE expires > 0",
+        "CREATE INDEX message_tombstone ON message(topic, ts) WHERE tombstone",
+    ),
+)
+VERSION = 1 + len(_LATER)
 
 
-#: From each version to the next; the first step leads from 1 to 2.
-STEPS: tuple[Callable[[Connection], None], ...] = (_to_2,)
-VERSION = 1 + len(STEPS)
+def is_as_written(db: Connection, version: int) -> bool:
+    """Whether the tables are those of a version, letter by letter: a flipped bit in them is no syntax error."""
+    found = {str(row[0]) for row in db.execute("SELECT sql FROM sqlite_master").fetchall()} - {"None"}
+    return found == set(_FIRST).union(*_LATER[: version - 1])
 
 
 def create(db: Connection) -> None:
@@ -59,6 +62,7 @@ def create(db: Connection) -> None:
 
 def upgrade(db: Connection, version: int) -> None:
     """From an older version to this one; inside a transaction."""
-    for step in STEPS[version - 1 :]:
-        step(db)
+    for step in _LATER[version - 1 :]:
+        for statement in step:
+            db.execute(statement)
     db.execute(f"PRAGMA user_version={VERSION}")
