@@ -4,8 +4,8 @@ What it must not know: ratios, peers, results.
 The surprising decision: the broker runs under the profiler from its first line, imports and all,
 because it is the same command that users start; a window of some seconds drowns the rest. cProfile
 makes every call dearer by about 0.1 µs, and it measures wall time, so the generator is not put on
-the broker's core here: read the order of the lines, not their times. Of stored topics it sees the loop's thread, not
-the one that writes.
+the broker's core here: read the order of the lines, not their times. Of stored topics it sees the thread
+of the loop, not the one that writes.
 """
 
 import argparse
