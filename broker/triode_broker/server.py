@@ -1,7 +1,8 @@
 """The composition root: builds the parts, owns the top nursery, and the order of start and end.
 
-Nobody imports this but the command line and tests. Order of start: logs, router, edge, listeners, then what uses
-the broker as a client (the demo). Order of end: no more accepting, bye to everyone, flush, gone.
+Nobody imports this but the command line and tests. Order of start: files, router, their threads, edge, listeners,
+then what uses the broker as a client (the demo). Order of end: what was accepted is committed and answered, no
+more accepting, bye to everyone, flush, the files are closed, gone.
 """
 
 import gc
@@ -10,14 +11,19 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import structlog
 import trio
 from triode_protocol.errors import CloseCode
+from triode_protocol.topics import is_reserved
 
-from triode_broker.config import GC_THRESHOLDS, Config
+from triode_broker.admin.calls import make_calls
+from triode_broker.admin.listener import serve_calls
+from triode_broker.config import DEAD_LETTER_RULE, GC_THRESHOLDS, Config, TopicRule
 from triode_broker.core.outbox import Outbox
 from triode_broker.core.policy import Policies
 from triode_broker.core.router import Router
@@ -26,9 +32,18 @@ from triode_broker.core.shard import Shard
 from triode_broker.edge.listeners import listen, url
 from triode_broker.edge.reactor import Edge
 from triode_broker.http.pages import pages
+from triode_broker.log import committer
+from triode_broker.log.disk import DiskLog, StoreError, open_log
 from triode_broker.log.memory import MemoryLog
 
 TRIM_SECONDS = 1.0
+#: Longest time that is given to the disks, at the end, to take what was accepted while clients still listen.
+SETTLE_SECONDS = 2.0
+SETTLE_STEP_SECONDS = 0.01
+#: Timers are looked at no more often.
+MIN_TICK_MS = 5.0
+#: What health says of a node by the worst of its stores, best first.
+STATUS = {"ok": "ok", "full": "degraded", "failed": "failed"}
 _LOG_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"  # 5 bits each
 
 
@@ -42,6 +57,11 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def steady_ms() -> int:
+    """A clock that only goes forward, in ms since some time."""
+    return time.monotonic_ns() // 1_000_000
+
+
 def installed_version() -> str:
     """The version of the installed distribution."""
     try:
@@ -50,17 +70,69 @@ def installed_version() -> str:
         return "0+unknown"
 
 
+def open_stores(config: Config, policies: Policies, log: Any) -> list[DiskLog]:
+    """The files of this node's durable shards; none without `data`. Raises StoreError."""
+    if not config.data:
+        return []
+    directory = Path(config.data)
+    found = {path.stem for path in directory.glob("d*.sqlite")}
+    shards = [f"d{index}" for index in range(config.durable_shards)]
+    if surplus := found.difference(shards):
+        message = f"{directory} has {len(found)} durable shards ({', '.join(sorted(surplus))} among them)"
+        raise StoreError(f"{message}, durable_shards is {config.durable_shards}: their number cannot be changed")
+    if found and len(found) < len(shards):
+        message = f"{directory} has {len(found)} durable shards, durable_shards is {config.durable_shards}"
+        raise StoreError(f"{message}: their number cannot be changed")
+    stores: list[DiskLog] = []
+    try:
+        for shard in shards:
+            stores.append(_open_store(config, shard, policies, log))  # noqa: PERF401  # those opened are closed below
+    except BaseException:
+        for store in stores:
+            store.close()
+        raise
+    return stores
+
+
+def _rule_of(policies: Policies, topic: str) -> TopicRule:
+    return policies.of(topic, DEAD_LETTER_RULE) if is_reserved(topic) else policies.of(topic)
+
+
+def _open_store(config: Config, shard: str, policies: Policies, log: Any) -> DiskLog:
+    store = open_log(
+        Path(config.data),
+        shard,
+        node=config.node,
+        limits=config.limits,
+        new_name=lambda: new_log_name(shard),
+        rule_of=partial(_rule_of, policies),
+        restored=config.restored,
+        report=log.warning,
+    )
+    loaded = store.loaded()
+    if loaded.reason:
+        log.warning("new_log", log=store.name, previous=loaded.previous, reason=loaded.reason)
+    return store
+
+
+__all__ = ["Broker", "StoreError", "serve", "serve_until_signal"]
+
+
 class Broker:
-    """One node, built from a checked configuration; `run` serves until cancelled."""
+    """One node, built from a checked configuration; `run` serves until cancelled. Raises StoreError."""
 
     def __init__(self, config: Config, log: Any) -> None:
         limits = config.limits
+        policies = Policies(config.topics)
         names = [new_log_name(f"m{index}") for index in range(config.memory_shards)]
         shards = [Shard(MemoryLog(name, limits), limits.max_dedupe_bytes) for name in names]
         self._log = log
         self.config = config
-        self.router = Router(shards, Policies(config.topics), limits)
-        self.node = Node(config.node, self.router, limits, lambda: secrets.token_hex(16))
+        self.stores = open_stores(config, policies, log)
+        self.router = Router(shards, policies, limits, self.stores)
+        self.node = Node(config.node, self.router, limits, lambda: secrets.token_hex(16), steady_ms)
+        self._sooner = trio.Event()
+        self.node.timers.wake = self.router.delayed.sooner = self._wake
         self.edge = Edge(
             accept=self._accept,
             routes=pages(self.health),
@@ -77,8 +149,9 @@ class Broker:
         """What /healthz says."""
         seen = self.edge.statistics()
         counters = self.router.statistics
+        states = {store.name: store.state for store in self.stores}
         return {
-            "status": "ok",
+            "status": STATUS[max(states.values(), key=list(STATUS).index, default="ok")],
             "node": self.config.node,
             "version": installed_version(),
             "uptime_seconds": round(time.monotonic() - self._started, 1),
@@ -89,6 +162,16 @@ class Broker:
             "duplicates": counters.duplicates,
             "delivered": self.router.delivered,
             "overflows": counters.overflows,
+            "delayed": self.router.delayed.count,
+            "consumers": len(self.node.consumers.by_name),
+            "stores": {
+                store.name: {
+                    "state": store.state,
+                    "uncommitted_bytes": store.uncommitted_bytes,
+                    "commits": store.commits,
+                }
+                for store in self.stores
+            },
             "heads": {shard.log.name: shard.log.head() for shard in self.router.shards},
         }
 
@@ -97,27 +180,47 @@ class Broker:
         listeners = listen(self.config.listen)
         urls = [url(listener) for listener in listeners]
         async with trio.open_nursery() as nursery:
+            stores_scope = await nursery.start(self._serve_stores)
             edge_scope = await nursery.start(self._serve_edge, listeners)
             try:
                 nursery.start_soon(self._trim)
+                nursery.start_soon(self._keep_time)
+                if self.config.data:
+                    calls = make_calls(self.router, self.node.consumers, now_ms, self.edge.flush)
+                    await nursery.start(
+                        lambda task_status: serve_calls(
+                            Path(self.config.data), calls, log=self._log, task_status=task_status
+                        )
+                    )
                 if self.config.demo:
                     from triode_broker import demo  # a client of ours: nothing else here needs one
 
                     feed_url = urls[0].replace("http", "ws", 1) + "/ws"
                     nursery.start_soon(lambda: demo.feed(feed_url, log=self._log))
-                if self.config.data:
-                    self._log.warning(
-                        "data_not_used", data=self.config.data, reason="messages are held in memory only"
-                    )
                 self._log.info("started", node=self.config.node, urls=urls)
                 task_status.started(urls)
                 await trio.sleep_forever()
             finally:
                 with trio.CancelScope(shield=True):
+                    await self._settle()
                     await self.edge.close_all(CloseCode.SHUTDOWN)
                 edge_scope.cancel()
+                stores_scope.cancel()
                 self._log.info("stopped", node=self.config.node)
                 nursery.cancel_scope.cancel()
+
+    async def _settle(self) -> None:
+        """Let the disks take what was accepted, so that it can still be answered."""
+        with trio.move_on_after(SETTLE_SECONDS):
+            while any(store.uncommitted_bytes for store in self.stores):  # noqa: ASYNC110  # once in a life
+                await trio.sleep(SETTLE_STEP_SECONDS)
+
+    async def _serve_stores(self, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+        """Outlives the edge: what it says goodbye to gives back its deliveries, and that is kept too."""
+        with trio.CancelScope(shield=True) as scope:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(committer.serve, self.stores, self.edge.flush, self._log.error)
+                task_status.started(scope)
 
     async def _serve_edge(
         self, listeners: Sequence[socket.socket], task_status: trio.TaskStatus[trio.CancelScope]
@@ -127,6 +230,24 @@ class Broker:
             async with trio.open_nursery() as nursery:
                 await nursery.start(self.edge.serve, listeners)
                 task_status.started(scope)
+
+    def _wake(self) -> None:
+        self._sooner.set()
+
+    async def _keep_time(self) -> None:
+        """Do what is due: redeliveries on the steady clock, delayed messages on the wall clock."""
+        while True:
+            self._sooner = trio.Event()
+            waits = [TRIM_SECONDS * 1000.0]  # at most so long: the wall clock may be set
+            if (due := self.node.timers.next_due_ms) is not None:
+                waits.append(due - steady_ms())
+            if (due := self.router.next_due_ms) is not None:
+                waits.append(due - now_ms())
+            with trio.move_on_after(max(min(waits), MIN_TICK_MS) / 1000):
+                await self._sooner.wait()
+            self.node.timers.tick(now_ms())
+            self.router.tick(now_ms())
+            self.edge.flush()
 
     async def _trim(self) -> None:
         while True:

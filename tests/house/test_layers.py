@@ -41,6 +41,7 @@ def broker(*ours: str, libraries: tuple[str, ...] = ()) -> Row:
 
 
 CORE, LOG, EDGE, HTTP = "triode_broker.core", "triode_broker.log", "triode_broker.edge", "triode_broker.http"
+ADMIN = "triode_broker.admin"
 AUTH, CLUSTER, CLI = "triode_broker.auth", "triode_broker.cluster", "triode_broker.cli"
 CORE_FACES = ("triode_broker.core.interfaces", "triode_broker.core.record", "triode_broker.core.message_ids")
 
@@ -56,6 +57,7 @@ TABLE = {
     f"{LOG}.committer": broker(*CORE_FACES, LOG, libraries=("trio",)),
     EDGE: broker(CORE, EDGE, libraries=("trio", "h11", "wsproto", "websockets")),
     HTTP: broker(CORE, HTTP),
+    ADMIN: broker(CORE, ADMIN, libraries=("trio",)),
     AUTH: broker("triode_broker.core.interfaces", AUTH, libraries=("jwt",)),
     CLUSTER: broker(CORE, CLUSTER, libraries=("trio", "trio_websocket")),
     # Feeds the demo through a real connection: a program like any other, only shipped with the broker.

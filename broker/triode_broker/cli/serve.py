@@ -16,7 +16,7 @@ from pathlib import Path
 
 from triode_broker.cli.effective import as_toml
 from triode_broker.cli.exit_codes import ExitCode, Failure
-from triode_broker.cli.running import run_trio
+from triode_broker.cli.running import leaves, run_trio
 from triode_broker.cli.settings import BadSettings, Settings, load
 from triode_broker.cli.streams import say
 from triode_broker.config import Config
@@ -68,7 +68,10 @@ def _serve(config: Config) -> ExitCode:
                 say(next_steps(config, urls[0], command_name(sys.argv[0])))
 
     async def main() -> ExitCode:
-        await server.serve_until_signal(config, log=log, announce=announce)
+        try:
+            await server.serve_until_signal(config, log=log, announce=announce)
+        except* server.StoreError as group:
+            raise Failure(ExitCode.FAILURE, str(next(leaves(group)))) from None
         return ExitCode.OK
 
     try:
