@@ -223,18 +223,6 @@ async def test_group_ends_with_its_last_member(broker: RunningBroker) -> None:
     await client.has_nothing_more()
 
 
-async def test_abandoned_durable_subscription_ends(start_broker: StartBroker, tmp_path: Path) -> None:
-    """SPEC 9.1.9"""
-    broker = await start_broker(data=str(tmp_path), limits={"abandoned_seconds": 1})
-    client = await broker.connect()
-    await client.subscribe(1, "a", durable="d")
-    await client.request({"type": "unsubscribe", "sub": 1})
-    other = {"type": "subscribe", "sub": 2, "filter": "b", "durable": "d"}
-    while (answer := await client.request(other))["type"] == "error":
-        assert answer["name"] == "conflict"
-    assert answer["type"] == "subscribed"
-
-
 # ack (9.2)
 
 

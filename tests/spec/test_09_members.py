@@ -139,8 +139,9 @@ async def test_gap_is_repeated_until_something_behind_it_is_acknowledged(
     got = await deliveries(client, 2)
     assert list(gap["after"].values()) == [1]
     await ack(client, got[0])
-    await client.subscribe(2, "a", durable="d")
+    await client.send({"type": "subscribe", "sub": 2, "filter": "a", "durable": "d"})
     await client.expect("unsubscribed", sub=1)
+    await client.expect("subscribed", sub=2)
     assert data(await deliveries(client, 1, sub=2)) == [199]
     await client.has_nothing_more()
 
