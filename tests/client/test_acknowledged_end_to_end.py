@@ -1,12 +1,205 @@
-"""The client and the real broker: state maps and conflated subscriptions (G7)."""
+"""The client and the real broker: acknowledged subscriptions, durable topics, delays, state maps (G1, G5, G7)."""
 
+import time
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 import triode
 
-from tests.client.test_end_to_end import PATIENCE_SECONDS, running
+from tests.client.line import cuttable_line
+from tests.client.test_end_to_end import PATIENCE_SECONDS, port_of, running
+
+ON_DISK = {"filter": "#", "storage": "disk", "retention_messages": 100_000, "retention_bytes": 50_000_000}
+WORKER: dict[str, Any] = {"durable": "worker", "from_": "earliest"}
+
+
+def disk(folder: Path, **settings: Any) -> Any:
+    """A broker whose topics are all on disk."""
+    return running(data=str(folder), topics=[ON_DISK], **settings)
+
+
+async def taken(jobs: triode.Deliveries, count: int) -> list[triode.Delivery]:
+    """The next deliveries."""
+    with trio.fail_after(PATIENCE_SECONDS):
+        return [await anext(jobs) for _ in range(count)]
+
+
+async def test_position_and_pending_survive_client_and_broker(tmp_path: Path) -> None:
+    """G1, G5: what was acknowledged does not come again, what was not does, in order."""
+    async with disk(tmp_path) as url, triode.connect(url) as client:
+        for number in range(10):
+            place = await client.publish("jobs/a", number)
+            assert place.level == "disk"
+        async with client.consume("jobs/#", **WORKER) as jobs:
+            first = await taken(jobs, 6)
+            assert [one.data for one in first] == [0, 1, 2, 3, 4, 5]
+            for number in (0, 1, 3, 5):
+                await first[number].ack()
+    async with disk(tmp_path) as url, triode.connect(url) as client:
+        await client.publish("jobs/a", 10)
+        async with client.consume("jobs/#", **WORKER) as jobs:
+            rest = await taken(jobs, 7)
+            assert sorted(one.data for one in rest) == [2, 4, 6, 7, 8, 9, 10]
+            assert jobs.gap_count == 0
+            for one in rest:
+                one.ack_nowait()
+        await client.publish("jobs/a", 11)
+        async with client.consume("jobs/#", **WORKER) as jobs:
+            assert [one.data for one in await taken(jobs, 1)] == [11]
+
+
+async def test_cut_lines_lose_no_job_and_bring_back_none_that_was_acknowledged(tmp_path: Path) -> None:
+    """G5: two members of one durable subscription, their lines cut twenty times."""
+    total = 600
+    acked: set[int] = set()
+    seen: Counter[int] = Counter()
+    again: list[int] = []
+
+    async def work(url: str, line: Any, done: trio.Event) -> None:
+        async with (
+            triode.connect(url) as client,
+            client.consume("jobs/#", shared=True, window=16, **WORKER) as jobs,
+        ):
+            async for one in jobs:
+                seen[one.data] += 1
+                if one.data in acked:
+                    again.append(one.data)
+                if sum(seen.values()) % 30 == 0 and line.cuts < 20:
+                    line.cut()
+                async with one:
+                    pass
+                if one.outcome == "acked":  # a lost one may have been settled all the same
+                    acked.add(one.data)
+                if len(seen) == total:
+                    done.set()
+
+    async with disk(tmp_path) as url, cuttable_line(port_of(url)) as (line, detour), triode.connect(url) as client:
+        with trio.fail_after(PATIENCE_SECONDS):
+            async with trio.open_nursery() as nursery:
+                done = trio.Event()
+                nursery.start_soon(work, detour, line, done)
+                nursery.start_soon(work, detour, line, done)
+                for number in range(total):
+                    await client.publish(f"jobs/{number % 5}", number)
+                await done.wait()
+                nursery.cancel_scope.cancel()
+    assert set(seen) == set(range(total))
+    assert again == []
+    assert len(acked) >= total - 2 * line.cuts
+    assert line.cuts == 20
+
+
+@pytest.mark.parametrize("terms", [{"durable": "worker"}, {"group": "worker"}])
+async def test_failed_jobs_come_again_and_then_are_dead_letters(terms: dict[str, Any], tmp_path: Path) -> None:
+    """G5: `nack`, an exception, `reject`, and `max_attempts`."""
+    async with (
+        disk(tmp_path) if "durable" in terms else running() as url,
+        triode.connect(url) as client,
+        client.subscribe("$dead/worker") as dead,
+        client.consume("jobs/#", max_attempts=3, retry_delay=0.0, **terms) as jobs,
+    ):
+        source = await client.publish("jobs/a", {"bad": 1}, key="k", headers={"h": "v"})
+        for attempt in (1, 2, 3):
+            (one,) = await taken(jobs, 1)
+            assert (one.data, one.attempt) == ({"bad": 1}, attempt)
+            with pytest.raises(LookupError):
+                async with one:
+                    raise LookupError
+        with trio.fail_after(PATIENCE_SECONDS):
+            letter = await anext(dead)
+        assert letter.data == {"bad": 1}
+        assert letter.headers["h"] == "v"
+        assert letter.headers["triode-dead-reason"] == "max_attempts"
+        assert letter.headers["triode-dead-attempts"] == "3"
+        assert letter.headers["triode-dead-pos"] == str(source.pos)
+        await client.publish("jobs/a", 2)
+        await (await taken(jobs, 1))[0].reject()
+        with trio.fail_after(PATIENCE_SECONDS):
+            letter = await anext(dead)
+        assert (letter.data, letter.headers["triode-dead-reason"]) == (2, "rejected")
+
+
+@pytest.mark.parametrize("terms", [{"durable": "worker"}, {"group": "worker"}])
+async def test_delivery_unanswered_for_too_long_comes_again(terms: dict[str, Any], tmp_path: Path) -> None:
+    async with (
+        disk(tmp_path) if "durable" in terms else running() as url,
+        triode.connect(url) as client,
+        client.consume("jobs/#", ack_wait=0.1, **terms) as jobs,
+    ):
+        await client.publish("jobs/a", 1)
+        first, second = await taken(jobs, 2)
+        assert [(one.data, one.attempt) for one in (first, second)] == [(1, 1), (1, 2)]
+        with pytest.raises(triode.DeliveryRefused, match="conflict"):
+            await first.extend(30.0)
+        await first.ack()  # an ack from any recipient settles
+        await client.publish("jobs/a", 2)
+        assert (await taken(jobs, 1))[0].data == 2
+
+
+async def test_publisher_faster_than_the_disk_slows_down_and_loses_nothing(tmp_path: Path) -> None:
+    """G6: the store refuses what it cannot take yet; the client sends it again, each message is stored once."""
+    limits = {"reconnect_min_ms": 5, "reconnect_max_ms": 20, "max_uncommitted_bytes": 16_384}
+    async with disk(tmp_path, limits=limits) as url, triode.connect(url) as client:
+        receipts = [client.publish_nowait("a", number) for number in range(2_000)]
+        with trio.fail_after(PATIENCE_SECONDS):
+            places = [await receipt.wait() for receipt in receipts]
+        assert {place.level for place in places} == {"disk"}
+        assert len({place.pos for place in places}) == 2_000
+        async with client.subscribe("a", from_="earliest") as messages:
+            with trio.fail_after(PATIENCE_SECONDS):
+                got = [(await anext(messages)).data for _ in range(2_000)]
+        assert sorted(got) == list(range(2_000))
+
+
+async def test_name_is_taken_over_and_nothing_acknowledged_comes_twice(tmp_path: Path) -> None:
+    async with disk(tmp_path) as url, triode.connect(url) as one, triode.connect(url) as other:
+        for number in range(6):
+            await one.publish("jobs/a", number)
+        async with one.consume("jobs/#", **WORKER) as mine:
+            for delivery in await taken(mine, 3):
+                await delivery.ack()
+            async with other.consume("jobs/#", **WORKER) as theirs:
+                with pytest.raises(triode.SubscriptionEnded, match="conflict"):
+                    await taken(mine, 4)  # what it had been handed is given back
+                assert [delivery.data for delivery in await taken(theirs, 3)] == [3, 4, 5]
+
+
+async def test_key_stays_with_one_member_and_in_order_through_failures() -> None:
+    """G5, on a group, which needs no disk: every third delivery fails once."""
+    total = 200
+    order: dict[str, list[int]] = {key: [] for key in "abcd"}
+    failed: set[int] = set()
+
+    async def work(client: triode.Client, joined: trio.Event, done: trio.Event) -> None:
+        async with client.consume("jobs/#", group="g", window=8, retry_delay=0.0) as jobs:
+            joined.set()
+            async for one in jobs:
+                with one:
+                    if one.data % 3 == 0 and one.data not in failed:
+                        failed.add(one.data)
+                        one.nack_nowait()
+                    else:
+                        order[one.key].append(one.data)
+                if sum(map(len, order.values())) >= total:
+                    done.set()
+
+    async with running() as url, triode.connect(url) as client, triode.connect(url) as other:
+        with trio.fail_after(PATIENCE_SECONDS):
+            async with trio.open_nursery() as nursery:
+                done = trio.Event()
+                for each in (client, other):
+                    joined = trio.Event()
+                    nursery.start_soon(work, each, joined, done)
+                    await joined.wait()
+                for number in range(total):
+                    await client.publish("jobs/x", number, key="abcd"[number % 4])
+                await done.wait()
+                nursery.cancel_scope.cancel()
+    for place, key in enumerate("abcd"):
+        assert order[key] == list(range(place, total, 4))
 
 
 async def test_state_map_in_a_compacted_topic() -> None:
@@ -31,6 +224,16 @@ async def test_state_map_in_a_compacted_topic() -> None:
             assert (last.key, last.deletes_key, last.data) == ("a", True, None)
         with pytest.raises(triode.PublishRefused, match="malformed"):
             await client.delete_key("other", "a")
+
+
+async def test_message_for_later_comes_when_it_is_due() -> None:
+    async with running() as url, triode.connect(url) as client, client.subscribe("a") as messages:
+        later = await client.publish("a", "later", deliver_at=time.time() + 0.2)
+        assert (later.delayed, later.position) == (True, {})
+        place = await client.publish("a", "now")
+        assert not place.delayed
+        with trio.fail_after(PATIENCE_SECONDS):
+            assert [(await anext(messages)).data for _ in range(2)] == ["now", "later"]
 
 
 async def test_conflating_subscriber_knows_the_newest_of_each_key_in_the_end() -> None:
