@@ -11,6 +11,12 @@ from tests.spec.conftest import StartBroker
 from tests.spec.test_09_acknowledged import ack, data, deliveries, nack, publish_all
 
 
+@pytest.fixture
+async def disk(start_broker: StartBroker, tmp_path: Path) -> RunningBroker:
+    """jobs/#, names and dead letters are on disk; one log of each kind."""
+    return await start_broker(data=str(tmp_path), topics=[{"filter": "jobs/#", "storage": "disk"}])
+
+
 async def group(broker: RunningBroker, size: int, **fields: Any) -> list[RawClient]:
     """Members of the group g on the topic a."""
     members = [await broker.connect() for _ in range(size)]
@@ -113,6 +119,34 @@ async def test_messages_of_a_key_wait_for_a_failed_one(broker: RunningBroker) ->
     assert data(await deliveries(member, 4)) == [2, 3, 0, 1]
 
 
+async def test_member_that_does_not_read_holds_up_nobody(start_broker: StartBroker) -> None:
+    """SPEC 9.1.2, 9.5.1, 8.6: its connection is full, the server waits with its share; others get theirs."""
+    broker = await start_broker(limits={"max_outbox_bytes": 200_000})
+    slow, quick, publisher = (
+        await broker.open(receive_buffer=4_096),
+        await broker.connect(),
+        await broker.connect(),
+    )
+    await slow.send(
+        {"type": "connect"}, {"type": "subscribe", "sub": 1, "filter": "a", "group": "g", "window": 200}
+    )
+    await slow.expect("connected")
+    await slow.expect("subscribed")
+    await quick.subscribe(1, "a", group="g", window=1)
+    seen: list[int] = []
+    for n in range(150):
+        await publisher.publish("a", [n, "x" * 60_000])
+        for packet in await taken(quick):
+            await ack(quick, packet)
+            seen.append(packet["message"]["data"][0])
+    assert len(seen) > 20
+    while len(seen) < 150:
+        packet = await slow.expect("delivery", attempt=1)
+        seen.append(packet["message"]["data"][0])
+    assert sorted(seen) == list(range(150))
+    await slow.has_nothing_more()
+
+
 # Gaps (9.6)
 
 
@@ -162,13 +196,24 @@ async def test_new_life_of_a_log_is_a_gap(start_broker: StartBroker, tmp_path: P
     await client.expect("gap", sub=1, reason="reset")
 
 
+async def test_log_in_memory_begins_anew_under_a_durable_name(disk: RunningBroker) -> None:
+    """SPEC 9.6.1, 2.8, 8.4: the name outlives the node, what it was fed from does not; the disk's goes on."""
+    client = await disk.connect()
+    await client.subscribe(1, "#", durable="d")
+    await publish_all(client, "jobs/a", "on disk")
+    await publish_all(client, "elsewhere", "in memory")
+    await deliveries(client, 2)
+    await client.cut()
+    await disk.restart()
+    client = await disk.connect()
+    await client.subscribe(1, "#", durable="d")
+    gap = await client.expect("gap", sub=1, reason="reset", topic=None)
+    assert len(gap["after"]) == 2
+    assert data(await deliveries(client, 1)) == ["on disk"]
+    await client.has_nothing_more()
+
+
 # Dead letters (9.8)
-
-
-@pytest.fixture
-async def disk(start_broker: StartBroker, tmp_path: Path) -> RunningBroker:
-    """jobs/# and the dead letters are on disk."""
-    return await start_broker(data=str(tmp_path), topics=[{"filter": "jobs/#", "storage": "disk"}])
 
 
 async def test_message_that_fails_too_often_becomes_a_dead_letter(disk: RunningBroker) -> None:
