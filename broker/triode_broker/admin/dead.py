@@ -76,7 +76,7 @@ class DeadLetters:
             log, after, head = shard.log, 0, shard.log.head()
             while after < head and len(found) < limit:
                 read = partial(log.read, filter, after, PAGE_BYTES, PAGE_RECORDS, shard.clock(self._now_ms()))
-                page: Page = await ask(lambda done, read=read, head=head: read(done, head))  # type: ignore[misc]
+                page: Page = await ask(partial(read, newest_at=head))
                 found += page.records
                 after = page.upto
         return found[:limit]
