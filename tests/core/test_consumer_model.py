@@ -1,7 +1,7 @@
 """Acknowledged subscriptions against a model: random members, acknowledgements, failures, cuts and restarts (G5).
 
-Nothing is lost: at the end every message was acknowledged or is a dead letter. What was answered `acked` never comes
-again, attempts only rise, windows are kept, and of each key there is never one with two members or out of order.
+Nothing is lost: at the end every message was acknowledged or is a dead letter. What was answered `acked` never
+comes again, attempts only rise, windows are kept, and of each key none is with two members or out of order.
 """
 
 from typing import Any
@@ -231,7 +231,8 @@ def check(consumer: Consumer) -> None:
     is_free = any(member.free and member.outbox.has_room for member in consumer.members)
     ready = [item for item in items if item.state == State.READY and (item.lane is None or item.lane.next is item)]
     for item in ready if is_free else ():
-        assert item.lane is not None and item.lane.holder is not None, "somebody could have it"
+        assert item.lane is not None, "somebody could have it"
+        assert item.lane.holder is not None, "somebody could have it"
         assert not item.lane.holder.free
         assert item.lane in item.lane.holder.parked
 
