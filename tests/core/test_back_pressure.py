@@ -278,6 +278,15 @@ def test_failure_told_in_two_parts_answers_all() -> None:
     assert outcomes(line.drain()) == [(1, "timeout"), (2, "unavailable"), (3, "unavailable")]
 
 
+def test_id_that_made_room_for_others_may_come_to_nothing() -> None:
+    """G2: no room for ids at all, for instance."""
+    desk = make_desk(max_dedupe_bytes=0)
+    line = desk.connect()
+    publish(line, 1, message_id="m")
+    desk.disk.fill()
+    assert outcomes(line.drain()) == [(1, "timeout")]
+
+
 def test_numbers_of_a_commit_that_came_to_nothing_are_given_again() -> None:
     """G3, I6: no hole in the offsets, and the id is free."""
     desk = make_desk()
