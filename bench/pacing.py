@@ -17,7 +17,7 @@ from bench.workloads import turn_for, turn_while
 _FIRST_NUMBER = 100  # ids of one width
 
 
-class _Publisher:
+class Publisher:
     """One connection with a bounded number of publishes that are not acknowledged yet."""
 
     def __init__(
@@ -89,32 +89,32 @@ class Publishers:
         self.open = False
         self._loop = loop
         numbers = range(_FIRST_NUMBER, _FIRST_NUMBER + window)
-        self._publishers = [
+        self.publishers = [
             self._make(speaker, connection, index, {i: speaker.frame(index, i) for i in numbers})
             for index, connection in enumerate(speaker.open(loop, address, publishers))
         ]
-        self.ledgers = [one.accounts for one in self._publishers]
+        self.ledgers = [one.accounts for one in self.publishers]
 
-    def _make(self, speaker: Speaker, connection: Connection, index: int, frames: dict[int, bytes]) -> _Publisher:
+    def _make(self, speaker: Speaker, connection: Connection, index: int, frames: dict[int, bytes]) -> Publisher:
         def answers(buffer: bytearray, end: int) -> Answers:
             return speaker.answers(connection, buffer, end, self.notices)
 
         accounts = speaker.ledger(self._loop, connection, index)
-        return _Publisher(connection, frames, answers, accounts, self)
+        return Publisher(connection, frames, answers, accounts, self)
 
     @property
     def published(self) -> int:
-        return sum(one.published for one in self._publishers)
+        return sum(one.published for one in self.publishers)
 
     @property
     def waiting(self) -> bool:
         """Something is not acknowledged yet."""
-        return any(one.waiting for one in self._publishers)
+        return any(one.waiting for one in self.publishers)
 
     def start(self) -> None:
         """From now on everything the windows allow; `stop` ends it."""
         self.open = True
-        for one in self._publishers:
+        for one in self.publishers:
             one.saturate()
 
     def stop(self) -> None:
@@ -142,15 +142,15 @@ class Publishers:
         while owed < total:
             due = min(int((time.perf_counter_ns() - began) / gap) + 1, total)
             for index in range(owed, due):
-                self._publishers[index % len(self._publishers)].owed.append(int(began + index * gap))
-            for one in self._publishers:
+                self.publishers[index % len(self.publishers)].owed.append(int(began + index * gap))
+            for one in self.publishers:
                 one.send_owed()
             owed = due
             self._loop.turn(max((began + owed * gap - time.perf_counter_ns()) / 1e9, 0.0))
         self._rest()
 
     def close(self) -> None:
-        for one in self._publishers:
+        for one in self.publishers:
             one.accounts.close(one.published)
 
     def _rest(self) -> None:

@@ -153,5 +153,5 @@ STORED_WORKLOADS = (
         p99_ms=25,
     ),
     StoredWorkload("consume", "durable shared subscription, explicit acks", "delivery", rate=20_000),
-    StoredWorkload("restart", "1,000,000 stored messages", "start", start_seconds=3),
+    StoredWorkload("restart", "start with 1,000,000 stored messages (--quick: 50,000)", "start", start_seconds=3),
 )

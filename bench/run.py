@@ -111,7 +111,7 @@ def _tell(results: Results, judge: Callable[[Row], str]) -> None:
     for start in results.starts:
         faults = ", ".join(start.faults) or "exact"
         figures = f"{start.seconds:.2f} s (CPU {start.cpu_seconds:.2f} s, {start.mib:.0f} MiB private)"
-        print(f"  {start.contestant:26}{figures}  {faults}  {start_verdict(start.seconds)}")
+        print(f"  {start.contestant:28}{figures}  {faults}  {start_verdict(start.seconds)}")
     if results.starts:
         print(f"  {results.remark}")
     for name, reason in results.failures.items():

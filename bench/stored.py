@@ -112,3 +112,6 @@ def _consume(server: Server, budget: StoredBudget, round_: int, results: Results
                 if not traffic.finished:
                     results.windows.append(seat.window(round_, cycle, budget.window_seconds))
         results.accounts += [seat.account(round_) for seat, _ in seats]
+        for seat, _ in seats:
+            if not any(one.contestant == seat.name for one in results.windows):
+                results.failures[seat.name] = "took the whole backlog before its first window"

@@ -147,38 +147,48 @@ def typical(disks: Sequence[Disk]) -> Disk:
     return sorted(disks, key=lambda one: one.flushes[0].p50_ms)[len(disks) // 2]
 
 
-def write_sections(memory: Sequence[Results], stored: Sequence[Results], against: Sequence[Results]) -> None:
-    """Put the tables that this run has figures for into bench/README.md."""
+def write_sections(
+    memory: Sequence[Results], stored: Sequence[Results], against: Sequence[Results], readme: Path = _README
+) -> None:
+    """Put the tables that this run has figures for into bench/README.md; the other sections stay as they are."""
     where = environment()
     machine = f"{where['date']}, {where['cpu']} (shared, load average {where['load']}), {where['kernel']}"
     python = f"Python {where['python']}"
     if memory:
         table = markdown([row for results in memory for row in rows(results)])
-        _write("results", f"{machine}, {python}, Node.js {where['node']}:", table)
+        _write(readme, "results", f"{machine}, {python}, Node.js {where['node']}:", table)
     if flowing := [results for results in stored if results.workload != "restart"]:
         programs = (("nats-server", "--version"), ("mosquitto", "-h"))
         others = "".join(f", {name} {version_of(name, flag) or 'not installed'}" for name, flag in programs)
         heading = f"{machine}, {python}{others}. {_disks(flowing)}:"
-        _write("stored", heading, stored_markdown([row for results in flowing for row in rows(results)]), flowing)
+        _write(
+            readme,
+            "stored",
+            heading,
+            stored_markdown([row for results in flowing for row in rows(results)]),
+            flowing,
+        )
     if restarts := [results for results in stored if results.starts]:
         heading = f"{machine}, {python}. {restarts[0].remark}. {_disks(restarts)}:"
-        _write("restart", heading, starts_markdown([one for results in restarts for one in results.starts]))
+        _write(
+            readme, "restart", heading, starts_markdown([one for results in restarts for one in results.starts])
+        )
     if against:
         heading = f"{machine}, {python}, {against[0].remark}:"
-        _write("against", heading, against_markdown([row for results in against for row in rows(results)]))
+        _write(readme, "against", heading, against_markdown([row for results in against for row in rows(results)]))
 
 
 def _disks(played: Sequence[Results]) -> str:
     return f"The data lies on {typical([one for results in played for one in results.disks])}"
 
 
-def _write(section: str, heading: str, table: str, played: Sequence[Results] = ()) -> None:
+def _write(readme: Path, section: str, heading: str, table: str, played: Sequence[Results] = ()) -> None:
     absent = "".join(
         f"\n{_TITLES.get(name, name)} did not take part: {reason}.\n"
         for results in played
         for name, reason in results.failures.items()
     )
     begin, end = f"<!-- {section} -->\n", f"<!-- end of {section} -->\n"
-    before, rest = _README.read_text().split(begin, 1)
+    before, rest = readme.read_text().split(begin, 1)
     after = rest.split(end, 1)[1]
-    _README.write_text(f"{before}{begin}\n{heading}\n\n{table}{absent}\n{end}{after}")
+    readme.write_text(f"{before}{begin}\n{heading}\n\n{table}{absent}\n{end}{after}")

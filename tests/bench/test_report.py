@@ -1,5 +1,7 @@
 """Figures from windows: medians, ratios of neighbours, verdicts. No servers, no time."""
 
+from pathlib import Path
+
 import pytest
 
 from bench.contest import Account, Results, Start, Window
@@ -12,6 +14,7 @@ from bench.tables import (
     stored_markdown,
     stored_verdict,
     typical,
+    write_sections,
 )
 
 
@@ -141,3 +144,29 @@ def test_typical_disk_is_the_one_in_the_middle() -> None:
 
 def test_version_of_a_program_that_is_absent_is_empty() -> None:
     assert version_of("no-such-program", "--version") == ""
+
+
+def test_section_of_the_readme_is_written_only_with_figures_for_it(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    sections = ("results", "stored", "restart", "against")
+    text = "".join(f"<!-- {name} -->\nold {name}\n<!-- end of {name} -->\n" for name in sections)
+    readme.write_text(text)
+    stored = Results(
+        "durable",
+        [Window("triode", 0, 0, 1_000_000, 50.0, 20.0, 0.0)],
+        [Account("triode", 0, 1.0, 2.0)],
+        {"mosquitto": "mosquitto is not installed"},
+        disks=[Disk("ext4", "/dev/x", (Flush(4096, 0.3, 0.9),))],
+    )
+    start = Start("triode, after kill -9", 1.5, 0.7, 61.0)
+    restart = Results("restart", disks=stored.disks, starts=[start], remark="7 messages")
+    write_sections([], [stored, restart], [], readme)
+    written = readme.read_text()
+    assert "old results" in written
+    assert "old against" in written
+    assert "old stored" not in written
+    assert "ext4 on /dev/x" in written
+    assert "did not take part: mosquitto is not installed" in written
+    assert "7 messages" in written.partition("<!-- restart -->")[2]
+    write_sections([], [stored, restart], [], readme)
+    assert readme.read_text().count("<!-- end of stored -->") == 1
