@@ -31,16 +31,21 @@ class Cut(Exception):
 class Ledger:
     """What one durable subscription still owes an answer for."""
 
-    settled: set[Place] = field(factory=set)
+    settled: set[Place] = field(factory=set)  # or maybe: answers were lost
     open: set[Place] = field(factory=set)
 
-    def due(self, place: Place) -> None:
-        """It was published."""
+    def published(self, place: Place) -> None:
+        """It is to be delivered."""
         if place not in self.settled:
             self.open.add(place)
 
+    def delivered(self, place: Place) -> None:
+        """So it was not settled."""
+        self.settled.discard(place)
+        self.open.add(place)
+
     def settle(self, places: tuple[Place, ...]) -> None:
-        """They are done with, and that was answered."""
+        """They are done with, or nobody knows; what is not comes again."""
         self.settled.update(places)
         self.open.difference_update(places)
 
@@ -70,7 +75,7 @@ class Scene:
                 self.heads[filter, log] = max(pos, self.heads.get((filter, log), 0))
         if topic in TOPICS_THAT_STAY:
             for ledger in self.ledgers.values():
-                ledger.due(place)
+                ledger.published(place)
 
 
 class Role(Protocol):
@@ -214,6 +219,7 @@ class Subscriber:
         self.streams = {
             number: (Stream(who, number, wish["filter"]), wish) for number, wish in enumerate(wishes, 1)
         }
+        self.who = who
         scene.filters |= {wish["filter"] for wish in wishes}
         self._scene = scene
         self._random = random
@@ -275,18 +281,20 @@ class Worker:
         self._ledger = scene.ledgers.setdefault(name, Ledger())
         self._asked: list[tuple[Place, ...]] = []
         self._held: set[Place] = set()
+        self._had: set[Place] = set()  # all that came on this connection
         self._left = 0
 
     def first(self) -> list[Packet]:
         """Joins it, as it was asked for first."""
         self._held = set()
+        self._had = set()
         self._asked = [(), ()]
         self._left = self._random.choice((10, 100, 1_000_000))
         return [self._wish]
 
     def got(self, t: int, packet: Packet) -> list[Packet]:
         """A delivery is dealt with at once or not at all."""
-        if packet["type"] == "acked":
+        if packet["type"] in ("acked", "error"):
             self._ledger.settle(self._asked[packet["id"] - 1])
         assert packet["type"] != "unsubscribed", packet
         if packet["type"] == "error":
@@ -299,10 +307,14 @@ class Worker:
             raise Cut
         place = message["log"], message["pos"]
         self._held.add(place)
+        self._had.add(place)
+        if message["topic"] in TOPICS_THAT_STAY:
+            self._ledger.delivered(place)
         return self._answer(place, packet.get("attempt", 1))
 
     def lost(self, t: int) -> None:
         """What was held comes again."""
+        self._ledger.settle(tuple(self._had))
 
     def _answer(self, place: Place, attempt: int) -> list[Packet]:
         log, pos = place

@@ -6,6 +6,7 @@ what everybody else knows to stand at the places it passed over (I6 too), since 
 well skip its number with it.
 """
 
+import re
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,7 +17,7 @@ from triode_protocol.positions import MAX_INTEGER
 from triode_protocol.topics import matches
 
 from tests.history.events import Event
-from tests.history.facts import Attempt, Facts, collect, covers
+from tests.history.facts import Attempt, Facts, collect
 from tests.history.streams import Seen, Step, Stream
 
 Place = tuple[str, int]
@@ -46,13 +47,21 @@ def explain(violations: Iterable[Violation], events: Sequence[Event], most: int 
     lines = [f"{len(found)} violations"]
     for violation in found[:most]:
         lines.append(str(violation))
-        lines += [f"    {msgspec.json.encode(events[t - 1]).decode()[:600]}" for t in violation.events]
+        lines += [f"    {_short(msgspec.json.encode(events[t - 1]).decode())}" for t in violation.events]
     return "\n".join(lines)
+
+
+def _short(line: str) -> str:
+    """Without the length of its payload."""
+    return re.sub(r"(.)\1{9,}", r"\1…", line)[:600]
 
 
 def i1_acknowledged_is_readable(facts: Facts) -> Iterator[Violation]:
     """I1: acked − readable = ∅; in memory only while nothing has crashed since."""
     readable = {(one.place, one.topic, one.message_id) for one in facts.final}
+    if not facts.was_read_back:
+        yield Violation("I1", "nothing was read back at the end", ())
+        return
     last_kill = facts.kills[-1] if facts.kills else 0
     for attempt, place in facts.acknowledged():
         is_promised = attempt.level != "memory" or attempt.t > last_kill
@@ -68,7 +77,10 @@ def i1_delayed_becomes_readable(facts: Facts) -> Iterator[Violation]:
     readable = {(one.topic, one.message_id) for one in facts.final}
     for attempt in facts.attempts:
         is_promised = (
-            attempt.is_delayed and facts.is_durable(attempt.topic) and not facts.is_bounded(attempt.topic)
+            facts.was_read_back
+            and attempt.is_delayed
+            and facts.is_durable(attempt.topic)
+            and not facts.is_bounded(attempt.topic)
         )
         if is_promised and (attempt.topic, attempt.message_id) not in readable:
             text = f"{attempt.message_id} on {attempt.topic} was taken for later and is lost"
@@ -179,30 +191,61 @@ def i6_places_hide_nothing(facts: Facts) -> Iterator[Violation]:
     """I6: a position moves over a message that was due only by handing it over or by a gap."""
     known = _Known(facts)
     for stream in _plain(facts):
-        position: dict[str, int] = {}
-        owed: set[str] = set()  # logs whose loss has to be told before anything else of them
-        last = 0  # when the position was told
+        walk = _Walk(facts, known, stream)
         for step in stream.steps:
-            if step.kind == "gap":
-                owed.clear()
-                position = step.after
-            elif step.kind == "subscribed" and step.asked is None:
-                position = step.after
-                owed.clear()
-            elif step.kind != "lost":
-                if step.kind == "subscribed" and step.asked is not None:
-                    owed = {log for log in step.after if log not in step.asked}
-                if step.message is not None:
-                    yield from _passed(known, stream, position, step, step.message.log, step.message.pos - 1, last)
-                else:
-                    for log in step.after.keys() & position.keys():
-                        yield from _passed(known, stream, position, step, log, step.after[log], last)
-                if log := min(owed & _goes_on_in(step), default=""):
-                    text = f"{_of(stream)} goes on in {log}, where it had no position, and was told of no gap"
-                    yield Violation("I6", text, (step.t,))
-                    owed.clear()
-                position = step.after
-            last = step.t
+            yield from walk.take(step)
+
+
+class _Walk:
+    """One subscription's way through its logs, and what it passes over."""
+
+    def __init__(self, facts: Facts, known: "_Known", stream: Stream) -> None:
+        self._facts = facts
+        self._known = known
+        self._stream = stream
+        self._position: dict[str, int] = {}
+        self._owed: set[str] = set()  # logs whose loss has to be told before anything else of them
+        self._in_gap = False  # told of a gap, and not live since
+        self._had: set[str] = set()  # topics that went on since that gap
+        self._last = 0  # when it was told something
+
+    def take(self, step: Step) -> Iterator[Violation]:
+        """The next step."""
+        if step.kind == "gap":
+            self._owed.clear()
+            self._had.clear()
+            self._in_gap = True
+        elif step.kind == "subscribed" and step.asked is None:
+            self._owed.clear()
+        elif step.kind != "lost":
+            if step.kind == "subscribed" and step.asked is not None:
+                self._owed = {log for log in step.after if log not in step.asked}
+            yield from self._move(step)
+        self._position, self._last = step.after, step.t
+
+    def _move(self, step: Step) -> Iterator[Violation]:
+        if (one := step.message) is not None:
+            yield from self._passed(step, one.log, one.pos - 1)
+            self._had.add(one.topic)
+        else:
+            for log in step.after.keys() & self._position.keys():
+                yield from self._passed(step, log, step.after[log])
+        if log := min(self._owed & _goes_on_in(step), default=""):
+            text = f"{_of(self._stream)} goes on in {log}, where it had no position, and was told of no gap"
+            yield Violation("I6", text, (step.t,))
+            self._owed.clear()
+        if step.is_live:
+            self._in_gap = False
+
+    def _passed(self, step: Step, log: str, upto: int) -> Iterator[Violation]:
+        """What is known to stand between the position and `upto`, which was not handed over."""
+        if log not in self._position or step.is_snapshot:
+            return
+        for one in self._known.between(self._stream.filter, log, self._position[log], upto):
+            # Retention takes the oldest of a topic: what a gap is about ends where the topic goes on.
+            if not (self._in_gap and self._facts.is_bounded(one.topic) and one.topic not in self._had):
+                text = f"{_of(self._stream)} was never handed {_say(one)} and told of no gap"
+                yield Violation("I6", text, (one.t, self._last, step.t))
 
 
 def i14_everybody_catches_up(facts: Facts) -> Iterator[Violation]:
@@ -221,17 +264,6 @@ def _goes_on_in(step: Step) -> set[str]:
     if step.message is not None:
         return {step.message.log}
     return set(step.after) if step.kind == "moved" and step.is_live else set()
-
-
-def _passed(
-    known: "_Known", stream: Stream, position: dict[str, int], step: Step, log: str, upto: int, last: int
-) -> Iterator[Violation]:
-    """What is known to stand between a position and `upto`, which was not handed over."""
-    if log not in position or step.is_snapshot:
-        return
-    for one in known.between(stream.filter, log, position[log], upto):
-        text = f"{_of(stream)} was never handed {_say(one)} and told of no gap"
-        yield Violation("I6", text, (one.t, last, step.t))
 
 
 def i7_numbers_do_not_go_back(facts: Facts) -> Iterator[Violation]:
@@ -264,7 +296,8 @@ def i8_delivered_stays(facts: Facts) -> Iterator[Violation]:
     readable = {(one.place, one.topic, one.message_id) for one in facts.final}
     told: set[Place] = set()
     for one in facts.handed():
-        if one.place in told or not facts.is_durable(one.topic) or facts.is_bounded(one.topic):
+        is_promised = facts.was_read_back and facts.is_durable(one.topic) and not facts.is_bounded(one.topic)
+        if one.place in told or not is_promised:
             continue
         if (one.place, one.topic, one.message_id) not in readable:
             told.add(one.place)
@@ -308,7 +341,7 @@ def a1_everything_is_delivered(facts: Facts) -> Iterator[Violation]:
     """G5: an acknowledged subscription gets every acknowledged publish, a gap that covers it, or a dead letter."""
     for name, streams in _acknowledged(facts).items():
         told = {step.message.place for stream in streams for step in stream.steps if step.message}
-        gaps = [step.after for stream in streams for step in stream.steps if step.kind == "gap"]
+        gaps = [step for stream in streams for step in stream.steps if step.kind == "gap"]
         dead = _dead(facts, name)
         begin = min(
             (step for stream in streams for step in stream.steps if step.kind == "subscribed"),
@@ -319,11 +352,18 @@ def a1_everything_is_delivered(facts: Facts) -> Iterator[Violation]:
             is_due = matches(streams[0].filter, one.topic) and not facts.is_expiring(one.topic)
             if not is_due or begin is None or one.pos <= begin.after.get(one.log, 0):
                 continue
-            if one.place in told | dead or any(covers(after, one.place) for after in gaps):
+            if one.place in told | dead or any(_may_have_taken(facts, gap, attempt, one) for gap in gaps):
                 continue
             if facts.is_durable(one.topic) or not facts.kills:
                 text = f"subscription {name} was never given {_say(one)} and told of no gap"
                 yield Violation("G5", text, (attempt.t, attempt.answered))
+
+
+def _may_have_taken(facts: Facts, gap: Step, attempt: Attempt, one: Seen) -> bool:
+    """Whether a gap of an acknowledged subscription can be about this message."""
+    if gap.reason == "reset":
+        return one.log not in gap.after
+    return facts.is_bounded(one.topic) and gap.t > attempt.t
 
 
 def a2_settled_stays_settled(facts: Facts) -> Iterator[Violation]:
@@ -348,7 +388,7 @@ def a3_rejected_is_a_dead_letter(facts: Facts) -> Iterator[Violation]:
     """G5: what was rejected, and that answered, is in the subscription's dead letters."""
     letters = {name: _dead(facts, name) for name in {one.name for one in facts.settled if one.is_rejected}}
     for one in facts.settled:
-        if one.is_rejected and one.place not in letters[one.name]:
+        if facts.was_read_back and one.is_rejected and one.place not in letters[one.name]:
             text = f"log {one.place[0]}, pos {one.place[1]} was rejected on {one.name} and is no dead letter"
             yield Violation("G5", text, (one.t,))
 

@@ -7,7 +7,7 @@ from attrs import define, field
 from triode_protocol.topics import matches
 
 from tests.history.events import Event, Packet, Rules
-from tests.history.streams import Position, Seen, Stream, content_of, seen
+from tests.history.streams import Seen, Stream, content_of, seen
 
 
 @define
@@ -48,6 +48,7 @@ class Facts:
     attempts: list[Attempt] = field(factory=list)
     streams: dict[tuple[str, int], Stream] = field(factory=dict)
     final: list[Seen] = field(factory=list)
+    was_read_back: bool = False
     kills: list[int] = field(factory=list)
     settled: list[Settled] = field(factory=list)
     #: Per connection: (got, since): what comes after `got` was sent by the server after the moment `since`.
@@ -120,6 +121,7 @@ class _Collector:
                     stream.lost(event.t)
             case "final":
                 self._final = event.who
+                facts.was_read_back = True
             case "sent":
                 self._sent(event)
             case "got":
@@ -211,8 +213,3 @@ def _answer(attempt: Attempt, t: int, packet: Packet) -> None:
             attempt.content,
         )
         attempt.level, attempt.is_duplicate = packet["level"], packet.get("duplicate", False)
-
-
-def covers(after: Position, place: tuple[str, int]) -> bool:
-    """Whether a gap up to there may have taken what stood at this place."""
-    return place[0] not in after or place[1] <= after[place[0]]

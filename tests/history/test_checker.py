@@ -259,7 +259,13 @@ def bury_nothing(story: list[Event]) -> None:
     ack.packet |= {"type": "nack", "attempt": 1, "reject": True}
 
 
+def read_nothing(story: list[Event]) -> None:
+    """Nobody looks what is left."""
+    del story[next(i for i, e in enumerate(story) if e.op == "final") :]
+
+
 LIES: list[tuple[Callable[[list[Event]], None], str]] = [
+    (read_nothing, "I1"),
     (swap_two, "I6"),
     (forget_what_was_delayed, "I1"),
     (swap_late, "I10"),
