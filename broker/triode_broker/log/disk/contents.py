@@ -10,7 +10,7 @@ import attrs
 
 from triode_broker.config import TopicRule
 from triode_broker.core.record import RECORD_OVERHEAD_BYTES
-from triode_broker.log.disk.connection import Connection
+from triode_broker.log.disk.connection import Connection, code_of
 from triode_broker.log.disk.inserting import insert
 from triode_broker.log.disk.schema import TOPIC_COLUMNS
 from triode_broker.log.disk.sums import row_sum
@@ -58,9 +58,9 @@ class Topic:
 _TOPICS = f"""
 SELECT t.id, CAST(t.name AS BLOB), t.offset, t.total, t.trimmed_pos, t.trimmed_offset, t.trimmed_ts, t.loss,
   t.is_sparse, t.is_compacted, t.sum, n.offset, n.cum + length(n.payload) + {RECORD_OVERHEAD_BYTES},
-  o.offset, o.cum, o.ts
-FROM topic t
-LEFT JOIN message n ON n.pos = (SELECT pos FROM message WHERE topic = t.id ORDER BY pos DESC LIMIT 1)
+  o.offset, o.cum, o.ts, t.newest
+FROM (SELECT *, (SELECT pos FROM message WHERE topic = topic.id ORDER BY pos DESC LIMIT 1) AS newest FROM topic) t
+LEFT JOIN message n ON n.pos = t.newest
 LEFT JOIN message o ON o.pos = (SELECT pos FROM message WHERE topic = t.id ORDER BY pos LIMIT 1)
 """
 
@@ -76,6 +76,7 @@ class Contents:
         self.by_id: dict[int, Topic] = {}
         self.next_id = 1
         self.head = 0
+        self.is_torn = False  # the index has newer messages than the table
         self.ts = 0
         self.losses = 0  # number of the newest loss
         self.trimmed = 0  # the highest pos that retention took, of any topic
@@ -124,6 +125,7 @@ class Contents:
         self.trimmed, self.trimmed_ts = 0, -1
         damaged: list[int] = []
         self.next_id = 1
+        by_index = 0
         for row in self.db.execute(_TOPICS).fetchall():
             self.next_id = max(self.next_id, row[0] + 1)
             topic = _topic(row, rules, self.rule_of)
@@ -132,10 +134,12 @@ class Contents:
                 continue
             self.topics[topic.name] = self.by_id[topic.id] = topic
             self.losses = max(self.losses, topic.loss)
+            by_index = max(by_index, row[16] or 0)
             if topic.trimmed_pos > self.trimmed:
                 self.trimmed, self.trimmed_ts = topic.trimmed_pos, topic.trimmed_ts
         newest = self.db.execute("SELECT pos, ts FROM message ORDER BY pos DESC LIMIT 1").fetchone() or (0, 0)
-        self.head = max(newest[0], int(self.meta.get("head", 0)), self.trimmed)
+        self.is_torn = newest[0] < by_index
+        self.head = max(newest[0], by_index, int(self.meta.get("head", 0)), self.trimmed)
         self.ts = max(newest[1], int(self.meta.get("ts", 0)), 0)
         self.losses = max(self.losses, int(self.meta.get("forgotten_loss", 0)))
         return damaged
@@ -221,6 +225,8 @@ def _topic(
     if len(facts) != len(row) - 2:
         return None
     offset, total = max(facts[0], facts[9]), max(facts[1], facts[10])
+    if row[11] is None:
+        offset = max(offset, facts[14])  # the index knows of a message that is gone; no offset is above its pos
     topic = Topic(
         int(str(row[0])),
         name,
@@ -244,6 +250,7 @@ def roll_back(db: Connection) -> bool:
     """End a transaction that came to nothing; whether that worked."""
     try:
         db.execute("ROLLBACK")
-    except sqlite3.Error:
-        return False
+    except sqlite3.Error as error:
+        # Plain "error": there is no transaction, because SQLite ends it by itself on some faults (a full disk).
+        return code_of(error) == sqlite3.SQLITE_ERROR
     return True

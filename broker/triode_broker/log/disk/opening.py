@@ -20,7 +20,7 @@ from triode_broker.config import Limits, TopicRule
 from triode_broker.core.interfaces import Loaded
 from triode_broker.core.message_ids import Remembered
 from triode_broker.log.disk import schema, wal
-from triode_broker.log.disk.connection import OLDEST_SQLITE, Connect, Connection, code_of, connect
+from triode_broker.log.disk.connection import OLDEST_SQLITE, Connect, Connection, Fault, code_of, connect
 from triode_broker.log.disk.contents import Contents, roll_back
 from triode_broker.log.disk.log import DiskLog
 from triode_broker.log.disk.reading import Reading
@@ -61,7 +61,7 @@ _NOT_OF_THE_CONTENTS = frozenset(
     }
 )
 #: A file up to this size is checked as a whole whenever it is opened: 0.1 s. A larger one only if there is damage.
-CHECKED_BYTES = 33_554_432
+CHECKED_BYTES = 16_777_216
 
 
 class _Unreadable(Exception):
@@ -110,15 +110,14 @@ def open_log(
     opening = _Opening(path, shard, node, restored, new_name, rule_of, report, connect)
     try:
         try:
-            contents = _open(opening)
+            return _set_going(opening, _open(opening), limits, lock, checkpoint_frames)
         except _Unreadable as error:
             aside = _lay_aside(path)
             report("store_laid_aside", file=str(aside), error=str(error))
             opening.reasons = [f"the file could not be read and is now {aside.name}"]
             opening.values, opening.remembered = {}, []
-            contents = _open(opening)
-        return _set_going(opening, contents, limits, lock, checkpoint_frames)
-    except (sqlite3.Error, OSError) as error:
+            return _set_going(opening, _open(opening), limits, lock, checkpoint_frames)
+    except (sqlite3.Error, OSError, Fault) as error:
         os.close(lock)
         raise StoreError(f"cannot open {path}: {error}") from error
     except BaseException:
@@ -177,17 +176,18 @@ def _open(opening: _Opening) -> Contents:
         else:
             _create(opening, contents)
         return contents
-    except sqlite3.Error as error:
+    except BaseException as error:
         db.close()
-        if code_of(error) in _NOT_OF_THE_CONTENTS:
-            raise
-        raise _Unreadable(str(error)) from error
-    except (ValueError, TypeError, OverflowError) as error:  # values of types that none of ours has
-        db.close()
-        raise _Unreadable(repr(error)) from error
-    except BaseException:
-        db.close()
+        _raise_unreadable(error)
         raise
+
+
+def _raise_unreadable(error: BaseException) -> None:
+    """If it is the file's contents that an error speaks of."""
+    if isinstance(error, sqlite3.Error) and code_of(error) not in _NOT_OF_THE_CONTENTS:
+        raise _Unreadable(str(error)) from error
+    if isinstance(error, ValueError | TypeError | OverflowError):  # values of types that none of ours has
+        raise _Unreadable(repr(error)) from error
 
 
 def _configure(db: Connection) -> int:
@@ -252,11 +252,11 @@ def _examine(opening: _Opening, contents: Contents, before: wal.Wal | None, reco
             schema.upgrade(db, version)
             contents.say("version", schema.VERSION)
         _examine_life(opening, contents, before, recovered)
+        if reasons or opening.path.stat().st_size <= CHECKED_BYTES:
+            _check_whole(opening, db)
         _examine_rows(opening, contents)
         if any(name not in contents.meta for name in _FACTS):
             _mend_facts(contents)
-        if reasons or opening.path.stat().st_size <= CHECKED_BYTES:
-            _check_whole(db)
         if reasons:
             _begin_new_life(opening, contents)
         db.execute("COMMIT")
@@ -309,17 +309,27 @@ def _examine_rows(opening: _Opening, contents: Contents) -> None:
         _remove(db, "topic", "id", damaged)
         for name in ("forgotten", "forgotten_ts", "forgotten_loss", "has_forgotten"):
             contents.meta.pop(name, None)  # to be mended
+    if contents.is_torn:
+        reasons.append("the newest messages are missing")
     _load_values(opening, db)
     _load_ids(opening, db)
     if count := Reading(contents, opening.report).damaged_newest(VERIFIED_MESSAGES):
         reasons.append(f"{count} damaged messages among the newest")
 
 
-def _check_whole(db: Connection) -> None:
-    """Writing into a file whose pages do not fit together would do more damage."""
-    (said,) = db.execute("PRAGMA quick_check(1)").fetchone()
-    if said != "ok":
-        raise _Unreadable(str(said))
+def _check_whole(opening: _Opening, db: Connection) -> None:
+    """Writing into a file whose pages do not fit together would do more damage. An index is made anew."""
+    (said,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+    if said == "ok":
+        return
+    (pages,) = db.execute("PRAGMA quick_check(1)").fetchone()
+    if pages != "ok":
+        raise _Unreadable(str(pages))
+    db.execute("REINDEX")
+    (after,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+    if after != "ok":
+        raise _Unreadable(str(after))
+    opening.report("store_index_made_anew", error=str(said))
 
 
 def _load_values(opening: _Opening, db: Connection) -> None:
@@ -388,12 +398,14 @@ def _begin_new_life(opening: _Opening, contents: Contents) -> None:
     )
 
 
-def _set_going(opening: _Opening, contents: Contents, limits: Limits, lock: int, frames: int) -> DiskLog:
-    """Mark the file as open, in the file itself, before anything is accepted."""
-    meta = contents.meta
+def _mark(opening: _Opening, contents: Contents, store: Store, frames: int) -> None:
+    """Nothing but a whole write-ahead log is found after this, or it is noticed."""
     (page_bytes,) = contents.db.execute("PRAGMA page_size").fetchone()
-    store = Store(contents, limits.max_shard_topics, opening.report, frames, lambda: os.close(lock))
-    store.transaction(lambda: contents.say("epoch", int(meta["epoch"]) + 1))
+
+    def count_up() -> None:
+        contents.say("epoch", int(contents.meta["epoch"]) + 1)
+
+    store.transaction(count_up)
     wal_bytes = wal.lengthen(opening.path, int(frames * (1 + _SPARE_SHARE)), page_bytes)
 
     def say_open() -> None:
@@ -402,7 +414,19 @@ def _set_going(opening: _Opening, contents: Contents, limits: Limits, lock: int,
 
     store.transaction(say_open)
     store.checkpoint()
-    store.transaction(lambda: contents.say("epoch", int(meta["epoch"]) + 1))
+    store.transaction(count_up)
+
+
+def _set_going(opening: _Opening, contents: Contents, limits: Limits, lock: int, frames: int) -> DiskLog:
+    """Mark the file as open, in the file itself, before anything is accepted."""
+    meta = contents.meta
+    store = Store(contents, limits.max_shard_topics, opening.report, frames, lambda: os.close(lock))
+    try:
+        _mark(opening, contents, store, frames)
+    except BaseException as error:
+        contents.db.close()
+        _raise_unreadable(error.__cause__ if isinstance(error, Fault) and error.__cause__ else error)
+        raise
     loaded = Loaded(
         contents.ts,
         {topic.name: topic.offset for topic in contents.topics.values()},

@@ -159,6 +159,8 @@ class Reading:
             page.upto = contents.head
         else:
             page.upto = chosen.upto
+            if not is_wild and not chosen.reached(contents.topics.get(filter)):
+                page.upto = chosen.upto if chosen.heads else contents.head
         page.looked_at = chosen.looked_at
         self._fill(page, chosen)
         page.loss = page.known = self._loss(filter, after)
@@ -436,6 +438,16 @@ class _Choice:
                 return self
             self._take(head, topic, before)
         return self
+
+    def reached(self, topic: Topic | None) -> bool:
+        """Whether the newest row of the topic that all are of was met; else rows at its end are gone."""
+        if topic is None or topic.is_sparse:
+            return True
+        before = self._reading.offsets_before([topic], self.upto, self._now_ms)
+        is_reached = before.get(topic.id, topic.trimmed_offset) == topic.offset
+        if not is_reached and not self.heads:
+            self.has_loss = True
+        return is_reached
 
     def _is_wanted(self, topic: Topic) -> bool:
         return not self._filter or matches(self._filter, topic.name)

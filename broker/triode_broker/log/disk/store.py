@@ -17,7 +17,7 @@ import msgspec
 from triode_broker.config import TopicRule
 from triode_broker.core.message_ids import Remembered
 from triode_broker.core.record import RECORD_OVERHEAD_BYTES, Record
-from triode_broker.log.disk.connection import Connection, Fault, fault, kind_of
+from triode_broker.log.disk.connection import Connection, Fault, fault, kind_of, leave_open
 from triode_broker.log.disk.contents import Contents, Topic, roll_back
 from triode_broker.log.disk.inserting import insert
 from triode_broker.log.disk.retention import Retention
@@ -256,7 +256,10 @@ class Store:
         except Fault as error:
             self._report("store_not_closed", error=str(error), log=contents.meta.get("log"))
         finally:
-            self.db.close()
+            if self.has_failed:
+                leave_open(self.db)
+            else:
+                self.db.close()
             self._closed()
 
     def _say_closed(self) -> None:
