@@ -314,6 +314,26 @@ def test_outcome_once_unknown_stays_so_whatever_the_broker_says_later() -> None:
     unknown(other)
 
 
+def test_window_is_halved_by_an_overload_and_grows_again_with_successes() -> None:
+    """G6: clients slow down by themselves."""
+    play = connected({"max_inflight_publishes": 16})
+    for _ in range(400):
+        play.publish()
+    sizes = []
+    for _ in range(3):
+        heard = play.hears()
+        sizes.append(len(heard))
+        play.says(*(refused(packet, "overloaded", "backoff", retry_after_ms=1_000) for packet in heard))
+        play.passes(1)
+    for _ in range(20):
+        heard = play.hears()
+        sizes.append(len(heard))
+        play.says(*(published(packet) for packet in heard))
+    assert sizes[:7] == [16, 8, 4, 2, 2, 3, 4]
+    assert sizes[3:] == sorted(sizes[3:])
+    assert sizes[-2:] == [16, 16]
+
+
 @pytest.mark.parametrize("name", ["unavailable", "timeout"])
 def test_topic_whose_store_is_away_rests_and_holds_up_no_other(name: str) -> None:
     """SPEC 3.4.14, 5.1.3: with the same message id, in order per topic, after the time that was asked for."""

@@ -24,6 +24,9 @@ from triode.resting import Resting
 
 _OVERHEAD_BYTES: Final = 512  # of a waiting publish, beside its packet
 _MAX_IMMEDIATE: Final = 3  # `retry: now` in a row that are believed
+#: What a broker says that has more on its way than it can take: the window is halved, and grows again by one with
+#: each window that is acknowledged, as TCP's does. Sending all of it again and again would only feed the overload.
+_TOO_MUCH: Final = frozenset({ErrorName.OVERLOADED, ErrorName.INFLIGHT})
 #: What a store says that is full, failed or away: other topics may be in another one.
 _OF_ONE_TOPIC: Final = frozenset({ErrorName.UNAVAILABLE, ErrorName.TIMEOUT})
 
@@ -82,6 +85,7 @@ class Publisher:
         self._backoff = Backoff(random)
         self._resting = Resting(random)
         self._last_order = 0
+        self._window = inf  # what may be unanswered, below the broker's own limit
         self._finished = finished
         self._events = events
         self._queue: deque[Publication] = deque()
@@ -152,7 +156,8 @@ class Publisher:
         if not self._again and (not self._queue or not is_resumed):
             return False
         following = self._again[0] if self._again else self._queue[0]
-        return not following.id or len(self._inflight) < max(1, self.limits.max_inflight_publishes)
+        window = max(1, min(self.limits.max_inflight_publishes, self._window))
+        return not following.id or len(self._inflight) + 1 <= window
 
     def _let_rest(self) -> None:
         """What is next and of a topic that rests steps aside."""
@@ -200,6 +205,8 @@ class Publisher:
             return
         self._backoff.reset()
         self._immediate = 0
+        if self._window < self.limits.max_inflight_publishes:
+            self._window += 1 / self._window
         if self._resting:
             self._send_again(self._resting.succeeded(publication.topic))
         place = Published(
@@ -250,6 +257,9 @@ class Publisher:
             return
         asked = asked_seconds(packet.retry_after_ms, self._options.max_wait_seconds)
         self._hold_until = now + max(self._backoff.delay_seconds(), asked)
+        if packet.name in _TOO_MUCH:
+            most = clamp(self.limits.max_inflight_publishes, 1, self._options.max_queue_messages)
+            self._window = max(1.0, min(self._window, most) / 2)
 
     # The connection is gone
 
