@@ -398,6 +398,9 @@ def test_long_stretch_without_a_match_is_looked_at_in_turns(monkeypatch: pytest.
     desk.publish("m/a/1", "here")
     line = desk.connect()
     assert types(line.subscribe(1, "m/a/+", group="g", from_="earliest")) == ["subscribed"]
+    other = desk.connect()
+    assert types(other.subscribe(1, "m/a/+", group="g")) == ["subscribed"], "it asks for no second turn"
+    cut(other)
     turns = 0
     while not (packets := line.drain()):
         desk.node.timers.tick(desk.now_ms)

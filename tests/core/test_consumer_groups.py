@@ -2,6 +2,7 @@
 
 import pytest
 from triode_broker.core.roster import Member, Roster
+from triode_broker.core.skips import Skips
 from triode_broker.core.timers import Timers
 
 from tests.core.desk import Desk, Line, Packet
@@ -340,17 +341,45 @@ def test_rows_follow_what_is_free() -> None:
     assert roster.pick() is one
 
 
+def test_ack_of_what_is_ready_takes_it_out() -> None:
+    """SPEC 9.7.1: given back, ready for anybody who can take it, and acknowledged by who had it."""
+    desk = make_desk(max_outbox_bytes=2_000)
+    line = group(desk, window=50)
+    fill(desk, 7, "m/a")
+    assert not line.outbox.has_room
+    line.send({"type": "nack", "sub": 1, "log": MEMORY, "pos": 1, "attempt": 1})
+    line.send({"type": "ack", "sub": 1, "log": MEMORY, "pos": 1})
+    assert [pos for pos, _ in given(line.drain())] == list(range(1, 8))
+    desk.wait(30_000)
+    assert [pos for pos, _ in given(line.drain())] == list(range(2, 8))
+
+
+def test_skips_are_bounded() -> None:
+    """Where too many topics came again, every delivery says that it follows nothing."""
+    desk = make_desk()
+    line = work(desk, "m/#", durable="w")
+    fill(desk, 1, "m/a")
+    consumer = desk.node.consumers.by_name["w"]
+    (item,) = consumer.sources[0].items.values()
+    line.drain()
+    skips = Skips()
+    assert skips.prev(item) == -1
+    for number in range(1_030):
+        skips.note(f"t/{number}")
+    assert skips.prev(item) == 0
+
+
 def test_timers_ring_in_order_and_wake_who_sleeps_too_long() -> None:
     now = [0]
     woken: list[int] = []
     timers = Timers(lambda: now[0], lambda: woken.append(now[0]))
     rung: list[str] = []
-    assert timers.next_due_ms is None
+    assert (timers.next_due_ms, timers.now_ms) == (None, 0)
     timers.at(100, lambda at: rung.append(f"late {at}"))
     timers.at(50, lambda at: rung.append(f"early {at}"))
     timers.at(70, lambda at: timers.at(0, lambda at: rung.append("next tick")))
     assert len(woken) == 2
-    assert timers.next_due_ms == 50
+    assert (timers.next_due_ms, len(rung)) == (50, 0)
     now[0] = 200
     timers.tick(7_000)
     assert rung == ["early 7000", "late 7000"]
@@ -359,7 +388,7 @@ def test_timers_ring_in_order_and_wake_who_sleeps_too_long() -> None:
     assert rung[2:] == ["next tick"]
     timers.hear(9_000)
     assert timers.now_ms == 9_000
-    Timers(lambda: 0).at(1, rung.append)  # type: ignore[arg-type]  # nobody sleeps
+    Timers(lambda: 0).at(1, lambda at: None)  # nobody sleeps
 
 
 def test_types_of_what_a_member_gets() -> None:

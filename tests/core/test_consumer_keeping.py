@@ -287,6 +287,19 @@ def test_members_who_are_there_are_told_of_a_gap_when_it_is_met() -> None:
     assert types(second.drain()) == ["gap"]
 
 
+def test_gap_that_is_met_before_all_are_welcome_is_told_to_each_once() -> None:
+    """SPEC 9.6.1: both waited for the name to be on disk."""
+    desk = make_desk(SHORT, recent_bytes=0)
+    fill(desk, 1, "m/a")
+    lines = [desk.connect(), desk.connect()]
+    for line in lines:
+        line.subscribe(1, "m/#", durable="w", shared=True, after={MEMORY: 0})
+    fill(desk, 4, "n/a")
+    desk.logs[0].trim(desk.now_ms + 1_000_000)
+    desk.commit()
+    assert [types(line.drain()).count("gap") for line in lines] == [1, 1]
+
+
 def test_pending_message_that_was_lost_is_a_gap() -> None:
     """SPEC 9.6.1: it was due, and is gone."""
     desk = make_desk(SHORT, recent_bytes=0)

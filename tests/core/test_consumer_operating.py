@@ -18,6 +18,7 @@ from tests.core.working import (
     fill,
     given,
     group,
+    letters,
     make_desk,
     nack,
     shared,
@@ -71,8 +72,8 @@ def test_show_says_everything_of_one_name() -> None:
     assert (shown["dead_letter_topic"], shown["dead_letters"]) == ("$dead/w", 1)
     assert shown["positions"] == {LOG: {"settled": 1, "taken": 5, "head": 5, "lag": 4}}
     assert shown["gaps"] == {LOG: {"after": 0, "reason": "reset"}}
-    (member,) = shown["members"]  # type: ignore[misc]  # a list
-    assert member == {"connection": line.session.connection_id, "sub": 1, "window": 2, "in_flight": 2}
+    connection = line.session.connection_id
+    assert shown["members"] == [{"connection": connection, "sub": 1, "window": 2, "in_flight": 2}]
     assert shown["pending"] == [
         {"log": LOG, "pos": 2, "topic": "d/a", "attempt": 1, "holder": line.session.connection_id},
         {"log": LOG, "pos": 3, "topic": "d/a", "attempt": 1, "holder": line.session.connection_id},
@@ -193,6 +194,26 @@ def test_rewind_of_one_log_leaves_the_others_where_they_are() -> None:
     packets = line.drain()
     assert sorted(data(packets)) == ["disk", "disk", "memory"]
     assert {one["attempt"] for one in packets} == {1}, "given back"
+
+
+@pytest.mark.parametrize("is_written", [False, True])
+def test_rewind_while_a_dead_letter_is_under_way(*, is_written: bool) -> None:
+    """What becomes of the letter is nothing to the name any more."""
+    desk = make_desk()
+    line = durable(desk)
+    fill(desk, 1)
+    line.drain()
+    desk.commit()
+    nack(line, 1, reject=True)
+    desk.node.consumers.rewind("w", "new", desk.now_ms, lambda position: None)
+    if not is_written:
+        desk.disk.fill()
+        desk.disk.drain()
+    desk.commit()
+    desk.wait(5_000)
+    desk.commit()
+    assert len(letters(desk)) == is_written
+    assert line.drain() == []
 
 
 def test_rewind_to_an_unknown_log_is_refused() -> None:

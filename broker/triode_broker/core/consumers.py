@@ -167,8 +167,7 @@ class Consumers:
         is_clean = member.outbox.connection.close_code in CLEAN_CLOSES
         member.consumer.leave(member, now_ms, is_clean=is_clean)
         self._end(member, ErrorName.CONFLICT, message)
-        if not member.consumer.members:
-            self._router.unfollow(member.consumer.filter, member.consumer)
+        self._router.unfollow(member.consumer.filter, member.consumer)  # it was the only one
 
     def _end(self, member: Member, name: ErrorName, message: str) -> None:
         """Tell a member that it is none any more, whether it has its answer or waits for it."""

@@ -18,6 +18,7 @@ from triode_broker.config import DEAD_LETTER_RULE, DEAD_LETTER_RULE_IN_MEMORY, L
 from triode_broker.core.awaiting import Awaiting
 from triode_broker.core.catch_up import CatchUp, Skip
 from triode_broker.core.conflate import Conflation
+from triode_broker.core.dead_letters import PREFIX
 from triode_broker.core.delayed import Delayed, Later
 from triode_broker.core.interfaces import DurableLog, Publisher
 from triode_broker.core.message_ids import Remembered, digest_of
@@ -208,7 +209,7 @@ class Router:
         return Published(packet.id, shard.log.name, first.pos, first.offset, shard.log.level, True)
 
     def _open(self, name: str) -> Topic:
-        self._check_published(name)
+        self.check_topic(name)
         return self._topic_of(name)
 
     def _topic_of(self, name: str) -> Topic:
@@ -220,18 +221,24 @@ class Router:
         self._topics.add(topic)
         return topic
 
+    def check_readable(self, name: str) -> None:
+        """Raise Refused unless clients may ask for its history: dead letters may be read (SPEC 6, 9.8)."""
+        if not name.startswith(PREFIX):
+            self.check_topic(name)
+        else:
+            self._check_grammar(name)
+
     def check_topic(self, name: str) -> None:
-        """Raise Refused unless it is a topic (SPEC 6)."""
+        """Raise Refused unless clients may publish to it (SPEC 6)."""
+        self._check_grammar(name)
+        if is_reserved(name):
+            raise Refused(ErrorName.BAD_TOPIC, "topics beginning with $ belong to the broker", field="topic")
+
+    def _check_grammar(self, name: str) -> None:
         try:
             check_topic(name, self._limits.max_topic_levels, self._limits.max_topic_bytes)
         except BadTopic as error:
             raise Refused(ErrorName.BAD_TOPIC, f"not a topic: {error}", field="topic") from None
-
-    def _check_published(self, name: str) -> None:
-        """Raise Refused unless clients may publish to it (SPEC 6)."""
-        self.check_topic(name)
-        if is_reserved(name):
-            raise Refused(ErrorName.BAD_TOPIC, "topics beginning with $ belong to the broker", field="topic")
 
     def check_filter(self, filter: str) -> None:
         """Raise Refused unless it is a filter (SPEC 6)."""
@@ -255,7 +262,7 @@ class Router:
     def _shard_of(self, topic: str) -> Shard:
         """Topics of the broker's own are on disk where there is one: `$dead/<name>` at the home of the name."""
         if is_reserved(topic):
-            return self.home_of(topic.removeprefix("$dead/"))
+            return self.home_of(topic.removeprefix(PREFIX))
         shards = self._of_storage(self._policies.of(topic).storage)
         return shards[shard_index(topic, len(shards))]
 

@@ -285,9 +285,8 @@ class Session:
 
     def _ended(self, number: int) -> None:
         """An acknowledged subscription has come to its end without being asked to."""
-        member = (self._members or {}).pop(number, None)
-        if member is not None:
-            self.wildcards -= is_wildcard(member.consumer.filter)
+        assert self._members is not None
+        self.wildcards -= is_wildcard(self._members.pop(number).consumer.filter)
 
     def _open(self, packet: Subscribe) -> Subscription:
         _refuse_absent(packet, ("presence",))
@@ -340,7 +339,7 @@ class Session:
 
     def _history(self, packet: HistoryRequest, now_ms: int) -> None:
         node = self._node
-        node.router.check_topic(packet.topic)
+        node.router.check_readable(packet.topic)
         check_history(packet)
         shard = node.router.covered(packet.topic)[0]
         answer_history(shard.log, packet, node.limits, shard.clock(now_ms), self.answer)
