@@ -104,7 +104,7 @@ def overlap(one: str, other: str) -> bool:
 
 def covers(wide: str, narrow: str) -> bool:
     """Whether every topic that the checked filter `narrow` matches is matched by `wide`."""
-    outer, inner = wide.split("/"), narrow.split("/")
+    outer, inner = wide.split("/"), ("+/#" if narrow == "#" else narrow).split("/")  # the same: no topic is empty
     if is_reserved(narrow) and outer[0] in ("+", "#"):
         return False
     for place, level in enumerate(outer):

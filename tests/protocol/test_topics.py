@@ -144,6 +144,9 @@ def test_filters_overlap_where_one_topic_matches_both(one: str, other: str) -> N
 
 
 @given(few_filters, few_filters)
+@example("+/#", "#")
+@example("#", "$c/a")
+@example("a/#", "a/+/#")
 def test_filter_covers_another_where_it_matches_all_its_topics(wide: str, narrow: str) -> None:
     """SPEC 6.4"""
     all_of_it = all(topics.matches(wide, name) for name in UNIVERSE if topics.matches(narrow, name))
