@@ -216,9 +216,9 @@ def test_failed_read_costs_a_loss_and_ends_the_writing(disk: FaultyDisk, tmp_pat
     """Faults: EIO. A reader is told, and not left waiting."""
     log = open_on(disk, tmp_path / "data")
     writer = Writer(log, log.run_inline)
-    count = 6_000  # more than SQLite's cache and the newest, which are looked at when it opens
+    count = 1_000  # more than SQLite's cache and the newest, which are looked at when it opens
     for _ in range(count):
-        writer.append("a", size=3_000)
+        writer.append("a", size=20_000)
     log.run_inline()
     log.close()
     log = open_on(disk, tmp_path / "data")

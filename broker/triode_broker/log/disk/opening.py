@@ -29,6 +29,7 @@ from triode_broker.log.disk.sums import row_sum
 
 #: The newest messages, verified before anything is accepted: about 20 ms.
 VERIFIED_MESSAGES = 4_096
+VERIFIED_BYTES = 4_194_304
 #: How much longer than a checkpoint is due at a write-ahead log is made.
 _SPARE_SHARE = 0.4
 
@@ -313,7 +314,7 @@ def _examine_rows(opening: _Opening, contents: Contents) -> None:
         reasons.append("the newest messages are missing")
     _load_values(opening, db)
     _load_ids(opening, db)
-    if count := Reading(contents, opening.report).damaged_newest(VERIFIED_MESSAGES):
+    if count := Reading(contents, opening.report).damaged_newest(VERIFIED_MESSAGES, VERIFIED_BYTES):
         reasons.append(f"{count} damaged messages among the newest")
 
 

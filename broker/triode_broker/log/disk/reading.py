@@ -115,7 +115,7 @@ class Reading:
         self._renamed_upto = int(contents.meta.get("renamed_upto", 0))
         self._name = contents.meta.get("log", "").encode()
 
-    def damaged_newest(self, count: int) -> int:
+    def damaged_newest(self, count: int, max_bytes: int) -> int:
         """How many of the newest messages are damaged, or newer than their topic knows.
 
         Of this life: what was there when it began has been looked at then.
@@ -126,6 +126,12 @@ class Reading:
             heads = self._find(_NEWEST_ROWS, (self._renamed_upto, count))
         except msgspec.MsgspecError:  # a value of a type that none of ours has
             return 1
+        room = max_bytes
+        for index, head in enumerate(heads):
+            room -= head.size
+            if room < 0:
+                heads = heads[: index + 1]
+                break
         for head, payload in zip(heads, self.payloads(heads), strict=True):
             topic = self.topic_of(head)
             if topic is None or payload is None or newest.setdefault(topic.id, head.offset) > topic.offset:
