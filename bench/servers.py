@@ -78,7 +78,14 @@ def _jetstream(name: str, title: str, sync: str) -> Recipe:
     )
 
 
-_TRIODE_RULE = '[[topics]]\nfilter = "bench/#"\nstorage = "disk"\n'
+# A client that waits while the others' windows last must not be taken for dead.
+_TRIODE_SETTINGS = """[limits]
+ping_ms = 600000
+
+[[topics]]
+filter = "bench/#"
+storage = "disk"
+"""
 # Nagle off, as everybody else has it, and no bound on what waits for the absent subscriber.
 _MOSQUITTO = """listener {port} 127.0.0.1
 allow_anonymous true
@@ -93,7 +100,7 @@ STORING = {
     "triode": attrs.evolve(
         RECIPES["triode"],
         command=(*RECIPES["triode"].command, "--config", "{place}/triode.toml", "--data", "{place}/data"),
-        files={"triode.toml": _TRIODE_RULE},
+        files={"triode.toml": _TRIODE_SETTINGS},
     ),
     "jetstream": _jetstream("jetstream", "NATS JetStream", ", sync_interval: always"),
     "jetstream-lazy": _jetstream("jetstream-lazy", "NATS JetStream, default", ""),
