@@ -160,7 +160,8 @@ def history(**fields: Any) -> dict[str, Any]:
     ("packet", "name", "field"),
     [
         (history(topic="a/+"), "bad_topic", "topic"),
-        (history(topic="a//b"), "bad_topic", "topic"),
+        (history(topic="$sys/x"), "bad_topic", "topic"),
+        (history(topic="$dead/a//b"), "bad_topic", "topic"),
         (history(last=0), "malformed", "last"),
         (history(limit=0), "malformed", "limit"),
         (history(after={"m": -1}), "malformed", "after"),

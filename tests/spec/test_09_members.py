@@ -258,6 +258,7 @@ async def test_rejected_message_is_a_dead_letter_at_once_and_for_good(disk: Runn
     await disk.restart()
     client = await disk.connect()
     await client.subscribe(1, "jobs/#", durable="d")
+    assert len((await client.request({"type": "history", "topic": "$dead/d"}))["messages"]) == 1
     await client.subscribe(2, "$dead/d", **{"from": "last"})
     (letter,) = await deliveries(client, 1, sub=2)
     assert letter["message"]["headers"]["triode-dead-reason"] == "rejected"
