@@ -81,6 +81,8 @@ class BrokerProcess:
             process.kill()
             with trio.CancelScope(shield=True):
                 await process.wait()
+                assert process.stderr is not None
+                await process.stderr.aclose()
         self.url = ""
         self.is_running = False
         if process.returncode == -signal.SIGKILL and not self._was_killed:

@@ -58,12 +58,16 @@ class Line:
         assert parts.hostname is not None
         with trio.fail_after(PATIENCE_SECONDS):
             stream = await trio.open_tcp_stream(parts.hostname, parts.port or 80)
-            async with trio.open_nursery() as opening:
-                opening.start_soon(give_up)
-                socket = await wrap_client_stream(
-                    nursery, stream, parts.netloc, "/ws", subprotocols=[SUBPROTOCOL], message_queue_size=1_000
-                )
-                opening.cancel_scope.cancel()
+            try:
+                async with trio.open_nursery() as opening:
+                    opening.start_soon(give_up)
+                    socket = await wrap_client_stream(
+                        nursery, stream, parts.netloc, "/ws", subprotocols=[SUBPROTOCOL], message_queue_size=1_000
+                    )
+                    opening.cancel_scope.cancel()
+            except BaseException:
+                await trio.aclose_forcefully(stream)
+                raise
         return cls(recorder, who, number, stream, socket)
 
     async def send(self, *packets: Packet) -> list[int]:

@@ -166,7 +166,7 @@ def i6_offsets_skip_nothing(facts: Facts) -> Iterator[Violation]:
                 continue
             key = one.topic, one.log
             before = last.get(key)
-            is_known = before is not None or one.log in begun_at_nothing
+            is_known = before is not None or (one.log in begun_at_nothing and not facts.is_bounded(one.topic))
             if (
                 is_known
                 and not step.is_snapshot
@@ -205,18 +205,16 @@ class _Walk:
         self._stream = stream
         self._position: dict[str, int] = {}
         self._owed: set[str] = set()  # logs whose loss has to be told before anything else of them
-        self._in_gap = False  # told of a gap, and not live since
-        self._had: set[str] = set()  # topics that went on since that gap
+        self._in_gap = False  # told of a gap, or begun with what is held, and not live since
+        self._had: set[str] = set()  # topics that went on since
         self._last = 0  # when it was told something
 
     def take(self, step: Step) -> Iterator[Violation]:
         """The next step."""
-        if step.kind == "gap":
+        if step.kind == "gap" or (step.kind == "subscribed" and step.asked is None):
             self._owed.clear()
             self._had.clear()
-            self._in_gap = True
-        elif step.kind == "subscribed" and step.asked is None:
-            self._owed.clear()
+            self._in_gap = not step.is_live
         elif step.kind != "lost":
             if step.kind == "subscribed" and step.asked is not None:
                 self._owed = {log for log in step.after if log not in step.asked}
@@ -351,6 +349,8 @@ def a1_everything_is_delivered(facts: Facts) -> Iterator[Violation]:
         for attempt, one in facts.acknowledged() if begin is not None else ():
             is_due = matches(streams[0].filter, one.topic) and not facts.is_expiring(one.topic)
             if not is_due or begin is None or one.pos <= begin.after.get(one.log, 0):
+                continue
+            if facts.is_bounded(one.topic) and attempt.t < begin.t:  # maybe not held any more
                 continue
             if one.place in told | dead or any(_may_have_taken(facts, gap, attempt, one) for gap in gaps):
                 continue
