@@ -6,11 +6,11 @@ more accepting, bye to everyone, flush, the files are closed, gone.
 """
 
 import gc
+import re
 import secrets
 import signal
-import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -71,27 +71,46 @@ def installed_version() -> str:
 
 
 def open_stores(config: Config, policies: Policies, log: Any) -> list[DiskLog]:
-    """The files of this node's durable shards; none without `data`. Raises StoreError."""
+    """The files of this node's durable shards; none without `data`. Raises StoreError: then none is open."""
     if not config.data:
         return []
     directory = Path(config.data)
-    found = {path.stem for path in directory.glob("d*.sqlite")}
     shards = [f"d{index}" for index in range(config.durable_shards)]
-    if surplus := found.difference(shards):
-        message = f"{directory} has {len(found)} durable shards ({', '.join(sorted(surplus))} among them)"
-        raise StoreError(f"{message}, durable_shards is {config.durable_shards}: their number cannot be changed")
-    if found and len(found) < len(shards):
-        message = f"{directory} has {len(found)} durable shards, durable_shards is {config.durable_shards}"
-        raise StoreError(f"{message}: their number cannot be changed")
+    found = {path.stem for path in directory.glob("d*.sqlite") if re.fullmatch(r"d\d+", path.stem)}
     stores: list[DiskLog] = []
     try:
-        for shard in shards:
-            stores.append(_open_store(config, shard, policies, log))  # noqa: PERF401  # those opened are closed below
+        if "d0" in found:
+            _check_number(directory, shards, found)
+        for shard in reversed(shards):  # the first one last: it says that all of them were made
+            stores.append(_open_store(config, shard, policies, log))
+            if "d0" not in found and stores[-1].head():
+                raise StoreError(_missing(directory, "d0"))
     except BaseException:
-        for store in stores:
-            store.close()
+        _close_stores(stores)
         raise
-    return stores
+    return stores[::-1]
+
+
+def _check_number(directory: Path, shards: list[str], found: set[str]) -> None:
+    """Topics are spread over the shards by their number: with another one they would not be found."""
+    if found == set(shards):
+        return
+    if gone := {f"d{index}" for index in range(len(found))} - found:
+        raise StoreError(_missing(directory, min(gone)))
+    message = f"{directory} was made with durable_shards = {len(found)}, not {len(shards)}, and keeps that number"
+    raise StoreError(f"{message}: set it so, or give this node another directory")
+
+
+def _missing(directory: Path, shard: str) -> str:
+    return (
+        f"{directory}: {shard}.sqlite is missing, others are there: bring it back, or restore all of them"
+    )
+
+
+def _close_stores(stores: Sequence[DiskLog]) -> None:
+    """Those that no committer has begun to serve."""
+    for store in stores:
+        store.close()
 
 
 def _rule_of(policies: Policies, topic: str) -> TopicRule:
@@ -122,13 +141,20 @@ class Broker:
     """One node, built from a checked configuration; `run` serves until cancelled. Raises StoreError."""
 
     def __init__(self, config: Config, log: Any) -> None:
-        limits = config.limits
-        policies = Policies(config.topics)
-        names = [new_log_name(f"m{index}") for index in range(config.memory_shards)]
-        shards = [Shard(MemoryLog(name, limits), limits.max_dedupe_bytes) for name in names]
         self._log = log
         self.config = config
+        policies = Policies(config.topics)
         self.stores = open_stores(config, policies, log)
+        try:
+            self._build(policies)
+        except BaseException:
+            _close_stores(self.stores)
+            raise
+
+    def _build(self, policies: Policies) -> None:
+        config, limits = self.config, self.config.limits
+        names = [new_log_name(f"m{index}") for index in range(config.memory_shards)]
+        shards = [Shard(MemoryLog(name, limits), limits.max_dedupe_bytes) for name in names]
         self.router = Router(shards, policies, limits, self.stores)
         self.node = Node(config.node, self.router, limits, lambda: secrets.token_hex(16), steady_ms)
         self._sooner = trio.Event()
@@ -138,7 +164,7 @@ class Broker:
             routes=pages(self.health),
             limits=limits,
             now_ms=now_ms,
-            log=log,
+            log=self._log,
         )
         self._started = time.monotonic()
 
@@ -176,27 +202,22 @@ class Broker:
         }
 
     async def run(self, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until cancelled. Raises OSError when the address cannot be had."""
-        listeners = listen(self.config.listen)
+        """Serve until cancelled; once. Raises OSError when the address cannot be had."""
+        try:
+            listeners = listen(self.config.listen)
+        except BaseException:
+            _close_stores(self.stores)
+            raise
         urls = [url(listener) for listener in listeners]
+        # Both outlive the cancelling of everything else. Without the edge nobody could be told bye (SPEC 5.3.1);
+        # and whom it says goodbye to gives back deliveries, which is kept too.
+        edge_scope, stores_scope = trio.CancelScope(shield=True), trio.CancelScope(shield=True)
         async with trio.open_nursery() as nursery:
-            stores_scope = await nursery.start(self._serve_stores)
-            edge_scope = await nursery.start(self._serve_edge, listeners)
             try:
-                nursery.start_soon(self._trim)
-                nursery.start_soon(self._keep_time)
-                if self.config.data:
-                    calls = make_calls(self.router, self.node.consumers, now_ms, self.edge.flush)
-                    await nursery.start(
-                        lambda task_status: serve_calls(
-                            Path(self.config.data), calls, log=self._log, task_status=task_status
-                        )
-                    )
-                if self.config.demo:
-                    from triode_broker import demo  # a client of ours: nothing else here needs one
-
-                    feed_url = urls[0].replace("http", "ws", 1) + "/ws"
-                    nursery.start_soon(lambda: demo.feed(feed_url, log=self._log))
+                serve_stores = partial(committer.serve, self.stores, self.edge.flush, self._log.error)
+                await nursery.start(_within, stores_scope, serve_stores)
+                await nursery.start(_within, edge_scope, partial(self.edge.serve, listeners))
+                await self._start_others(nursery, urls)
                 self._log.info("started", node=self.config.node, urls=urls)
                 task_status.started(urls)
                 await trio.sleep_forever()
@@ -209,27 +230,26 @@ class Broker:
                 self._log.info("stopped", node=self.config.node)
                 nursery.cancel_scope.cancel()
 
+    async def _start_others(self, nursery: trio.Nursery, urls: list[str]) -> None:
+        """What ends as soon as the node is told to end."""
+        nursery.start_soon(self._trim)
+        nursery.start_soon(self._keep_time)
+        if self.config.data:
+            calls = make_calls(self.router, self.node.consumers, now_ms, self.edge.flush)
+            await nursery.start(partial(serve_calls, Path(self.config.data), calls, log=self._log))
+        if self.config.demo:
+            from triode_broker import demo  # a client of ours: nothing else here needs one
+
+            feed_url = urls[0].replace("http", "ws", 1) + "/ws"
+            nursery.start_soon(lambda: demo.feed(feed_url, log=self._log))
+
     async def _settle(self) -> None:
-        """Let the disks take what was accepted, so that it can still be answered."""
-        with trio.move_on_after(SETTLE_SECONDS):
+        """Take nothing more for the disks, and let them take what was accepted: so it can still be answered."""
+        self.router.stop_storing()
+        with trio.move_on_after(SETTLE_SECONDS if self.stores else 0):
+            await trio.sleep(SETTLE_STEP_SECONDS)  # what this turn has saved is handed over meanwhile
             while any(store.uncommitted_bytes for store in self.stores):  # noqa: ASYNC110  # once in a life
                 await trio.sleep(SETTLE_STEP_SECONDS)
-
-    async def _serve_stores(self, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
-        """Outlives the edge: what it says goodbye to gives back its deliveries, and that is kept too."""
-        with trio.CancelScope(shield=True) as scope:
-            async with trio.open_nursery() as nursery:
-                await nursery.start(committer.serve, self.stores, self.edge.flush, self._log.error)
-                task_status.started(scope)
-
-    async def _serve_edge(
-        self, listeners: Sequence[socket.socket], task_status: trio.TaskStatus[trio.CancelScope]
-    ) -> None:
-        """Outlives the cancelling of everything else: without the edge nobody could be told bye (SPEC 5.3.1)."""
-        with trio.CancelScope(shield=True) as scope:
-            async with trio.open_nursery() as nursery:
-                await nursery.start(self.edge.serve, listeners)
-                task_status.started(scope)
 
     def _wake(self) -> None:
         self._sooner.set()
@@ -254,6 +274,13 @@ class Broker:
             await trio.sleep(TRIM_SECONDS)
             self.router.trim(now_ms())
             self.edge.flush()
+
+
+async def _within(
+    scope: trio.CancelScope, serve: Callable[..., Awaitable[None]], task_status: trio.TaskStatus[None]
+) -> None:
+    with scope:
+        await serve(task_status=task_status)
 
 
 async def serve(

@@ -56,8 +56,16 @@ def test_the_policy_without_rules_is_shown_and_is_the_default(tmp_path: Path) ->
 
 
 def test_every_number_of_a_rule_says_what_0_means() -> None:
-    numbers = {name for name, value in msgspec.structs.asdict(TopicRule()).items() if isinstance(value, int)}
+    numbers = {name for name, value in msgspec.structs.asdict(TopicRule()).items() if type(value) is int}
     assert set(ZEROS) == numbers
+
+
+def test_what_a_rule_retains_that_does_not_say_is_shown_by_storage_class() -> None:
+    lines = as_toml(load()).splitlines()
+    start = lines.index("# A rule whose retention is left out, or -1, retains what its storage class does:")
+    memory, disk = lines[start + 1 : start + 3]
+    assert memory.startswith("#   memory: retention_messages = 1000, retention_seconds = 300 (5 min), ")
+    assert disk.endswith("retention_seconds = 604800 (7 d), retention_bytes = 1073741824 (1 GiB)")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import TypeVar
 import trio
 from triode_protocol.codec import Refused
 from triode_protocol.errors import ErrorName
-from triode_protocol.packets import Published, ServerPacket
+from triode_protocol.packets import ServerPacket
 
 T = TypeVar("T")
 #: A store that does not answer is not waited for longer.
@@ -23,40 +23,36 @@ async def ask(question: Callable[[Callable[[T], None]], None]) -> T:
         arrived.set()
 
     question(take)
-    with trio.move_on_after(PATIENCE_SECONDS):
-        await arrived.wait()
-    if not answers:
-        raise Refused(ErrorName.TIMEOUT, f"the store has not answered within {PATIENCE_SECONDS:.0f} s")
+    await _wait_for(arrived)
     return answers[0]
 
 
-class Receipts:
-    """Waits for what becomes of some publishes; an `interfaces.Publisher`."""
+class Receipt:
+    """Waits for what becomes of one publish; an `interfaces.Publisher`."""
 
     def __init__(self) -> None:
         self.inflight = 0
-        self.stored = 0
-        self.refused: Refused | None = None  # the first one
-        self._changed = trio.Event()
+        self._refused: Refused | None = None
+        self._settled = trio.Event()
 
     def answer(self, packet: ServerPacket) -> None:
-        """One is stored."""
-        assert isinstance(packet, Published)
-        self.stored += 1
-        self._changed.set()
+        """It is stored."""
+        self._settled.set()
 
     def refuse(self, refused: Refused) -> None:
-        """One is not."""
-        self.refused = self.refused or refused
-        self._changed.set()
+        """It is not."""
+        self._refused = refused
+        self._settled.set()
 
     async def settled(self) -> None:
-        """When none is in flight. Raises the first refusal, or one where the store does not answer in time."""
-        with trio.move_on_after(PATIENCE_SECONDS):
-            while self.inflight:
-                self._changed = trio.Event()
-                await self._changed.wait()
-        if self.inflight:
-            raise Refused(ErrorName.TIMEOUT, f"the store has not answered within {PATIENCE_SECONDS:.0f} s")
-        if self.refused is not None:
-            raise self.refused
+        """When it is stored. Raises Refused where it is not, or nobody knows in time."""
+        await _wait_for(self._settled)
+        if self._refused is not None:
+            raise self._refused
+
+
+async def _wait_for(event: trio.Event) -> None:
+    with trio.move_on_after(PATIENCE_SECONDS):
+        await event.wait()
+    if not event.is_set():
+        raise Refused(ErrorName.TIMEOUT, f"the store has not answered within {PATIENCE_SECONDS:.0f} s")

@@ -1,9 +1,9 @@
 """Dead letters for an operator: which there are, publish them again, drop them.
 
 Knows the router and what stands in a dead letter (SPEC 9.8). A letter is a message of the compacted topic
-`$dead/<name>`, under its source's place as key: to drop it is to delete its key. The surprising decision: "retry"
-publishes and drops in one synchronous step, so that where both topics are on one disk a crash in between neither
-doubles nor loses the letter.
+`$dead/<name>`, under its source's place as key: to drop it is to delete its key. The surprising decision: a retry
+publishes and drops in one synchronous step where both topics are in one file, so that a crash in between neither
+doubles nor loses the letter; else it drops only what was stored, so that one may be doubled and none is lost.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,9 +12,10 @@ from typing import Any
 
 import msgspec
 from msgspec import Raw
+from triode_protocol.codec import Refused
 from triode_protocol.packets import ABSENT, Message, Publish
 
-from triode_broker.admin.asking import Receipts, ask
+from triode_broker.admin.asking import Receipt, ask
 from triode_broker.admin.listener import BadCall
 from triode_broker.core.dead_letters import HEADER, PREFIX, topic_of
 from triode_broker.core.interfaces import PAGE_RECORDS, Page
@@ -22,9 +23,14 @@ from triode_broker.core.record import Record
 from triode_broker.core.router import Router
 
 PAGE_BYTES = 1_048_576
-MAX_LETTERS = 10_000  # looked at by one call
+MAX_LISTED = 10_000  # letters in one answer
+MAX_LISTED_BYTES = 16_777_216
+MAX_COUNTED = 10_000  # of one name
 MAX_AT_ONCE = 64  # published between two waits for the disk
-FILTER = PREFIX + "+"
+MAX_NAMED = 100  # refused letters that one answer tells of
+
+#: What the store says of itself: the next letter would hear the same.
+_OF_THE_STORE = frozenset({"unavailable", "overloaded", "timeout"})
 
 _message = msgspec.json.Decoder(Message)
 
@@ -37,88 +43,189 @@ class DeadLetters:
         self._now_ms = now_ms
 
     async def list(self, parameters: Mapping[str, Any]) -> object:
-        """The letters of a name; without one the names that have some."""
+        """The oldest letters of a name and whether there are more; without one the names that have some."""
         name = parameters.get("name", "")
-        if not isinstance(name, str):
-            raise BadCall("which name?")
         if not name:
             return await self._names()
         limit = parameters.get("limit", 100)
-        if not isinstance(limit, int) or not 0 < limit <= MAX_LETTERS:
-            raise BadCall(f"limit is from 1 to {MAX_LETTERS}")
-        return [_shown(record) for record in await self._letters(topic_of(name), limit)]
+        if type(limit) is not int or not 0 < limit <= MAX_LISTED:
+            raise BadCall(f"limit is from 1 to {MAX_LISTED}")
+        pages, found, size = self._read(name_of(parameters)), list[Record](), 0
+        while len(found) <= limit and size <= MAX_LISTED_BYTES and (page := await pages.next()):
+            found += page
+            size += sum(record.size for record in page)
+        has_more = len(found) > limit or size > MAX_LISTED_BYTES
+        return {"letters": [_shown(record) for record in found[:limit]], "more": has_more}
+
+    async def counts(self) -> dict[str, int]:
+        """How many the names have that have some; of each at most MAX_COUNTED."""
+        counts = {}
+        for topic in sorted(self._router.own_topics):
+            if topic.startswith(PREFIX) and (count := await self.count(topic.removeprefix(PREFIX))):
+                counts[topic.removeprefix(PREFIX)] = count
+        return counts
 
     async def count(self, name: str) -> int:
-        """How many a name has; at most MAX_LETTERS."""
-        return len(await self._letters(topic_of(name), MAX_LETTERS))
+        """How many a name has; at most MAX_COUNTED."""
+        pages, count = self._read(name), 0
+        while count < MAX_COUNTED and (page := await pages.next()):
+            count += len(page)
+        return min(count, MAX_COUNTED)
+
+    async def _names(self) -> object:
+        return [{"name": name, "count": count} for name, count in (await self.counts()).items()]
 
     async def retry(self, parameters: Mapping[str, Any]) -> object:
         """Publish letters again where they came from, as new messages, and drop them."""
-        letters = await self._chosen(parameters)
-        return {"count": await self._each(letters, self._retry)}
+        return await self._each(parameters, self._retry)
 
     async def drop(self, parameters: Mapping[str, Any]) -> object:
         """Forget letters."""
-        letters = await self._chosen(parameters)
-        return {"count": await self._each(letters, self._drop)}
+        return await self._each(parameters, self._drop)
 
-    async def _names(self) -> object:
-        counts: dict[str, int] = {}
-        for record in await self._letters(FILTER, MAX_LETTERS):
-            name = record.topic.removeprefix(PREFIX)
-            counts[name] = counts.get(name, 0) + 1
-        return [{"name": name, "count": count} for name, count in sorted(counts.items())]
+    def _read(self, name: str) -> "_Letters":
+        return _Letters(self._router, topic_of(name), self._now_ms)
 
-    async def _letters(self, filter: str, limit: int) -> Sequence[Record]:
-        """What is held of a filter, oldest first, tombstones left out."""
-        found: list[Record] = []
-        for shard in self._router.covered(filter):
-            log, after, head = shard.log, 0, shard.log.head()
-            while after < head and len(found) < limit:
-                read = partial(log.read, filter, after, PAGE_BYTES, PAGE_RECORDS, shard.clock(self._now_ms()))
-                page: Page = await ask(partial(read, newest_at=head))
-                found += page.records
-                after = page.upto
-        return found[:limit]
+    async def _each(self, parameters: Mapping[str, Any], begin: Callable[[Record], "_Work"]) -> object:
+        """Do it with the letters at `positions`, or with all there are now.
 
-    async def _chosen(self, parameters: Mapping[str, Any]) -> Sequence[Record]:
-        name, wanted = parameters.get("name"), parameters.get("positions", [])
-        if not isinstance(name, str) or not name:
-            raise BadCall("which name?")
-        positions = set(msgspec.convert(wanted, list[int]))
-        letters = await self._letters(topic_of(name), MAX_LETTERS)
-        if missing := positions - {record.pos for record in letters}:
-            raise BadCall(f"{name} has no dead letter at position {min(missing)}")
-        return [record for record in letters if not positions or record.pos in positions]
+        The answer: how many, and which were refused and why.
+        """
+        pages = self._read(name_of(parameters))
+        done = Done()
+        if positions := msgspec.convert(parameters.get("positions", []), list[int]):
+            await self._some([await pages.at(pos) for pos in sorted(set(positions))], begin, done)
+            return done
+        while not done.stopped and (page := await pages.next()):
+            await self._some(page, begin, done)
+        return done
 
-    async def _each(self, letters: Sequence[Record], do: Callable[[Record, Receipts], None]) -> int:
+    async def _some(self, letters: Sequence[Record], begin: Callable[[Record], "_Work"], done: "Done") -> None:
         for start in range(0, len(letters), MAX_AT_ONCE):
-            receipts = Receipts()
-            for record in letters[start : start + MAX_AT_ONCE]:
-                do(record, receipts)
-            await receipts.settled()
-        return len(letters)
+            if done.stopped:
+                return
+            some = letters[start : start + MAX_AT_ONCE]
+            for letter, work in [(letter, begin(letter)) for letter in some]:
+                try:
+                    await work.done()
+                    done.count += 1
+                except Refused as refused:
+                    done.note(letter, refused)
 
-    def _retry(self, record: Record, receipts: Receipts) -> None:
-        message = _message.decode(record.payload)
-        headers = message.headers
-        data, key = message.data, headers.get(HEADER + "key", "")
-        if HEADER + "deletes" in headers:
-            data = ABSENT
-        kept = {name: value for name, value in headers.items() if not name.startswith(HEADER)}
-        again = Publish(headers[HEADER + "topic"], data, 1, key=key, headers=kept, b64=message.b64)
-        self._router.publish(again, message.user, self._now_ms(), receipts)
-        self._drop(record, receipts)
+    def _retry(self, letter: Record) -> "_Work":
+        publish = Receipt()
+        drop = partial(self._drop, letter)
+        try:
+            again, user = _again(letter)
+            answer = self._router.publish(again, user, self._now_ms(), publish)
+        except Refused as refused:
+            publish.refuse(refused)
+            return _Work(publish)
+        if answer is not None:  # in memory: it is done
+            publish.answer(answer)
+        if self._router.shard_of(again.topic) is self._router.shard_of(letter.topic):
+            return _Work(publish, now=drop())
+        return _Work(publish, later=drop)
 
-    def _drop(self, record: Record, receipts: Receipts) -> None:
-        self._router.publish_own(Publish(record.topic, id=1, key=record.key), "", self._now_ms(), receipts)
+    def _drop(self, letter: Record) -> "_Work":
+        receipt = Receipt()
+        try:
+            self._router.publish_own(Publish(letter.topic, id=1, key=letter.key), "", self._now_ms(), receipt)
+        except Refused as refused:
+            receipt.refuse(refused)
+        return _Work(receipt)
 
 
-def _shown(record: Record) -> dict[str, object]:
-    message = _message.decode(record.payload)
+class Done(msgspec.Struct):
+    """What was done with some letters."""
+
+    count: int = 0
+    refused: list[dict[str, object]] = []
+    stopped: str = ""  # why the others were left alone
+
+    def note(self, letter: Record, refused: Refused) -> None:
+        """One was not."""
+        if refused.name in _OF_THE_STORE:
+            self.stopped = refused.message
+        elif len(self.refused) < MAX_NAMED:
+            self.refused.append({"pos": letter.pos, "message": refused.message})
+
+
+class _Work:
+    """What is under way for one letter."""
+
+    def __init__(
+        self, receipt: Receipt, *, now: "_Work | None" = None, later: "Callable[[], _Work] | None" = None
+    ) -> None:
+        """`now` has begun too; `later` begins when the receipt is there."""
+        self._receipt = receipt
+        self._now = now
+        self._later = later
+
+    async def done(self) -> None:
+        """When all of it is. Raises Refused."""
+        await self._receipt.settled()
+        following = self._now or (self._later() if self._later is not None else None)
+        if following is not None:
+            await following.done()
+
+
+class _Letters:
+    """Reads the letters of a topic that are there now, oldest first, tombstones left out."""
+
+    def __init__(self, router: Router, topic: str, now_ms: Callable[[], int]) -> None:
+        self._topic = topic
+        self._shard = router.shard_of(topic)
+        self._now_ms = now_ms
+        self._after = 0
+        self._head = self._shard.log.head()
+
+    async def next(self) -> Sequence[Record]:
+        """Some more; none at the end."""
+        while self._after < self._head:
+            page = await self._ask(self._after, PAGE_RECORDS)
+            self._after = page.upto
+            if found := [one for one in page.records if not one.is_tombstone and one.pos <= self._head]:
+                return found
+        return ()
+
+    async def at(self, pos: int) -> Record:
+        """The letter at this place. Raises BadCall where there is none."""
+        found = (await self._ask(pos - 1, 1)).records if 0 < pos <= self._head else []
+        if not found or found[0].pos != pos or found[0].is_tombstone:
+            raise BadCall(f"{self._topic.removeprefix(PREFIX)} has no dead letter at position {pos}")
+        return found[0]
+
+    async def _ask(self, after: int, max_records: int) -> Page:
+        shard = self._shard
+        return await ask(
+            partial(shard.log.read, self._topic, after, PAGE_BYTES, max_records, shard.clock(self._now_ms()))
+        )
+
+
+def name_of(parameters: Mapping[str, Any]) -> str:
+    """The parameter `name`. Raises BadCall."""
+    name = parameters.get("name")
+    if not isinstance(name, str) or not name:
+        raise BadCall("which name?")
+    return name
+
+
+def _again(letter: Record) -> tuple[Publish, str]:
+    """What to publish, and whose it was."""
+    message = _message.decode(letter.payload)
     headers = message.headers
-    return {
-        "pos": record.pos,
+    kept = {name: value for name, value in headers.items() if not name.startswith(HEADER)}
+    data = ABSENT if HEADER + "deletes" in headers else message.data
+    key = headers.get(HEADER + "key", "")
+    return Publish(headers[HEADER + "topic"], data, 1, key=key, headers=kept, b64=message.b64), message.user
+
+
+def _shown(letter: Record) -> dict[str, object]:
+    message = _message.decode(letter.payload)
+    headers = message.headers
+    shown: dict[str, object] = {
+        "pos": letter.pos,
         "reason": headers.get(HEADER + "reason", ""),
         "attempts": _number(headers, "attempts"),
         "topic": headers.get(HEADER + "topic", ""),
@@ -129,8 +236,10 @@ def _shown(record: Record) -> dict[str, object]:
         "user": message.user,
         "key": headers.get(HEADER + "key", ""),
         "headers": {name: value for name, value in headers.items() if not name.startswith(HEADER)},
-        **_content(message),
     }
+    if HEADER + "deletes" in headers:
+        return {**shown, "deletes": True}
+    return {**shown, **_content(message)}
 
 
 def _content(message: Message) -> dict[str, Raw]:

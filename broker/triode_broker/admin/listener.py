@@ -20,7 +20,12 @@ from triode_protocol.codec import Refused
 SOCKET_NAME = "admin.sock"
 MAX_LINE_BYTES = 65_536
 MAX_PATH_BYTES = 107  # of a Unix socket, on Linux; a few less elsewhere
-BACKLOG = 16
+BACKLOG = 128
+MAX_PEERS = 32  # served at once; the next ones wait in the backlog
+#: A peer that neither asks nor takes its answer gives its place to the next one after so long.
+IDLE_SECONDS = 60.0
+#: Until the next attempt, where a connection could not be accepted (no descriptors).
+ACCEPT_AGAIN_SECONDS = 1.0
 
 Call = Callable[[Mapping[str, Any]], Awaitable[object]]
 
@@ -32,60 +37,107 @@ class BadCall(Exception):
 async def serve_calls(
     directory: Path, calls: Mapping[str, Call], *, log: Any, task_status: trio.TaskStatus[None]
 ) -> None:
-    """Answer until cancelled. Without a socket where the path is too long for one: the log says so."""
+    """Answer until cancelled. Where there cannot be a socket the log says why, and the node goes on without."""
     path = directory / SOCKET_NAME
-    if len(os.fsencode(path.absolute())) > MAX_PATH_BYTES:
-        log.warning("no_admin_socket", reason=f"its path is longer than {MAX_PATH_BYTES} bytes", path=str(path))
+    try:
+        listener = _listen(path)
+    except OSError as error:
+        log.warning("no_admin_socket", path=str(path), reason=error.strerror or str(error))
         task_status.started()
         return
-    listener = _listen(path)
     try:
-        async with trio.open_nursery() as nursery:
+        with listener:
             task_status.started()
-            while True:
-                peer, _ = await listener.accept()
-                nursery.start_soon(_serve_one, trio.SocketStream(peer), calls, log)
+            await _accept(listener, calls, log)
     finally:
-        listener.close()
         path.unlink(missing_ok=True)
 
 
 def _listen(path: Path) -> trio.socket.SocketType:
+    if len(os.fsencode(path.absolute())) > MAX_PATH_BYTES:
+        raise OSError(f"its path is longer than {MAX_PATH_BYTES} bytes")
     path.unlink(missing_ok=True)  # of a process that was killed: the data's lock is ours, so it is nobody's now
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o177)  # 0600 from the first moment on
     try:
         listener.bind(str(path))
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
     finally:
         os.umask(mask)
-    listener.listen(BACKLOG)
     return trio.socket.from_stdlib_socket(listener)
 
 
-async def _serve_one(stream: trio.SocketStream, calls: Mapping[str, Call], log: Any) -> None:
+async def _accept(listener: trio.socket.SocketType, calls: Mapping[str, Call], log: Any) -> None:
+    places = trio.Semaphore(MAX_PEERS)
+    is_short = False
+    async with trio.open_nursery() as nursery:
+        while True:
+            await places.acquire()
+            try:
+                peer, _ = await listener.accept()
+            except OSError as error:
+                places.release()
+                if not is_short:
+                    log.warning("admin_accept_failed", reason=error.strerror or str(error))
+                is_short = True
+                await trio.sleep(ACCEPT_AGAIN_SECONDS)
+                continue
+            is_short = False
+            nursery.start_soon(_serve_one, trio.SocketStream(peer), calls, log, places)
+
+
+async def _serve_one(
+    stream: trio.SocketStream, calls: Mapping[str, Call], log: Any, places: trio.Semaphore
+) -> None:
     """One connection, behind the one barrier: nothing it sends ends more than itself."""
-    rest = b""
     try:
         async with stream:
-            while piece := await stream.receive_some():
-                rest += piece
-                *lines, rest = rest.split(b"\n")
-                for line in lines:
-                    await stream.send_all(await _answer(line, calls) + b"\n")
-                if len(rest) > MAX_LINE_BYTES:
-                    return
+            await _converse(stream, calls, log)
     except (trio.BrokenResourceError, trio.ClosedResourceError):
-        return
-    except Exception:
-        log.exception("admin_call_failed")
+        pass  # it has gone
+    finally:
+        places.release()
 
 
-async def _answer(line: bytes, calls: Mapping[str, Call]) -> bytes:
+async def _converse(stream: trio.SocketStream, calls: Mapping[str, Call], log: Any) -> None:
+    """Until it has said all, has said too much, or is idle."""
+    rest = b""
+    while len(rest) <= MAX_LINE_BYTES:
+        with trio.move_on_after(IDLE_SECONDS) as patience:
+            piece = await stream.receive_some()
+        if patience.cancelled_caught or not piece:
+            return
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            answer = await _answer(line, calls, log)
+            with trio.move_on_after(IDLE_SECONDS) as patience:
+                await stream.send_all(answer + b"\n")
+            if patience.cancelled_caught:
+                return
+    with trio.move_on_after(IDLE_SECONDS):
+        await stream.send_all(_error(f"a line has at most {MAX_LINE_BYTES} bytes") + b"\n")
+
+
+async def _answer(line: bytes, calls: Mapping[str, Call], log: Any) -> bytes:
     try:
         request = msgspec.json.decode(line, type=dict[str, Any])
         call = calls.get(str(request.pop("call", "")))
         if call is None:
             raise BadCall(f"no such call; there are {', '.join(sorted(calls))}")
         return msgspec.json.encode({"ok": await call(request)})
-    except (BadCall, Refused, msgspec.MsgspecError, RecursionError) as error:
-        return msgspec.json.encode({"error": getattr(error, "message", None) or str(error)})
+    except Refused as refused:
+        return _error(refused.message)
+    except msgspec.DecodeError as error:
+        return _error(f"not a call: {error}")
+    except (BadCall, RecursionError) as error:
+        return _error(str(error))
+    except Exception:
+        log.exception("admin_call_failed")
+        return _error("the call has failed; the broker's log says why")
+
+
+def _error(message: str) -> bytes:
+    return msgspec.json.encode({"error": message})

@@ -5,6 +5,7 @@ calls, because nothing else goes on in these commands.
 """
 
 import argparse
+import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from triode_broker.cli.exit_codes import ExitCode, Failure
 from triode_broker.cli.serve import read_settings
 
 SOCKET_NAME = "admin.sock"
+MAX_PATH_BYTES = 107  # of a Unix socket, on Linux
 PATIENCE_SECONDS = 30.0
 
 
@@ -35,22 +37,32 @@ class Node:
                 line.sendall(msgspec.json.encode({"call": name, **parameters}) + b"\n")
                 with line.makefile("rb") as answers:
                     answer = answers.readline()
-        except (FileNotFoundError, ConnectionRefusedError):
-            message = f"no broker is running with --data {self._directory} on this machine"
-            raise Failure(ExitCode.TIMEOUT, message) from None
-        except PermissionError:
-            message = f"{path}: only the user that the broker runs as may administer it (try sudo -u …)"
-            raise Failure(ExitCode.FAILURE, message) from None
-        except TimeoutError:
-            raise Failure(ExitCode.TIMEOUT, f"no answer within {PATIENCE_SECONDS:.0f} s") from None
         except OSError as error:
-            raise Failure(ExitCode.FAILURE, f"{path}: {error.strerror or error}") from None
-        if not answer:
+            raise self._failure(path, error) from None
+        if not answer.endswith(b"\n"):
             raise Failure(ExitCode.FAILURE, "the broker ended before it had answered")
         result: dict[str, Any] = msgspec.json.decode(answer)
         if "error" in result:
             raise Failure(ExitCode.REFUSED, str(result["error"]))
         return result["ok"]
+
+    def _failure(self, path: Path, error: OSError) -> Failure:
+        directory = self._directory
+        if len(os.fsencode(path)) > MAX_PATH_BYTES:
+            message = f"{path} is too long for a socket: {MAX_PATH_BYTES} bytes are allowed"
+            return Failure(ExitCode.USAGE, f"{message}; a relative --data, or a link to the directory, is shorter")
+        if isinstance(error, FileNotFoundError | NotADirectoryError) and not directory.is_dir():
+            return Failure(ExitCode.USAGE, f"there is no directory {directory}: --data names the broker's")
+        if isinstance(error, FileNotFoundError | ConnectionRefusedError):
+            message = f"no broker is running with --data {directory} on this machine"
+            return Failure(ExitCode.TIMEOUT, f"{message}; if one is, its log says no_admin_socket and why")
+        if isinstance(error, PermissionError):
+            message = f"{path}: only the user that the broker runs as may administer it"
+            return Failure(ExitCode.FAILURE, f"{message} (sudo, or sudo -u USER, in front of the command)")
+        if isinstance(error, TimeoutError | BlockingIOError):
+            message = f"no answer within {PATIENCE_SECONDS:.0f} s; what was asked may still be done"
+            return Failure(ExitCode.TIMEOUT, message)
+        return Failure(ExitCode.FAILURE, f"{path}: {error.strerror or error}")
 
 
 def node(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Node:

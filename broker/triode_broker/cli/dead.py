@@ -4,6 +4,7 @@ Knows the administration calls by name and what they answer, as `subs` does.
 """
 
 import argparse
+from base64 import b64decode
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ import msgspec
 from triode_broker.cli.administration import Node, node
 from triode_broker.cli.exit_codes import ExitCode, Failure
 from triode_broker.cli.streams import say
-from triode_broker.cli.subs import ago, now_ms, table
+from triode_broker.cli.subs import ago, letters, now_ms, table
 from triode_broker.printable import escape, shorten
 
 MAX_SHOWN_CHARACTERS = 60  # of the data in a table
@@ -20,7 +21,7 @@ MAX_SHOWN_CHARACTERS = 60  # of the data in a table
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> ExitCode:
     """One action on one node. Raises Failure."""
-    if arguments.action == "drop" and not arguments.pos and not arguments.all:
+    if arguments.action == "drop" and bool(arguments.pos) == arguments.all:
         raise Failure(ExitCode.USAGE, "which ones? --pos POS (see `triode dead list`), or --all")
     broker = node(arguments, environ)
     answer = _ask(broker, arguments)
@@ -28,9 +29,11 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> ExitCode:
         say(escape(msgspec.json.format(msgspec.json.encode(answer)).decode(), keep="\n") + "\n")
     elif arguments.action != "list":
         done = "published again" if arguments.action == "retry" else "dropped"
-        say(f"{answer['count']} dead letter{'' if answer['count'] == 1 else 's'} {done}\n")
+        say(f"{_counted(answer['count'])} {done}\n")
     else:
-        say(_as_letters(answer) if arguments.name else _as_names(answer))
+        say(_as_letters(answer, now_ms()) if arguments.name else _as_names(answer))
+    if arguments.action != "list":
+        _tell_refused(answer)
     return ExitCode.OK
 
 
@@ -40,25 +43,49 @@ def _ask(broker: Node, arguments: argparse.Namespace) -> Any:
     return broker.call(f"dead.{arguments.action}", name=arguments.name, positions=arguments.pos)
 
 
+def _tell_refused(answer: Any) -> None:
+    """Raises Failure where something was left."""
+    problems = [f"the letter at {one['pos']} stays: {escape(one['message'])}" for one in answer["refused"]]
+    if answer["stopped"]:
+        problems.append(f"the others stay: {escape(answer['stopped'])}")
+    if problems:
+        raise Failure(ExitCode.REFUSED, "\n  ".join(problems))
+
+
+def _counted(count: int) -> str:
+    return f"{count} dead letter{'' if count == 1 else 's'}"
+
+
 def _as_names(answer: Any) -> str:
     if not answer:
         return "no dead letters\n"
-    return table(("NAME", "DEAD LETTERS"), [(one["name"], one["count"]) for one in answer])
+    return table(("NAME", "DEAD LETTERS"), [(one["name"], letters(one["count"])) for one in answer])
 
 
-def _as_letters(answer: Any) -> str:
-    if not answer:
+def _as_letters(answer: Any, now: int) -> str:
+    if not answer["letters"]:
         return "no dead letters\n"
-    now = now_ms()
     rows = [
         (
             one["pos"],
             one["reason"],
             one["attempts"],
-            f"{one['topic']} {one['log']}.{one['source_pos']}",
             ago(one["at_ms"], now),
-            shorten(msgspec.json.encode(one["data"]).decode(), MAX_SHOWN_CHARACTERS),
+            one["topic"],
+            f"{one['log']}.{one['source_pos']}",
+            one["key"] or "-",
+            _content(one),
         )
-        for one in answer
+        for one in answer["letters"]
     ]
-    return table(("POS", "REASON", "ATTEMPTS", "FROM", "SINCE", "DATA"), rows)
+    head = ("POS", "REASON", "ATTEMPTS", "WHEN", "TOPIC", "PLACE", "KEY", "DATA")
+    more = "there are more: --limit N shows more, --json shows whole messages\n" if answer["more"] else ""
+    return table(head, rows) + more
+
+
+def _content(letter: Any) -> str:
+    if letter.get("deletes"):
+        return "(deletes its key)"
+    if "b64" in letter:
+        return f"({len(b64decode(letter['b64']))} bytes)"
+    return shorten(msgspec.json.encode(letter["data"]).decode(), MAX_SHOWN_CHARACTERS)

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from triode_broker.cli.known_settings import is_record, row_name, row_record
 from triode_broker.cli.settings import Settings
-from triode_broker.config import TopicRule
+from triode_broker.config import RETENTION, TopicRule
 from triode_broker.printable import escape
 
 #: What 0 means in a rule for topics, where that is not the number itself.
@@ -36,6 +36,14 @@ def as_toml(settings: Settings) -> str:
 
 def _default_rule() -> Iterator[str]:
     """What holds where no rule does, as comments: as a rule it would be one more, which the file does not have."""
+    yield "# A rule whose retention is left out, or -1, retains what its storage class does:"
+    for storage, retention in RETENTION.items():
+        words = [
+            f"{key} = {value}" + (f" ({unit})" if (unit := in_words(key, value)) else "")
+            for key, value in retention.items()
+        ]
+        yield f"#   {storage}: {', '.join(words)}"
+    yield ""
     yield "# Topics that no [[topics]] in the file matches are treated as if it had at its end:"
     yield "# [[topics]]"
     for key, value in msgspec.structs.asdict(TopicRule()).items():

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 from attrs import field, frozen
 from msgspec import Struct
-from triode_protocol.topics import BadTopic, check_filter
+from triode_protocol.topics import BadTopic, check_filter, is_reserved
 
 from triode_broker.cli.known_settings import (
     PREFIX,
@@ -206,6 +206,9 @@ def _contradictions(config: Config) -> list[tuple[str, str]]:
         if rule.storage == "disk" and not config.data:
             name = row_name("topics", number, "storage")
             found.append((name, ' = "disk": needs a directory: --data DIR (or data = "DIR" in the file)'))
+        if is_reserved(rule.filter) and not rule.compact:
+            name = row_name("topics", number, "compact")
+            found.append((name, f" = false: dead letters ({_shown(rule.filter)}) need compact = true"))
     return found
 
 

@@ -7,15 +7,19 @@ ago", because that is what an operator asks of a consumer that lags.
 import argparse
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
+from triode_protocol.positions import from_text, to_text
 
 from triode_broker.cli.administration import Node, node
 from triode_broker.cli.exit_codes import ExitCode, Failure
 from triode_broker.cli.streams import say
 from triode_broker.cli.sub import parse_start
 from triode_broker.printable import escape
+
+MAX_COUNTED = 10_000  # dead letters of one name; the broker counts no further
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> ExitCode:
@@ -50,14 +54,14 @@ ACTIONS = {"list": _list, "show": _show, "rewind": _rewind, "delete": _delete}
 
 def parse_place(text: str, now: int) -> object:
     """What --to says: a word, {"since": ms} or a position. Raises Failure."""
-    log, dot, pos = text.rpartition(".")
-    if dot and pos.isascii() and pos.isdigit() and len(pos) < 16:
-        return {"after": {log: int(pos)}}
-    start = parse_start(text, now) if not text.startswith("last") else ""
-    if not start:
-        message = f"--to {text}: allowed is earliest, new, since:DURATION, since:MS or LOG.POS"
-        raise Failure(ExitCode.USAGE, message)
-    return start
+    with suppress(ValueError):
+        if position := from_text(text):
+            return {"after": position}
+    with suppress(Failure):
+        if not text.startswith("last"):
+            return parse_start(text, now)
+    allowed = "earliest, new, since:90s (ms, s, m, h, d), since:MS (since 1970) or a position LOG.POS"
+    raise Failure(ExitCode.USAGE, f"--to {escape(text)}: allowed is {allowed}")
 
 
 def now_ms() -> int:
@@ -66,8 +70,10 @@ def now_ms() -> int:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Columns as wide as needed; nothing in them can drive the terminal."""
+    """Columns as wide as needed, nothing without rows; nothing in them can drive the terminal."""
     lines = [list(head), *([escape(str(cell)) for cell in row] for row in rows)]
+    if len(lines) == 1:
+        return ""
     widths = [max(len(line[place]) for line in lines) for place in range(len(head))]
     return "".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n"
@@ -84,9 +90,19 @@ def ago(ms: int, now: int) -> str:
     return f"{seconds} s ago"
 
 
+def at_most(lag: int) -> str:
+    """A lag counts places of the log, also those of messages that the filter does not match."""
+    return f"≤{lag}" if lag else "0"
+
+
+def letters(count: int) -> str:
+    """A number of dead letters; they are not counted for ever."""
+    return str(count) if count < MAX_COUNTED else f"{count}+"
+
+
 def _as_list(answer: Any) -> str:
     if not answer:
-        return "no durable subscriptions or groups\n"
+        return "no durable subscriptions or groups yet; clients make them (see docs/acknowledgements.md)\n"
     rows = [
         (
             one["name"],
@@ -95,8 +111,8 @@ def _as_list(answer: Any) -> str:
             one["members"],
             one["in_flight"],
             one["pending"],
-            one["lag"],
-            one["dead_letters"],
+            at_most(one["lag"]),
+            letters(one["dead_letters"]),
         )
         for one in answer
     ]
@@ -105,39 +121,45 @@ def _as_list(answer: Any) -> str:
 
 def _as_one(answer: Any) -> str:
     now = now_ms()
-    lines = [
+    about = [
         f"{answer['name']}: {answer['kind']} on {answer['filter']}",
         f"ack wait {answer['ack_wait_ms']} ms, at most {answer['max_attempts']} attempts,"
-        f" dead letters in {answer['dead_letter_topic']} ({answer['dead_letters']})",
-        "" if answer["members"] else f"no members; last seen {ago(answer['seen_ms'], now)}",
+        f" dead letters in {answer['dead_letter_topic']}: {letters(answer['dead_letters'])}",
     ]
-    text = "".join(escape(line) + "\n" for line in lines if line)
+    if not answer["members"]:
+        about.append(f"no members; the last one was there {ago(answer['seen_ms'], now)}")
     positions = [
-        (log, one["settled"], one["taken"], one["head"], one["lag"]) for log, one in answer["positions"].items()
+        (log, one["settled"], one["taken"], one["head"], at_most(one["lag"]))
+        for log, one in answer["positions"].items()
     ]
-    text += "\n" + table(("LOG", "SETTLED", "TAKEN", "HEAD", "LAG"), positions)
-    if answer["gaps"]:
-        gaps = [(log, one["after"], one["reason"]) for log, one in answer["gaps"].items()]
-        text += "\n" + table(("GAP IN", "AFTER", "REASON"), gaps)
-    if answer["members"]:
-        members = [(one["connection"], one["window"], one["in_flight"]) for one in answer["members"]]
-        text += "\n" + table(("MEMBER", "WINDOW", "IN FLIGHT"), members)
-    if answer["pending"]:
-        pending = [
-            (one["log"], one["pos"], one["topic"], one["attempt"], one["holder"] or "-")
-            for one in answer["pending"]
-        ]
-        text += "\n" + table(("PENDING IN", "POS", "TOPIC", "ATTEMPT", "HELD BY"), pending)
-    return text
+    gaps = [(log, one["after"], one["reason"]) for log, one in answer["gaps"].items()]
+    members = [(one["connection"], one["window"], one["in_flight"]) for one in answer["members"]]
+    pending = [
+        (f"{one['log']}.{one['pos']}", one["topic"] or "-", one["attempt"], one["holder"] or "-")
+        for one in answer["pending"]
+    ]
+    parts = [
+        "".join(escape(line) + "\n" for line in about),
+        table(("LOG", "SETTLED", "TAKEN", "HEAD", "LAG"), positions),
+        table(("GAP IN", "AFTER", "REASON"), gaps),
+        table(("MEMBER", "WINDOW", "IN FLIGHT"), members) + _more(len(members), answer["member_count"]),
+        table(("PENDING", "TOPIC", "ATTEMPT", "HELD BY"), pending) + _more(len(pending), answer["pending_count"]),
+    ]
+    return "\n".join(filter(None, parts))
+
+
+def _more(shown: int, count: int) -> str:
+    return f"and {count - shown} more\n" if count > shown else ""
 
 
 def _as_rewound(answer: Any) -> str:
-    places = ", ".join(f"{log}.{pos}" for log, pos in answer["after"].items())
-    return escape(f"{answer['name']} goes on after {places}") + "\n"
+    return escape(f"{answer['name']} goes on after {to_text(answer['after'])}") + "\n"
 
 
 def _as_deleted(answer: Any) -> str:
-    return escape(f"{answer['name']} is deleted") + "\n"
+    count = answer["dead_letters"]
+    rest = f"; its {letters(count)} dead letters stay: see triode dead list {answer['name']}" if count else ""
+    return escape(f"{answer['name']} is deleted{rest}") + "\n"
 
 
 RENDER = {"list": _as_list, "show": _as_one, "rewind": _as_rewound, "delete": _as_deleted}

@@ -57,13 +57,14 @@ class Waiting(Struct, gc=False):
 class Awaiting:
     """The accepted, uncommitted messages of one durable shard, in order of pos."""
 
-    __slots__ = ("_again", "_deliver", "_keeping", "_limits", "_log", "_shard", "_waiting")
+    __slots__ = ("_again", "_deliver", "_keeping", "_limits", "_log", "_shard", "_waiting", "is_ending")
 
     def __init__(self, shard: Shard, log: DurableLog, limits: Limits, deliver: Callable[[Record], None]) -> None:
         self._shard = shard
         self._log = log
         self._limits = limits
         self._deliver = deliver
+        self.is_ending = False  # the node is: nothing more is taken
         self._waiting: deque[Waiting] = deque()
         self._again: dict[int, list[tuple[Publisher, int]]] = {}  # by pos: publishes sent again meanwhile
         self._keeping: dict[Key, list[tuple[Publisher, int, bool]]] = {}  # delayed ones: who waits, whether again
@@ -73,6 +74,8 @@ class Awaiting:
     def check(self) -> None:
         """Raise Refused while the store takes nothing more: then nothing was stored (G2, G6)."""
         log = self._log
+        if self.is_ending:
+            raise Refused(ErrorName.UNAVAILABLE, "this node is shutting down", retry_after_ms=RETRY_STORE_MS)
         if log.state != "ok":
             message = "the disk is full" if log.state == "full" else "the store has failed: restart the node"
             raise Refused(ErrorName.UNAVAILABLE, message, retry_after_ms=RETRY_STORE_MS)

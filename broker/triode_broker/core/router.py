@@ -120,6 +120,11 @@ class Router:
         return self._durable_logs
 
     @property
+    def own_topics(self) -> tuple[str, ...]:
+        """The broker's own topics that it remembers, `$dead/<name>` for one."""
+        return tuple(self._own.by_name)
+
+    @property
     def live_subscriptions(self) -> int:
         """How many subscriptions are live."""
         return self._tree.size - self._followers
@@ -227,6 +232,11 @@ class Router:
             self.check_topic(name)
         else:
             self._check_grammar(name)
+
+    def stop_storing(self) -> None:
+        """The node is about to end: from here on publishes to disk are refused, what was accepted is committed."""
+        for awaiting in self._awaiting.values():
+            awaiting.is_ending = True
 
     def check_topic(self, name: str) -> None:
         """Raise Refused unless clients may publish to it (SPEC 6)."""
