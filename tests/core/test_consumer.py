@@ -1,4 +1,4 @@
-"""Deliveries to a durable subscription of one member, and ack, nack and extend for everybody (G5, SPEC 9.2 to 9.4)."""
+"""Deliveries to a durable subscription of one member; ack, nack and extend for everybody (G5, SPEC 9.2 to 9.4)."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a subscribe with a name asks for, and what it gets: start, name, kind, bounds, the first answer (SPEC 9.1)."""
+"""What a subscribe with a name asks for, and what it gets: start, name, kind, bounds, first answer (SPEC 9.1)."""
 
 import pytest
 from triode_broker.config import TopicRule
