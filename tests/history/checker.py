@@ -60,7 +60,7 @@ def i1_acknowledged_is_readable(facts: Facts) -> Iterator[Violation]:
     """I1: acked − readable = ∅; in memory only while nothing has crashed since."""
     readable = {(one.place, one.topic, one.message_id) for one in facts.final}
     if not facts.was_read_back:
-        yield Violation("I1", "nothing was read back at the end", ())
+        yield Violation("reading", "nothing was read back at the end", ())
         return
     last_kill = facts.kills[-1] if facts.kills else 0
     for attempt, place in facts.acknowledged():

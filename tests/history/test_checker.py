@@ -265,7 +265,7 @@ def read_nothing(story: list[Event]) -> None:
 
 
 LIES: list[tuple[Callable[[list[Event]], None], str]] = [
-    (read_nothing, "I1"),
+    (read_nothing, "reading"),
     (swap_two, "I6"),
     (forget_what_was_delayed, "I1"),
     (swap_late, "I10"),
