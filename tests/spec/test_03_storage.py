@@ -1,5 +1,6 @@
 """SPEC 2.8, 3.2.13, 3.4.13 to 3.4.17, 4.5, 8.10: topics on disk, conflated, delayed, compacted. Black box."""
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -277,14 +278,16 @@ async def test_disk_that_cannot_keep_up_is_overloaded(start_broker: StartBroker,
     assert stored == {answer["id"] for answer in answers if answer["type"] == "published"}
 
 
-async def test_restored_files_are_a_new_life(start_broker: StartBroker, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_said", [True, False], ids=["said to be restored", "copied"])
+async def test_restored_files_are_a_new_life(start_broker: StartBroker, tmp_path: Path, is_said: bool) -> None:
     """SPEC 2.8, 2.1, 3.2.9, 4.6.1: what is in them can be read; a position of the life before is a reset."""
-    first = await start_broker(data=str(tmp_path), topics=[DISK])
+    first = await start_broker(data=str(tmp_path / "data"), topics=[DISK])
     client = await first.connect()
     places = [await client.publish("disk/a", n) for n in range(3)]
     await client.cut()
     await first.stop()
-    broker = await start_broker(data=str(tmp_path), topics=[DISK], restored=True)
+    data = tmp_path / "data" if is_said else shutil.copytree(tmp_path / "data", tmp_path / "copy")
+    broker = await start_broker(data=str(data), topics=[DISK], restored=is_said)
     client = await broker.connect()
     subscribed = await client.subscribe(1, "disk/a", after={places[2]["log"]: places[2]["pos"]})
     (log,) = subscribed["after"]
