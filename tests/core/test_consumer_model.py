@@ -87,13 +87,24 @@ class Play:
         line.send({"type": "publish", "id": 9, "topic": f"d/{topic}", "data": "x" * 50, "key": key})
         self.commit()
         for packet in line.drain():
-            self.published.add((packet["log"], packet["pos"]))
+            if packet["type"] == "published":  # else the disk is full
+                self.published.add((packet["log"], packet["pos"]))
         line.session.detach()
 
     def commit(self) -> None:
         """All that waits for the disk."""
-        self.desk.commit()
+        if self.desk.disk.state == "ok":
+            self.desk.commit()
         self.hear()
+
+    def fill(self) -> None:
+        """The disk is full: what waits for it is lost."""
+        self.desk.disk.fill()
+        self.hear()
+
+    def drain(self) -> None:
+        """There is room again."""
+        self.desk.disk.drain()
 
     def hear(self) -> None:
         """Everybody reads."""
@@ -109,7 +120,7 @@ class Play:
                 self.confirmed |= set(self.asked.pop(packet["id"], ()))
             else:
                 assert packet["type"] in ("subscribed", "error"), packet
-                assert packet.get("name") in (None, "conflict"), packet
+                assert packet.get("name") in (None, "conflict", "unavailable"), packet
 
     def delivered(self, worker: Worker, packet: Packet) -> None:
         """One delivery."""
@@ -145,6 +156,14 @@ class Play:
             )
             self.hear()
 
+    def extend(self, index: int, number: int) -> None:
+        """A worker asks for more time, or for less."""
+        worker, place = self.pick(index, number)
+        if worker is not None:
+            extend = {"type": "extend", "sub": 1, "log": place[0], "pos": place[1], "attempt": worker.held[place]}
+            worker.line.send({**extend, "ms": 1_000 if number % 2 else 2 * ACK_WAIT_MS})
+            self.hear()
+
     def pick(self, index: int, number: int) -> Any:
         """A worker and one of its deliveries."""
         workers = [worker for worker in self.workers if worker.held]
@@ -167,12 +186,14 @@ class Play:
         """A kill: what was not committed is gone."""
         if "durable" in self.fields:
             self.desk.restart()
+            self.desk.disk.drain()
             self.workers.clear()
             self.asked.clear()
             self.attempts.clear()  # a delivery that was not written down does not count
 
     def finish(self) -> None:
         """Everything is healed; one worker finishes the work."""
+        self.drain()
         self.desk.disk.is_late = False
         self.desk.disk.answer()
         while self.workers:
@@ -253,6 +274,9 @@ STEPS = st.lists(
         st.tuples(st.just("answer"), st.just(0), st.just(0)),
         st.tuples(st.just("commit"), st.just(0), st.just(0)),
         st.tuples(st.just("restart"), st.just(0), st.just(0)),
+        st.tuples(st.just("fill"), st.just(0), st.just(0)),
+        st.tuples(st.just("drain"), st.just(0), st.just(0)),
+        st.tuples(st.just("extend"), INDEX, INDEX),
     ),
     min_size=10,
     max_size=60,
@@ -281,6 +305,9 @@ def test_every_message_is_acknowledged_or_a_dead_letter(
         "answer": lambda _, __: play.answer(),
         "commit": lambda _, __: play.commit(),
         "restart": lambda _, __: play.restart(),
+        "fill": lambda _, __: play.fill(),
+        "drain": lambda _, __: play.drain(),
+        "extend": play.extend,
     }
     for name, first, second in steps:
         moves[name](first, second)
