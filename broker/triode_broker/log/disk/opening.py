@@ -172,7 +172,7 @@ def _open(opening: _Opening) -> Contents:
     try:
         recovered = _configure(db)
         contents = Contents(db, opening.rule_of)
-        if size:
+        if size and not _is_unborn(db):
             _examine(opening, contents, before, recovered)
         else:
             _create(opening, contents)
@@ -195,6 +195,7 @@ def _configure(db: Connection) -> int:
     """Returns how many frames of the write-ahead log SQLite has taken."""
     for pragma in (
         "locking_mode=EXCLUSIVE",  # before WAL: then there is no shared memory file
+        "synchronous=EXTRA",  # a new file's first journal must not come back after a power cut
         "journal_mode=WAL",
         "synchronous=FULL",
         "wal_autocheckpoint=0",  # its own checkpoints tell nobody of a failed fsync
@@ -203,9 +204,15 @@ def _configure(db: Connection) -> int:
         "cache_size=-16384",  # KiB
     ):
         db.execute(f"PRAGMA {pragma}").fetchall()
-    db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     _, frames, _ = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     return max(int(frames), 0)
+
+
+def _is_unborn(db: Connection) -> bool:
+    """Whether the power failed before the first transaction: a page, and nothing on it."""
+    (pages,) = db.execute("PRAGMA page_count").fetchone()
+    (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    return bool(pages <= 1 and not tables)
 
 
 def _create(opening: _Opening, contents: Contents) -> None:

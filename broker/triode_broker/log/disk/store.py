@@ -256,11 +256,17 @@ class Store:
         except Fault as error:
             self._report("store_not_closed", error=str(error), log=contents.meta.get("log"))
         finally:
-            if self.has_failed:
-                leave_open(self.db)
-            else:
-                self.db.close()
+            self._let_go()
             self._closed()
+
+    def _let_go(self) -> None:
+        if self.has_failed:
+            leave_open(self.db)
+            return
+        try:
+            self.db.close()
+        except sqlite3.Error as error:
+            self._report("store_not_closed", error=str(error), log=self.contents.meta.get("log"))
 
     def _say_closed(self) -> None:
         self.contents.say("head", self.contents.head)

@@ -32,6 +32,11 @@ def _checksum(order: str, data: bytes, one: int, two: int) -> tuple[int, int]:
     return one, two
 
 
+def _frame_sums(order: str, page: int, commit: int, data: bytes, sums: tuple[int, int]) -> tuple[int, int]:
+    """The checksum of a frame behind others; `commit` is the file's size in pages if it ends a transaction."""
+    return _checksum(order, data, *_checksum(order, struct.pack(">2I", page, commit), *sums))
+
+
 @attrs.frozen
 class Wal:
     """One write-ahead log, read whole before SQLite opens it."""
@@ -55,26 +60,29 @@ class Wal:
     def is_damaged_behind(self, recovered: int) -> bool:
         """Whether behind the frames that SQLite took there are others of that time which are not as written.
 
-        A process that was killed while it wrote leaves frames without a commit; they are whole.
+        A process that was killed while it wrote leaves frames without a commit; they are whole, but for the last.
         """
         words = _HEADER.unpack_from(self.data)
         order, page, salts = _MAGICS[words[0]], words[2], words[4:6]
         step = _FRAME.size + page
-        sums = words[6:]
+        sums: tuple[int, int] = (words[6], words[7])
         if recovered:
-            start = _HEADER.size + (recovered - 1) * step
-            sums = _FRAME.unpack_from(self.data, start)[4:]
-        is_chained = True
+            newest = _FRAME.unpack_from(self.data, _HEADER.size + (recovered - 1) * step)
+            sums = (newest[4], newest[5])
+        half_written = False
         for start in range(_HEADER.size + recovered * step, len(self.data) - step + 1, step):
             frame = _FRAME.unpack_from(self.data, start)
             if frame[2] != salts[0] and frame[3] != salts[1]:
                 continue  # of an earlier time, or never written
-            if is_chained:
-                sums = _checksum(order, self.data[start : start + 8], *sums)
-                sums = _checksum(order, self.data[start + _FRAME.size : start + step], *sums)
-                is_chained = sums == frame[4:] and frame[2:4] == salts and not frame[1]
-            if not is_chained:
+            if half_written or frame[1] or frame[2:4] != salts:
                 return True
+            before, page_data = sums, self.data[start + _FRAME.size : start + step]
+            sums = _frame_sums(order, frame[0], 0, page_data, before)
+            if sums != frame[4:]:
+                half_written = True  # its page was not; unless it was a commit, and that is the damage
+                for bit in range(32):
+                    if _frame_sums(order, frame[0], 1 << bit, page_data, before) == frame[4:]:
+                        return True
         return False
 
 
