@@ -72,7 +72,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     )
 
     # Logs on disk, each durable shard
-    commit_messages: Positive = 256  # in one transaction at most, but what one turn of the loop took stays together
+    commit_messages: Positive = 256  # in one transaction; what one turn of the loop took stays together
     max_uncommitted_bytes: Positive = 16_777_216  # accepted and not on disk yet; beyond: `overloaded`
 
     # Delayed messages, each shard
