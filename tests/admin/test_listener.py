@@ -70,7 +70,7 @@ async def test_it_is_gone_at_the_end_and_one_left_behind_is_replaced(tmp_path: P
     left.close()  # as a kill does: the file stays
     async with serving(tmp_path):
         assert await hear(tmp_path, b'{"call":"echo","a":1}') == {"ok": {"a": 1}}
-    assert list(tmp_path.iterdir()) == []
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -164,8 +164,7 @@ async def test_a_peer_that_does_not_take_its_answers_loses_its_place(
     line = b'{"call":"echo","x":"%b"}\n' % (b"x" * 60_000)
     async with serving(tmp_path), await trio.open_unix_socket(str(tmp_path / "admin.sock")) as stream:
         with trio.fail_after(PATIENCE_SECONDS), pytest.raises(trio.BrokenResourceError):
-            while True:
-                await stream.send_all(line)
+            await stream.send_all(line * 100)
         assert await hear(tmp_path, b'{"call":"echo"}') == {"ok": {}}
 
 
@@ -175,7 +174,7 @@ async def test_a_path_too_long_for_a_socket_costs_only_the_socket(tmp_path: Path
     async with serving(directory) as (_, log):
         (told,) = log.told("no_admin_socket")
         assert told["reason"] == "its path is longer than 107 bytes"
-    assert list(directory.iterdir()) == []
+    assert os.listdir(directory) == []
 
 
 async def test_a_directory_in_its_place_costs_only_the_socket(tmp_path: Path) -> None:

@@ -157,9 +157,9 @@ def _as_rewound(answer: Any) -> str:
 
 
 def _as_deleted(answer: Any) -> str:
-    count = answer["dead_letters"]
-    rest = f"; its {letters(count)} dead letters stay: see triode dead list {answer['name']}" if count else ""
-    return escape(f"{answer['name']} is deleted{rest}") + "\n"
+    name, count = answer["name"], answer["dead_letters"]
+    rest = f"; {letters(count)} dead letter{' stays' if count == 1 else 's stay'}: see triode dead list {name}"
+    return escape(f"{name} is deleted{rest if count else ''}") + "\n"
 
 
 RENDER = {"list": _as_list, "show": _as_one, "rewind": _as_rewound, "delete": _as_deleted}
