@@ -171,10 +171,13 @@ def test_turn_that_was_asked_for_by_a_name_that_is_gone_is_nothing(monkeypatch: 
     desk = make_desk()
     for _ in range(50):
         desk.publish("m/x")
-    line = group(desk, filter="m/a/+", from_="earliest")
-    cut(line)
+    desk.publish("m/a/1", "here")
+    lines = [group(desk, name, filter="m/a/+", from_="earliest") for name in ("g", "h")]
+    cut(lines[0])
+    desk.node.consumers.delete("h", lambda: None)
+    lines[1].drain()
     desk.wait(60_000)
-    assert line.drain() == []
+    assert [line.drain() for line in lines] == [[], []]
 
 
 def test_message_that_expires_before_its_turn_is_passed_over() -> None:

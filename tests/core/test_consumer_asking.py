@@ -2,6 +2,7 @@
 
 import pytest
 from triode_broker.config import TopicRule
+from triode_broker.core.used_numbers import MAX_SCATTERED
 
 from tests.core.desk import Desk, Packet
 from tests.core.working import (
@@ -265,4 +266,16 @@ def test_who_leaves_before_the_log_says_where_it_starts_leaves_no_name_behind() 
     desk.disk.answer()
     desk.commit()
     assert line.drain() == []
+    assert desk.node.consumers.by_name == {}
+
+
+def test_number_that_cannot_be_remembered_makes_no_name() -> None:
+    """SPEC 3.2.1: what is refused has done nothing."""
+    desk = make_desk()
+    line = desk.connect()
+    for number in range(MAX_SCATTERED):
+        line.ask({"type": "subscribe", "sub": 10 + 2 * number, "filter": "m/a"})
+        line.ask({"type": "unsubscribe", "sub": 10 + 2 * number})
+    error = only_error(line.subscribe(99_999, "m/a", group="g"))
+    assert (error["name"], error["field"]) == ("quota", "sub")
     assert desk.node.consumers.by_name == {}

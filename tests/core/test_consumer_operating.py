@@ -259,6 +259,28 @@ def test_deleted_name_is_gone_for_members_and_for_the_next_start() -> None:
     assert desk.node.consumers.list() == []
 
 
+def test_deleted_name_gets_nothing_more_from_anywhere() -> None:
+    """Not from the router, nor from a late log, nor when its dead letter is written."""
+    desk = make_desk()
+    line = durable(desk, window=1)
+    fill(desk, 5)
+    line.drain()
+    nack(line, 1, reject=True)
+    desk.disk.is_late = True
+    other = desk.connect()
+    other.subscribe(1, "d/#", group="g", from_="earliest")
+    for name in ("w", "g"):
+        desk.node.consumers.delete(name, lambda: None)
+    line.drain()
+    other.drain()
+    desk.commit()
+    desk.disk.answer()
+    fill(desk, 1)
+    desk.wait(120_000)
+    assert (line.drain(), other.drain()) == ([], [])
+    assert desk.router._tree.size == 0
+
+
 def test_deleted_group_is_gone_at_once() -> None:
     desk = make_desk()
     line = group(desk)

@@ -364,3 +364,21 @@ def test_letter_of_the_largest_message_is_written() -> None:
     (letter,) = rejected(desk, data="x" * 60_000, headers=headers)
     assert len(letter["headers"]) == 16 + 7
     assert len(json.dumps(letter)) > 60_000
+
+
+def test_letter_that_comes_while_the_node_ends_is_written_after_its_next_start() -> None:
+    """SPEC 9.8.1, G2: a node that ends takes nothing for its disk any more."""
+    desk = make_desk()
+    line = durable(desk)
+    fill(desk, 1)
+    line.drain()
+    desk.router.stop_storing()
+    assert desk.publish("d/a", 1)["name"] == "unavailable"
+    nack(line, 1, reject=True)
+    desk.commit()
+    assert desk.router.own_topics == ("$dead/w",)
+    desk.restart()
+    line = durable(desk)
+    desk.wait(0)
+    desk.commit()
+    assert (line.drain(), len(letters(desk))) == ([], 1)

@@ -191,6 +191,15 @@ class Consumer:
             source.fold(self._timers.offset_ms)
         self.clear()
 
+    def close(self) -> None:
+        """The name is no more: what is still on its way to it, or from it, is nobody's."""
+        self.is_open = False
+        for source in self.sources:
+            source.start(0)
+        for member in self.members:
+            member.window = 0
+        self.clear()
+
     def clear(self) -> None:
         """Forget everything on its way; sources are the caller's."""
         self._queue.clear()
@@ -303,8 +312,7 @@ class Consumer:
     def _go_on(self, now_ms: int) -> None:
         self._in_turn = False
         self._looked = 0
-        if self.is_open:
-            self.pump(now_ms)
+        self.pump(now_ms)
 
     # Delivering
 
@@ -462,7 +470,7 @@ class Consumer:
     def _ring(self, now_ms: int) -> None:
         """Something may be due; what was acknowledged meanwhile is not."""
         steady_ms = self._timers.steady_ms()
-        if not self.is_open or not self._alarm_ms or self._alarm_ms > steady_ms:
+        if not self._alarm_ms or self._alarm_ms > steady_ms:
             return
         self._alarm_ms = 0
         self.now_ms = now_ms

@@ -243,19 +243,19 @@ class Consumers:
         consumer.leave(member, now_ms, is_clean=is_clean)
         if consumer.members:
             return
-        if not consumer.is_durable or not consumer.is_ready:
-            self._remove(consumer)
-            return
         self._router.unfollow(consumer.filter, consumer)
-        consumer.rest()
-        consumer.changed()
+        if consumer.is_durable and consumer.is_ready:
+            consumer.rest()
+            consumer.changed()
+        else:
+            self._remove(consumer)
 
     def _remove(self, consumer: Consumer) -> None:
         """Forget a name."""
-        consumer.is_open = False
         del self.by_name[consumer.name]
         if consumer.members:
             self._router.unfollow(consumer.filter, consumer)
+        consumer.close()
         if consumer.is_durable:
             self._store_of(consumer.name).save(*self._value(consumer))
 

@@ -304,8 +304,10 @@ class Session:
 
     def _check_subscribe(self, packet: Subscribe) -> None:
         self._node.router.check_filter(packet.filter)
-        if self._used is not None and packet.sub in self._used:
+        used = self._used = self._used or UsedNumbers()
+        if packet.sub in used:
             raise Refused(ErrorName.CONFLICT, "this sub was used on this connection already", field="sub")
+        used.check(packet.sub)
 
     def _check_room(self, is_wildcard: bool) -> None:
         limits = self._node.limits
@@ -318,7 +320,7 @@ class Session:
 
     def _use(self, packet: Subscribe) -> None:
         """It takes up its number and its place."""
-        self._used = self._used or UsedNumbers()
+        assert self._used is not None
         self._used.add(packet.sub)
         self.wildcards += is_wildcard(packet.filter)
 

@@ -19,8 +19,15 @@ class UsedNumbers:
     def __contains__(self, number: int) -> bool:
         return number <= self._upto or (self._scattered is not None and number in self._scattered)
 
+    def check(self, number: int) -> None:
+        """Raise Refused when it is out of the row and too many are to be remembered."""
+        if number != self._upto + 1 and len(self._scattered or ()) >= MAX_SCATTERED:
+            message = "too many sub numbers out of order on this connection: count up from 1"
+            raise Refused(ErrorName.QUOTA, message, field="sub")
+
     def add(self, number: int) -> None:
-        """Remember a number. Raises Refused when too many are out of the row to be remembered."""
+        """Remember a number. Raises Refused as `check` does."""
+        self.check(number)
         if number != self._upto + 1:
             self._scatter(number)
             return
@@ -31,7 +38,4 @@ class UsedNumbers:
 
     def _scatter(self, number: int) -> None:
         scattered = self._scattered = self._scattered or set()
-        if len(scattered) >= MAX_SCATTERED:
-            message = "too many sub numbers out of order on this connection: count up from 1"
-            raise Refused(ErrorName.QUOTA, message, field="sub")
         scattered.add(number)
