@@ -171,6 +171,22 @@ def test_rewind_with_a_late_log_and_nobody_there() -> None:
     assert answers == [{LOG: 0}]
 
 
+def test_rewind_of_a_name_that_is_deleted_meanwhile_is_answered_and_harms_no_new_one() -> None:
+    desk = make_desk()
+    cut(durable(desk))
+    fill(desk, 2)
+    desk.disk.is_late = True
+    answers: list[dict[str, int]] = []
+    desk.node.consumers.rewind("w", "earliest", desk.now_ms, answers.append)
+    desk.node.consumers.delete("w", lambda: None)
+    durable(desk)
+    desk.disk.answer()
+    desk.commit()
+    assert answers == [{LOG: 0}]
+    desk.restart()
+    assert [one["name"] for one in desk.node.consumers.list()] == ["w"]
+
+
 def test_rewind_of_a_group_is_answered_at_once() -> None:
     desk = make_desk()
     line = group(desk)

@@ -196,12 +196,12 @@ class Consumers:
         self._placed(consumer, now_ms)
 
     def _seek(self, consumer: Consumer, start: Start, now_ms: int, then: Callable[[], None]) -> None:
-        """Start every source where its log says; when all have answered, and the name is still there, go on."""
+        """Start every source where its log says; when all have answered, go on."""
         found: dict[Source, Found] = {}
 
         def take(source: Source, place: Found) -> None:
             found[source] = place
-            if len(found) < len(consumer.sources) or not consumer.is_open:
+            if len(found) < len(consumer.sources):
                 return
             for each, place in found.items():
                 each.start(place.pos, place.loss)
@@ -214,6 +214,8 @@ class Consumers:
             shard.log.seek(consumer.filter, start, shard.clock(now_ms), partial(take, source))
 
     def _placed(self, consumer: Consumer, now_ms: int) -> None:
+        if not consumer.is_open:  # everybody has left meanwhile
+            return
         if not consumer.is_durable:
             self._ready(consumer, now_ms, "committed")
             return
@@ -408,9 +410,12 @@ class Consumers:
         go_on()
 
     def _rewound(self, consumer: Consumer, now_ms: int, done: Callable[[dict[str, int]], None]) -> None:
+        position = consumer.floors()
+        if not consumer.is_open:  # deleted while a log was asked
+            done(position)
+            return
         consumer.clear()
         consumer.changed()
-        position = consumer.floors()
         if consumer.members:
             consumer.pump(now_ms)
         if consumer.is_durable:
