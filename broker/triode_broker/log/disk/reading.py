@@ -18,29 +18,15 @@ from triode_protocol.topics import is_wildcard, matches
 
 from triode_broker.core.interfaces import Page, Place
 from triode_broker.core.record import RECORD_OVERHEAD_BYTES, Record
+from triode_broker.log.disk.choice import Choice
 from triode_broker.log.disk.connection import Fault
 from triode_broker.log.disk.contents import Contents, Topic
 from triode_broker.log.disk.rescue import rescued_page
+from triode_broker.log.disk.rows import Head, key_of, record_of, renamed
 from triode_broker.log.disk.sums import message_sum
 
-
-class Head(msgspec.Struct, array_like=True, gc=False):
-    """A message's row but for its payload."""
-
-    pos: int
-    topic: int
-    offset: int
-    ts: int
-    expires: int
-    cum: int
-    key: str  # as hexadecimal digits: damaged text is none
-    compacted: int
-    tombstone: int
-    payload_sum: int
-    sum: int
-    size: int  # of the payload
-
-
+#: Rows looked at in one statement: about what fits into a page.
+PIECE_ROWS = 600
 _COLUMNS = (
     "pos, topic, offset, ts, expires, cum, hex(key), compacted, tombstone, payload_sum, sum, length(payload)"
 )
@@ -150,27 +136,26 @@ class Reading:
 
     def _read(self, filter: str, after: int, max_bytes: int, max_records: int, now_ms: int) -> Page:
         contents = self.contents
-        page = Page([], [], after, 0, 0, 0)
-        is_wild = is_wildcard(filter)
-        # No page has more records than fit into its bytes, and of one topic all rows are its records.
-        limit = min(max_records, max_bytes // RECORD_OVERHEAD_BYTES + 2)
-        if is_wild:
-            limit = min(max_records, 2 * limit + 100)
-            heads = self._find(_OF_ALL, (after, limit))
-        else:
-            topic = contents.topics.get(filter)
-            heads = [] if topic is None else self._find(_OF_TOPIC, (topic.id, after, limit))
-        chosen = _Choice(self, filter if is_wild else "", after, now_ms).choose(heads, max_bytes)
-        if len(heads) < limit and chosen.is_whole:
-            page.upto = contents.head
-        else:
-            page.upto = chosen.upto
-            if not is_wild and not chosen.reached(contents.topics.get(filter)):
-                page.upto = chosen.upto if chosen.heads else contents.head
-        page.looked_at = chosen.looked_at
-        self._fill(page, chosen)
+        topic = None if is_wildcard(filter) else contents.topics.get(filter)
+        choice = Choice(self, filter if is_wildcard(filter) else "", after, max_bytes, now_ms)
+        is_end = topic is None and not is_wildcard(filter)
+        while not is_end and not choice.is_full and choice.looked_at < max_records:
+            limit = min(PIECE_ROWS, max_records - choice.looked_at)
+            if topic is None:
+                heads = self._find(_OF_ALL, (choice.upto, limit))
+            else:
+                heads = self._find(_OF_TOPIC, (topic.id, choice.upto, limit))
+            choice.look_at(heads)
+            is_end = len(heads) < limit and not choice.is_full
+        page = Page([], [], choice.upto, 0, 0, choice.looked_at)
+        if is_end:
+            is_torn = choice.is_missing_the_newest(topic)
+            choice.has_loss |= is_torn and not choice.heads
+            if not is_torn or not choice.heads:
+                page.upto = contents.head
+        self._fill(page, choice)
         page.loss = page.known = self._loss(filter, after)
-        if chosen.has_loss:
+        if choice.has_loss:
             contents.losses += 1
             page.loss = page.known = contents.losses
         return page
@@ -186,19 +171,19 @@ class Reading:
         (found,) = self._db.execute(sql, parameters).fetchone()
         return _heads.decode(found)
 
-    def _fill(self, page: Page, chosen: "_Choice") -> None:
-        """The payloads; where one is damaged, as `_Choice` does with rows."""
-        heads = chosen.heads
-        for head, payload in zip(heads, self.payloads(heads), strict=True):
+    def _fill(self, page: Page, choice: Choice) -> None:
+        """The payloads; where one is damaged, as `Choice` does with rows."""
+        heads = choice.heads
+        for head, prev, payload in zip(heads, choice.prevs, self.payloads(heads), strict=True):
             if payload is None:
                 self.note_damage(head.pos)
                 if page.records:
                     page.upto = head.pos - 1
                     return
-                chosen.has_loss = True
+                choice.has_loss = True
                 continue
-            page.records.append(_record(head, self.contents.by_id[head.topic], payload))
-            page.prevs.append(chosen.prevs[head.pos])
+            page.records.append(record_of(head, self.contents.by_id[head.topic], payload))
+            page.prevs.append(prev)
 
     def payloads(self, heads: Sequence[Head]) -> Iterable[bytes | None]:
         """The payload of each, or None where it is damaged."""
@@ -225,7 +210,7 @@ class Reading:
     def record(self, head: Head, payload: bytes) -> Record | None:
         """A row as a record; None: it is damaged."""
         topic = self.topic_of(head)
-        return None if topic is None else _record(head, topic, payload)
+        return None if topic is None else record_of(head, topic, payload)
 
     def note_fault(self, error: Exception) -> None:
         """The file or the disk is damaged beyond one row: then nothing more is written."""
@@ -303,7 +288,7 @@ class Reading:
             if payload is None:
                 self.note_damage(head.pos)
             else:
-                page.records.append(_record(head, self.contents.by_id[head.topic], payload))
+                page.records.append(record_of(head, self.contents.by_id[head.topic], payload))
                 page.prevs.append(0)
         return page
 
@@ -354,7 +339,7 @@ class Reading:
             if payload is None:
                 self.note_damage(head.pos)
             else:
-                records.append(_record(head, topic, payload))
+                records.append(record_of(head, topic, payload))
         return records, has_older
 
     def seek(self, filter: str, start: Start, now_ms: int) -> Place:
@@ -398,102 +383,6 @@ class Reading:
         """The ts of the newest record that retention took of the topics a filter matches."""
         topics = self.contents.topics.values()
         return max((one.trimmed_ts for one in topics if matches(filter, one.name)), default=-1)
-
-
-class _Choice:
-    """Which rows a page takes: those of the filter that are due, while there is room and nothing is amiss."""
-
-    def __init__(self, reading: Reading, filter: str, after: int, now_ms: int) -> None:
-        self._reading = reading
-        self._filter = filter  # "" : all rows are of one topic
-        self._after = after
-        self._now_ms = now_ms
-        self.heads: list[Head] = []
-        self.prevs: dict[int, int] = {}
-        self.upto = after
-        self.looked_at = 0
-        self.is_whole = True  # every row was taken or passed over
-        self.has_loss = False  # before the first that was taken
-
-    def choose(self, heads: list[Head], max_bytes: int) -> "_Choice":
-        """Look at the rows in order."""
-        looked = [(head, self._reading.topic_of(head)) for head in heads]
-        wanted = {topic.id: topic for _, topic in looked if topic is not None and self._is_wanted(topic)}
-        before = self._reading.offsets_before(list(wanted.values()), self._after, self._now_ms)
-        room = max_bytes
-        for head, topic in looked:
-            if topic is not None and topic.id not in wanted:
-                self._pass(head)
-                continue
-            if topic is None or self._has_hole(head, topic, before):
-                if self.heads:
-                    self.is_whole = False
-                    return self
-                if topic is None or not self.has_loss:
-                    self._reading.note_damage(head.pos)
-                self.has_loss = True
-                if topic is None:
-                    self._pass(head)
-                    continue
-            if head.expires and head.expires <= self._now_ms:
-                self._pass(head)
-                continue
-            room -= head.size + RECORD_OVERHEAD_BYTES
-            if room < 0 and self.heads:
-                self.is_whole = False
-                return self
-            self._take(head, topic, before)
-        return self
-
-    def reached(self, topic: Topic | None) -> bool:
-        """Whether the newest row of the topic that all are of was met; else rows at its end are gone."""
-        if topic is None or topic.is_sparse:
-            return True
-        before = self._reading.offsets_before([topic], self.upto, self._now_ms)
-        is_reached = before.get(topic.id, topic.trimmed_offset) == topic.offset
-        if not is_reached and not self.heads:
-            self.has_loss = True
-        return is_reached
-
-    def _is_wanted(self, topic: Topic) -> bool:
-        return not self._filter or matches(self._filter, topic.name)
-
-    def _has_hole(self, head: Head, topic: Topic, before: dict[int, int]) -> bool:
-        """Whether a row of its topic that should be before this one is gone."""
-        return not topic.is_sparse and head.offset != before.get(topic.id, topic.trimmed_offset) + 1
-
-    def _pass(self, head: Head) -> None:
-        self.looked_at += 1
-        self.upto = head.pos
-
-    def _take(self, head: Head, topic: Topic, before: dict[int, int]) -> None:
-        prev = before.get(topic.id, topic.trimmed_offset)
-        if not topic.is_sparse:
-            prev = head.offset - 1
-        elif prev >= head.offset:
-            prev = 0  # what was before it is not known any more: nothing of that was lost to this reader
-        self.heads.append(head)
-        self.prevs[head.pos] = prev
-        before[topic.id] = head.offset
-        self._pass(head)
-
-
-def key_of(head: Head) -> str:
-    """A row's key."""
-    return bytes.fromhex(head.key).decode("utf-8", "replace") if head.key else ""
-
-
-def renamed(payload: bytes, name: bytes) -> bytes:
-    """A packet with the log's present name; its first `"log":"` that is no part of a text is the name's."""
-    start = payload.find(b'"log":"') + 7
-    end = payload.find(b'"', start)
-    return payload if start < 7 or end < 0 else payload[:start] + name + payload[end:]
-
-
-def _record(head: Head, topic: Topic, payload: bytes) -> Record:
-    return Record(
-        topic.name, head.pos, head.offset, head.ts, payload, head.expires, key_of(head), bool(head.tombstone)
-    )
 
 
 def _retained(topic: Topic, now_ms: int) -> tuple[int, int, int]:
