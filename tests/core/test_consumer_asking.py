@@ -85,6 +85,15 @@ def renamed(fields: Packet) -> Packet:
     return {name.removesuffix("_"): value for name, value in fields.items()}
 
 
+def test_start_over_several_logs_waits_for_all_of_them() -> None:
+    """SPEC 9.1.3."""
+    desk = make_desk(shards=2)
+    for topic in ("m/a", "m/b", "m/c", "d/a"):
+        desk.publish(topic, topic)
+    packets = ask(desk, desk.connect(), "#", durable="w", from_="earliest")
+    assert sorted(data(packets)) == ["d/a", "m/a", "m/b", "m/c"]
+
+
 def test_start_counts_for_a_new_name_only() -> None:
     """SPEC 9.1.4."""
     desk = make_desk()
