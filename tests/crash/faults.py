@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import attrs
 from attrs import frozen
-from triode_protocol.packets import Published
+from triode_protocol.packets import Acked, Published
 
 Method = Callable[..., Any]
 
@@ -139,9 +139,20 @@ def _dedup_off(inner: Method) -> Method:
     return lambda self: attrs.evolve(inner(self), remembered=[])
 
 
+def _settle_before_fsync(inner: Method) -> Method:
+    """An ack on a durable subscription is answered before its state is on disk."""
+
+    def answer(self: Any, member: Any, id: int) -> None:
+        if id:
+            member.publisher.answer(Acked(id))
+
+    return answer
+
+
 PLANTS: dict[str, tuple[str, Callable[[Method], Method]]] = {
     "ack_before_fsync": (f"{_CORE}.awaiting:Awaiting.take", _ack_before_fsync),
     "skip_gap": (f"{_CORE}.catch_up:CatchUp.report", _skip_gap),
     "reuse_offset": (f"{_DISK}.log:DiskLog.loaded", _reuse_offset),
     "dedup_off": (f"{_DISK}.log:DiskLog.loaded", _dedup_off),
+    "settle_before_fsync": (f"{_CORE}.consumers:Consumers._answer", _settle_before_fsync),
 }

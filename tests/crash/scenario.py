@@ -13,7 +13,7 @@ from random import Random
 from typing import Literal
 
 import trio
-from attrs import define, field, frozen
+from attrs import define, frozen
 
 from tests.crash.broker import Bell, BrokerProcess, Stuck
 from tests.crash.clients import Client, Publisher, Role, Scene, Subscriber, Worker
@@ -64,12 +64,19 @@ class Outcome:
     violations: list[Violation]
     kills: int
     reached: list[str]
-    said: list[str] = field(factory=list)
+    said: list[str]
+    history: Path
 
     def explain(self) -> str:
         """For people, with the command that does it again."""
         return "\n".join(
-            [again(self.plan), explain(self.violations, self.events), "the broker said:", *self.said[-20:]]
+            [
+                again(self.plan),
+                f"history: {self.history}",
+                explain(self.violations, self.events),
+                "the broker said:",
+                *self.said[-20:],
+            ]
         )
 
 
@@ -85,18 +92,18 @@ def again(plan: Plan) -> str:
 async def play(plan: Plan, directory: Path) -> Outcome:
     """Run it, and judge it. The history is left in `directory` too."""
     run = _Run(plan, directory)
-    events = run.recorder.events
+    events, history = run.recorder.events, directory / "history.jsonl"
     try:
         await run.play()
     except* Stuck as errors:
         run.stuck += [Violation("I14", str(error), (len(events),)) for error in errors.exceptions]
     finally:
-        write(events, directory / "history.jsonl")
+        write(events, history)
     kills = sum(event.op == "kill" for event in events)
     violations = [*run.stuck, *check(events)]
     if plan.storage == "disk":
         violations += _changed_logs(run.streams())
-    return Outcome(plan, events, violations, kills, run.broker.reached, list(run.broker.said))
+    return Outcome(plan, events, violations, kills, run.broker.reached, list(run.broker.said), history)
 
 
 def _changed_logs(streams: Iterator[Stream]) -> Iterator[Violation]:

@@ -14,6 +14,7 @@ CAUGHT_BY = {
     "skip_gap": ("I6", ()),
     "reuse_offset": ("I3", ()),
     "dedup_off": ("I9", ("told:4", "told:6", "told:8")),
+    "settle_before_fsync": ("G5", ()),
 }
 #: Seeds that are tried side by side, and lives of each. The suite itself plays 66.
 SEEDS = (12, 13, 14)
