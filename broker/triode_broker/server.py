@@ -97,14 +97,17 @@ def _check_number(directory: Path, shards: list[str], found: set[str]) -> None:
         return
     if gone := {f"d{index}" for index in range(len(found))} - found:
         raise StoreError(_missing(directory, min(gone)))
-    message = f"{directory} was made with durable_shards = {len(found)}, not {len(shards)}, and keeps that number"
-    raise StoreError(f"{message}: set it so, or give this node another directory")
+    back = (
+        f", or bring back {', '.join(sorted(gone))}"
+        if (gone := {f"{one}.sqlite" for one in set(shards) - found})
+        else ""
+    )
+    message = f"{directory} has {len(found)} durable shards, durable_shards is {len(shards)}"
+    raise StoreError(f"{message}. Their number is for good: set durable_shards = {len(found)}{back}")
 
 
 def _missing(directory: Path, shard: str) -> str:
-    return (
-        f"{directory}: {shard}.sqlite is missing, others are there: bring it back, or restore all of them"
-    )
+    return f"{directory}: {shard}.sqlite is missing, others are there: bring it back, or restore all of them"
 
 
 def _close_stores(stores: Sequence[DiskLog]) -> None:

@@ -188,3 +188,35 @@ def test_a_listen_address_without_host_or_port_is_told(listen: str) -> None:
 
 def test_nearest_is_silent_when_nothing_is_near() -> None:
     assert nearest("qqqq", list(single_settings())) == ""
+
+
+def test_topics_on_disk_need_a_directory(tmp_path: Path) -> None:
+    file = config_file(tmp_path, '[[topics]]\nfilter = "a"\n[[topics]]\nfilter = "jobs/#"\nstorage = "disk"')
+    (problem,) = problems(file)
+    assert problem == (
+        f'{file}: topics #2 storage = "disk": needs a directory: --data DIR (or data = "DIR" in the file)'
+    )
+    assert load({"data": str(tmp_path / "data")}, {}, file).config.topics[1].storage == "disk"
+
+
+def test_dead_letters_are_a_compacted_topic(tmp_path: Path) -> None:
+    rule = '[[topics]]\nfilter = "$dead/#"\nretention_messages = 5\n'
+    (problem,) = problems(config_file(tmp_path, rule))
+    assert problem.endswith('topics #1 compact = false: dead letters ("$dead/#") need compact = true')
+    assert load(file=config_file(tmp_path, rule + "compact = true")).config.topics[0].retention_messages == 5
+
+
+def test_restored_needs_to_be_told_what() -> None:
+    (problem,) = problems(restored=True)
+    assert problem == "--restored: restored = true: of which data? give its directory: --data DIR"
+
+
+def test_what_a_rule_leaves_out_goes_by_its_storage_class(tmp_path: Path) -> None:
+    text = '[[topics]]\nfilter = "a"\nstorage = "disk"\n[[topics]]\nfilter = "b"\nretention_seconds = -1'
+    on_disk, in_memory = load({"data": "d"}, {}, config_file(tmp_path, text)).config.topics
+    assert (on_disk.retention_seconds, in_memory.retention_seconds) == (604_800, 300)
+
+
+def test_storage_is_one_of_two(tmp_path: Path) -> None:
+    (problem,) = problems(config_file(tmp_path, '[[topics]]\nstorage = "disc"'))
+    assert problem.endswith('topics #1 storage = "disc": allowed is memory or disk')

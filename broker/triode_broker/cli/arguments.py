@@ -55,6 +55,11 @@ _SUBS_EXAMPLES = """examples:
   triode subs rewind worker --to since:2h
   triode subs delete worker                      the name, its position and what it had pending
 
+PENDING: taken in and not acknowledged, IN FLIGHT of them with a member now. LAG: places in the log from the oldest
+message that is not settled to the newest; a name whose filter does not match all of the log has less to do, hence
+the ≤. DEAD: dead letters (triode dead). A position in several logs is LOG.POS~LOG.POS; a log that is not named in
+it stays where it is.
+
 Talks to the running broker through a socket in its data directory (--data, TRIODE_DATA or the file's `data`), so
 on its machine and as its user."""
 
@@ -65,7 +70,9 @@ _DEAD_EXAMPLES = """examples:
   triode dead retry worker --pos 18 --pos 20     only these (positions as `list` shows them)
   triode dead drop worker --pos 18               forget one
 
-Dead letters are messages of the topic $dead/NAME: `triode sub '$dead/worker' --from last` reads them too."""
+A retry publishes a new message on the topic it came from: every subscriber of that topic gets it, not only NAME.
+Dead letters are messages of the topic $dead/NAME: `triode sub '$dead/worker' --from last` reads them too.
+The broker is found as by `triode subs`: --data, TRIODE_DATA or the file's `data`."""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -122,12 +129,16 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--listen", metavar="HOST:PORT", help=f"where to listen (default {Config().listen})")
     add("--config", metavar="FILE", help="TOML file with settings (or TRIODE_CONFIG)")
-    add("--data", metavar="DIR", help="directory for what outlives the process")
+    add(
+        "--data",
+        metavar="DIR",
+        help='directory for what outlives the process: topics with storage = "disk", durable names',
+    )
     add(
         "--restored",
         action="store_const",
         const=True,
-        help="the data comes from a backup or copy: go on with new logs, so that every client is told",
+        help="the data comes from a backup or copy: begin new logs, so that clients are told (not at every start)",
     )
     add("--node", metavar="NAME", help="name of this node, in answers and logs")
     add("--demo", action="store_const", const=True, help="publish this machine's own figures on demo/host/#")
@@ -203,7 +214,9 @@ def _add_dead(parser: argparse.ArgumentParser) -> None:
         "list", help="the letters of a name, or all names that have some", allow_abbrev=False
     )
     some.add_argument("name", metavar="NAME", nargs="?", default="")
-    some.add_argument("--limit", metavar="N", type=count, default=100, help="at most so many (100)")
+    some.add_argument(
+        "--limit", metavar="N", type=count, default=100, help="at most so many (100; not above 10000)"
+    )
     _add_node(some)
     for action, text in (("retry", "publish them again where they came from"), ("drop", "forget them")):
         one = actions.add_parser(action, help=text, allow_abbrev=False)

@@ -187,7 +187,7 @@ def _contradictions(config: Config) -> list[tuple[str, str]]:
     if config.data and Path(config.data).exists() and not Path(config.data).is_dir():
         found.append(("data", f" = {_shown(config.data)}: is not a directory"))
     if config.restored and not config.data:
-        found.append(("restored", ": which data? give its directory: --data DIR"))
+        found.append(("restored", " = true: of which data? give its directory: --data DIR"))
     limits = config.limits
     for low, high in _ORDERED:
         least, most = getattr(limits, low), getattr(limits, high)
