@@ -62,6 +62,14 @@ class Choice:
         self.is_full = False  # the next row belongs to the next page
         self.has_loss = False  # before the first that was taken
 
+    def rows_that_fit(self, at_first: int) -> int:
+        """About so many more: of a size with those that were taken."""
+        taken = len(self.heads)
+        if not taken:
+            return at_first
+        used = sum(head.size for head in self.heads) + taken * RECORD_OVERHEAD_BYTES
+        return min(at_first, max(self._room, 0) * taken // used + 8)
+
     def look_at(self, heads: list[Head]) -> None:
         """Take the next rows, in order."""
         source, is_wanted, now_ms = self._source, self._is_wanted, self._now_ms

@@ -140,7 +140,7 @@ class Reading:
         choice = Choice(self, filter if is_wildcard(filter) else "", after, max_bytes, now_ms)
         is_end = topic is None and not is_wildcard(filter)
         while not is_end and not choice.is_full and choice.looked_at < max_records:
-            limit = min(PIECE_ROWS, max_records - choice.looked_at)
+            limit = min(choice.rows_that_fit(PIECE_ROWS), max_records - choice.looked_at)
             if topic is None:
                 heads = self._find(_OF_ALL, (choice.upto, limit))
             else:
