@@ -20,7 +20,15 @@ from tests.history.streams import Stream
 Place = tuple[str, int]
 #: Topics on disk whose messages neither retention nor time takes away, and all others.
 TOPICS_THAT_STAY = ("durable/a", "durable/b", "durable/c/d")
-TOPICS = (*TOPICS_THAT_STAY, "durable/short", "durable/short", "durable/fading", "live/x", "live/y")
+TOPICS = (
+    *TOPICS_THAT_STAY,
+    "durable/short",
+    "durable/short",
+    "durable/fading",
+    "durable/state",
+    "live/x",
+    "live/y",
+)
 
 
 class Cut(Exception):
@@ -205,8 +213,10 @@ class Publisher:
             packet["ttl_ms"] = random.randrange(1, 400)
         elif topic.startswith("durable/") and random.random() < 0.03:
             packet["deliver_at_ms"] = self._scene.now_ms() + random.randrange(1, 400)
-        if random.random() < 0.2:
-            packet["key"] = random.choice("abc")
+        if topic == "durable/state" or random.random() < 0.2:
+            packet["key"] = random.choice("abcdefgh")
+        if topic == "durable/state" and random.random() < 0.2:
+            del packet["data"]  # deletes the key
         return packet
 
 
@@ -325,7 +335,8 @@ class Worker:
         if dice < 0.8:
             several = sorted(held for held in self._held if held[0] == log)[:50]
             return [self._settle({"type": "ack", **about, "pos": [pos for _, pos in several]}, tuple(several))]
-        if dice < 0.85:
+        if dice < 0.85 and not self._wish.get("shared"):  # else what another member gave up, and is on its
+            # way here, would be settled with it, unseen
             upto = tuple(held for held in self._held if held[0] == log and held[1] <= pos)
             return [self._settle({"type": "ack", **about, "upto": pos}, upto)]
         if dice < 0.9:

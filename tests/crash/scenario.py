@@ -24,12 +24,14 @@ from tests.history.streams import Stream
 #: After the last fault everybody is caught up in this time (I14), on the busiest machine.
 DRAIN_SECONDS = 30
 PLANTED_DRAIN_SECONDS = 6  # with a planted bug it may never come
-RULES = Rules(durable=["durable/#"], bounded=["durable/short"], expiring=["durable/fading"])
+EXPIRING = ["durable/fading", "durable/state"]
+RULES = Rules(["durable/#"], bounded=["durable/short"], expiring=EXPIRING, compacted=["durable/state"])
 LAZY = "s4"  # a client that stays away for two lives of three
-IN_MEMORY = Rules(bounded=["durable/short"], expiring=["durable/fading"])
+IN_MEMORY = Rules(bounded=["durable/short"], expiring=EXPIRING)
 CONFIG = """\
 listen = "127.0.0.1:0"
 memory_shards = 2
+durable_shards = {shards}
 [limits]
 max_outbox_bytes = {outbox}
 max_packet_bytes = 8_192
@@ -37,6 +39,10 @@ max_packet_bytes = 8_192
 filter = "durable/short"
 storage = "{storage}"
 retention_messages = 10
+[[topics]]
+filter = "durable/state"
+storage = "{storage}"
+compact = true
 [[topics]]
 filter = "durable/#"
 storage = "{storage}"
@@ -108,15 +114,14 @@ async def play(plan: Plan, directory: Path) -> Outcome:
 
 def _changed_logs(streams: Iterator[Stream]) -> Iterator[Violation]:
     """A kill is no reason for a durable log to begin a new life, even if that were reported."""
-    first: tuple[str, int] | None = None
+    first: dict[str, tuple[str, int]] = {}  # by topic
     for stream in streams:
         for step in stream.steps:
             if (one := step.message) is None or not one.topic.startswith("durable/"):
                 continue
-            first = first or (one.log, one.t)
-            if first[0] != one.log:
-                yield Violation("G1", f"log {first[0]} became {one.log}", (first[1], one.t))
-                return
+            log, t = first.setdefault(one.topic, (one.log, one.t))
+            if log != one.log:
+                yield Violation("G1", f"log {log} of {one.topic} became {one.log}", (t, one.t))
 
 
 def _now_ms() -> int:
@@ -133,7 +138,7 @@ class _Run:
         directory.mkdir(parents=True, exist_ok=True)
         config = directory / "triode.toml"
         outbox = self.random.choice((8_192, 65_536, 1_048_576))
-        config.write_text(CONFIG.format(outbox=outbox, storage=plan.storage))
+        config.write_text(CONFIG.format(outbox=outbox, storage=plan.storage, shards=self.random.choice((1, 1, 2))))
         flags = ("--data", str(directory / "data")) if plan.storage == "disk" else ()
         frames = 20 if plan.points else self.random.choice((20, 100, 0))
         self.broker = BrokerProcess(self.recorder, self.bell, config, flags, plan.plant, frames if flags else 0)

@@ -87,6 +87,19 @@ def i1_delayed_becomes_readable(facts: Facts) -> Iterator[Violation]:
             yield Violation("I1", text, (attempt.t, attempt.answered))
 
 
+def i1_newest_of_a_key_is_readable(facts: Facts) -> Iterator[Violation]:
+    """I1 on compacted topics: what was acknowledged is there, or something newer of its key."""
+    newest: dict[tuple[str, str, str], int] = {}
+    for one in facts.final:
+        slot = one.log, one.topic, one.key
+        newest[slot] = max(one.pos, newest.get(slot, 0))
+    for attempt, place in facts.acknowledged():
+        is_promised = facts.is_durable(place.topic) and facts.is_compacted(place.topic) and facts.was_read_back
+        if is_promised and newest.get((place.log, place.topic, place.key), 0) < place.pos:
+            text = f"{_say(place)} was acknowledged, and the state of {place.key} is older"
+            yield Violation("I1", text, (attempt.t, attempt.answered))
+
+
 def i2_nothing_from_nowhere(facts: Facts) -> Iterator[Violation]:
     """I2: read − attempted = ∅, contents included."""
     first: dict[tuple[str, str, str], int] = {}
@@ -463,6 +476,7 @@ def _of(stream: Stream) -> str:
 INVARIANTS: tuple[Callable[[Facts], Iterator[Violation]], ...] = (
     i1_acknowledged_is_readable,
     i1_delayed_becomes_readable,
+    i1_newest_of_a_key_is_readable,
     i2_nothing_from_nowhere,
     i3_one_message_at_a_place,
     i4_publishers_keep_their_order,

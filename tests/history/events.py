@@ -37,6 +37,7 @@ class Rules(Struct):
     durable: list[str] = []  # acknowledged messages outlive a crash
     bounded: list[str] = []  # retention may remove messages: that is due to be told, and no loss
     expiring: list[str] = []  # messages expire or are compacted: that is no gap
+    compacted: list[str] = []  # among those: the newest of each key stays
 
 
 class Recorder:

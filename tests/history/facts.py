@@ -20,6 +20,7 @@ class Attempt:
     topic: str
     message_id: str
     content: str
+    key: str
     answered: int = 0  # when
     error: str = ""
     place: Seen | None = None
@@ -66,6 +67,10 @@ class Facts:
     def is_expiring(self, topic: str) -> bool:
         """Whether messages of it may be gone without a word."""
         return any(matches(filter, topic) for filter in self.rules.expiring)
+
+    def is_compacted(self, topic: str) -> bool:
+        """Whether of it the newest of each key stays."""
+        return any(matches(filter, topic) for filter in self.rules.compacted)
 
     def handed(self) -> list[Seen]:
         """Everything that any subscription was given."""
@@ -137,7 +142,7 @@ class _Collector:
         packet = event.packet
         request = _Request(event.t)
         if packet["type"] == "publish":
-            identity = packet["topic"], packet.get("message_id", ""), content_of(packet)
+            identity = packet["topic"], packet.get("message_id", ""), content_of(packet), packet.get("key", "")
             request.attempt = Attempt(event.t, event.who, event.line, *identity)
             self.facts.attempts.append(request.attempt)
         elif packet["type"] == "subscribe":
@@ -211,5 +216,6 @@ def _answer(attempt: Attempt, t: int, packet: Packet) -> None:
             packet["offset"],
             attempt.message_id,
             attempt.content,
+            attempt.key,
         )
         attempt.level, attempt.is_duplicate = packet["level"], packet.get("duplicate", False)

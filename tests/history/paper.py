@@ -12,7 +12,7 @@ from triode_protocol.topics import matches
 from tests.history.events import Event, Packet, Recorder, Rules
 from tests.history.streams import Stream
 
-RULES = Rules(durable=["durable/#"])
+RULES = Rules(durable=["durable/#"], expiring=["durable/state"], compacted=["durable/state"])
 
 
 @define
