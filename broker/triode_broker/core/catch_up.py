@@ -5,6 +5,9 @@ head (G4); nothing can be published in between, so nothing is lost or doubled. R
 thread); the step then happens inside the answer. Pages stop when the outbox is half full and go on when it has
 drained; they stop too when the catch-ups of one connection have looked at enough records for one turn, and
 `wants_room` is how they ask for the next one.
+
+Several logs that answer later may never be at their heads in the same moment: while one answers, another goes on.
+So one that was read up to its head is joined: what it gets from then on is taken as it is published.
 """
 
 from collections.abc import Callable
@@ -28,13 +31,36 @@ _PING = encode(ServerPing())
 class CatchUp:
     """How far one subscription has been served, per log."""
 
-    __slots__ = ("_go_live", "_sub", "excused", "is_reading", "position", "snapshot")
+    __slots__ = (
+        "_follow",
+        "_go_live",
+        "_joined",
+        "_log_of",
+        "_sub",
+        "_topics",
+        "excused",
+        "is_following",
+        "is_reading",
+        "position",
+        "snapshot",
+    )
 
     def __init__(
-        self, sub: Subscription, position: dict[str, int], go_live: Callable[[Subscription], None]
+        self,
+        sub: Subscription,
+        position: dict[str, int],
+        go_live: Callable[[Subscription], None],
+        follow: "Callable[[str, CatchUp], None]",
+        log_of: Callable[[str], str],
     ) -> None:
+        """`follow` makes it a `router.Follower`; who ends it ends that. `log_of`: the name of a topic's log."""
         self._sub = sub
         self._go_live = go_live
+        self._follow = follow
+        self._log_of = log_of
+        self._joined: set[str] = set()  # logs of which everything so far was taken
+        self._topics: set[str] = set()  # offered since a log was joined
+        self.is_following = False
         self.position = position
         self.excused: dict[str, int] = {}  # per log: losses up to this number were not due, or are reported
         self.snapshot: dict[str, int] = {}  # per log: how far its snapshot was sent; it ends at the position
@@ -57,7 +83,8 @@ class CatchUp:
         if self.snapshot:  # before anything else
             return next(shard for shard in self._sub.shards if shard.log.name in self.snapshot)
         for shard in self._sub.shards:
-            if position[shard.log.name] < shard.log.head():
+            name = shard.log.name
+            if position[name] < shard.log.head() and name not in self._joined:
                 return shard
         return None
 
@@ -85,6 +112,7 @@ class CatchUp:
         if is_inside:
             _have_looked(outbox, page.looked_at)
             return
+        self._join_if_all(log)
         # The answer came later: nobody else goes on, and it is a turn of its own.
         outbox.looks_left = PAGE_RECORDS
         self.advance(now_ms)
@@ -106,6 +134,33 @@ class CatchUp:
         for record, prev in zip(page.records, page.prevs, strict=True):
             put_delivery(sub, record, prev)
         self.position[log] = page.upto
+
+    def _join_if_all(self, log: str) -> None:
+        """Where a log that answers later was read up to its head, and there are others to wait for."""
+        shards = self._sub.shards
+        if self.snapshot or len(shards) == 1:
+            return
+        head = next(shard.log.head() for shard in shards if shard.log.name == log)
+        if self.position[log] == head:
+            self._topics.clear()
+            self._joined.add(log)
+            if not self.is_following:
+                self.is_following = True
+                self._follow(self._sub.filter, self)
+
+    def offer(self, record: Record) -> None:
+        """From the router: a message, in the step in which it becomes the head of its log."""
+        log = self._log_of(record.topic)
+        if log not in self._joined:
+            return
+        if not self._sub.outbox.has_room:  # to be read, when there is
+            self._joined.remove(log)
+            self.position[log] = record.pos - 1
+            return
+        # The first one of its topic may follow some that had expired when they were read.
+        put_delivery(self._sub, record, None if record.topic in self._topics else 0)
+        self._topics.add(record.topic)
+        self.position[log] = record.pos
 
     def report(self, reason: GapReason) -> None:
         """Tell the client that something due is missing; delivery goes on behind the position so far."""

@@ -364,7 +364,7 @@ class Router:
         sub.outbox.put(encode(CatchingUp(sub.number, position, GapReason.SLOW)))
         sub.outbox.wants_room = True
         if sub.overflow == "replay":
-            sub.pending = CatchUp(sub, position, self.go_live)
+            sub.pending = self.catch_up(sub, position)
         elif sub.overflow == "gap":
             sub.pending = Skip(sub, self.go_live)
         else:
@@ -376,11 +376,15 @@ class Router:
         self.follow(sub.filter, conflation)
         conflation.offer(refused)  # those who are offered it were found before
 
+    def catch_up(self, sub: Subscription, position: dict[str, int]) -> CatchUp:
+        """What brings it from a position to live."""
+        return CatchUp(sub, position, self.go_live, self.follow, self._log_of)
+
     def _log_of(self, topic: str) -> str:
         return self._shard_of(topic).log.name
 
     def _forget_pending(self, sub: Subscription) -> None:
-        if isinstance(sub.pending, Conflation):
+        if isinstance(sub.pending, Conflation) or (isinstance(sub.pending, CatchUp) and sub.pending.is_following):
             self.unfollow(sub.filter, sub.pending)
         sub.pending = None
 

@@ -92,7 +92,7 @@ def _from_place(router: Router, sub: Subscription, packet: Subscribe, now_ms: in
 
 
 def _begin(router: Router, sub: Subscription, packet: Subscribe, position: dict[str, int]) -> CatchUp:
-    catch_up = CatchUp(sub, position, router.go_live)
+    catch_up = router.catch_up(sub, position)
     sub.pending = catch_up
     sub.outbox.put(encode(Subscribed(sub.number, position, False, packet.id)))
     return catch_up
