@@ -226,7 +226,7 @@ def test_failed_read_costs_a_loss_and_ends_the_writing(disk: FaultyDisk, tmp_pat
     found = look(log, log.run_inline)
     assert found.has_loss
     assert log.state == "failed"
-    assert 0 < len(found.records) < count
+    assert len(found.records) < count
     disk.heal()
     assert len(look(log, log.run_inline).records) == count
     log.close()

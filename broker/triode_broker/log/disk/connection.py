@@ -47,7 +47,7 @@ class Fault(Exception):
 def connect(path: Path) -> sqlite3.Connection:
     """Open a file of the real file system; for one thread at a time."""
     return sqlite3.connect(
-        path, isolation_level=None, check_same_thread=False, cached_statements=CACHED_STATEMENTS
+        path, timeout=1, isolation_level=None, check_same_thread=False, cached_statements=CACHED_STATEMENTS
     )
 
 

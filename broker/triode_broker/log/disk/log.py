@@ -34,7 +34,7 @@ Done = Callable[[Outcome], None]
 Answer = Callable[[], None]
 
 
-@attrs.define
+@attrs.define(eq=False)
 class Turn:
     """What the loop appended and saved in one turn."""
 
@@ -112,6 +112,11 @@ class DiskLog:
     def head(self) -> int:
         """The newest pos whose commit was told of."""
         return self._head
+
+    @property
+    def damaged_messages(self) -> int:
+        """Found damaged since the start, each counted once; for health."""
+        return self._reading.damaged
 
     def loaded(self) -> Loaded:
         """What the file held when it was opened."""

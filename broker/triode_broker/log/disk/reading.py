@@ -9,6 +9,7 @@ served or skipped in silence. The page ends before it; the next one begins with 
 """
 
 import sqlite3
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from zlib import crc32
 
@@ -268,7 +269,8 @@ class Reading:
         page = Page([], [], after, 0, 0, 0)
         positions = self._snapshot_positions(filter, upto, now_ms)
         limit = min(max_records, max_bytes // RECORD_OVERHEAD_BYTES + 2)
-        part = [pos for pos in positions if pos > after][:limit]
+        start = bisect_right(positions, after)
+        part = positions[start : start + limit]
         heads = self._find(_LISTED, (_array(part),))
         page.looked_at = len(part)
         page.upto = part[-1] if len(part) == limit else upto

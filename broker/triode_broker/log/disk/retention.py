@@ -45,6 +45,9 @@ SELECT json_group_array(json_array(pos, topic, size)) FROM
 (SELECT pos, topic, {_SIZE} AS size FROM message WHERE tombstone AND topic = ? AND ts <= ? ORDER BY ts LIMIT ?)
 """
 _REMOVE = "DELETE FROM message WHERE pos IN (SELECT value FROM json_each(?))"
+_WHOLE = f"""
+SELECT {ROW_COLUMNS} FROM message WHERE topic = ? AND pos > ? AND NOT compacted ORDER BY pos LIMIT ?
+"""
 _triples = msgspec.json.Decoder(list[tuple[int, int, int]])
 _keys = msgspec.json.Decoder(list[tuple[int, int, int, int, int]])
 
@@ -146,14 +149,17 @@ class Retention:
             (topic.id,),
         )
         # The checksums say whether keys count: these rows get new ones.
-        rows = db.execute(f"SELECT {ROW_COLUMNS} FROM message WHERE topic = ?", (topic.id,)).fetchall()
-        values: list[object] = []
-        for row in rows:
-            pos, _, offset, ts, expires, cum, key, _, tombstone, payload_sum, sum, payload = row
-            before = message_sum(pos, topic.name, offset, ts, expires, cum, key, 0, tombstone, payload_sum)
-            after = message_sum(pos, topic.name, offset, ts, expires, cum, key, 1, tombstone, payload_sum)
-            values += (*row[:7], 1, *row[8:10], after if before == sum else sum, payload)
-        insert(db, "message", MESSAGE_COLUMNS, values)
+        after = 0
+        while rows := db.execute(_WHOLE, (topic.id, after, PIECE_ROWS)).fetchall():
+            values: list[object] = []
+            for row in rows:
+                pos, _, offset, ts, expires, cum, key, _, tombstone, payload_sum, sum, payload = row
+                facts = (pos, topic.name, offset, ts, expires, cum, key)
+                before = message_sum(*facts, 0, tombstone, payload_sum)
+                now = message_sum(*facts, 1, tombstone, payload_sum)
+                values += (*row[:7], 1, *row[8:10], now if before == sum else sum, payload)
+            insert(db, "message", MESSAGE_COLUMNS, values)
+            after = rows[-1][0]
 
     # All of them
 

@@ -142,7 +142,7 @@ class Store:
             topic = topics.get(name)
             if topic is None:
                 topic = self.contents.add(name, rule, offset - 1)
-            elif topic.rule is not rule:
+            elif topic.rule is not rule or topic.is_compacted is not rule.compact:
                 self._change_rule(topic, rule)
             if record.expires_ms:
                 self.retention.expires_at(record.expires_ms)
