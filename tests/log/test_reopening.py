@@ -142,7 +142,7 @@ def check(log: DurableLog, settle: Callable[[], None], writer: Writer) -> None:
 
 
 PLACES = st.tuples(st.integers(0, 1), st.integers(0, 1_000_000), st.integers(0, 7), st.booleans())
-MANY = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @MANY
