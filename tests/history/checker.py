@@ -350,6 +350,9 @@ def i15_every_publish_is_answered(facts: Facts) -> Iterator[Violation]:
 
 def a1_everything_is_delivered(facts: Facts) -> Iterator[Violation]:
     """G5: an acknowledged subscription gets every acknowledged publish, a gap that covers it, or a dead letter."""
+    first_sent: dict[tuple[str, str], int] = {}
+    for attempt in facts.attempts:
+        first_sent.setdefault((attempt.topic, attempt.message_id), attempt.t)
     for name, streams in _acknowledged(facts).items():
         told = {step.message.place for stream in streams for step in stream.steps if step.message}
         gaps = [step for stream in streams for step in stream.steps if step.kind == "gap"]
@@ -363,20 +366,21 @@ def a1_everything_is_delivered(facts: Facts) -> Iterator[Violation]:
             is_due = matches(streams[0].filter, one.topic) and not facts.is_expiring(one.topic)
             if not is_due or begin is None or one.pos <= begin.after.get(one.log, 0):
                 continue
-            if facts.is_bounded(one.topic) and attempt.t < begin.t:  # maybe not held any more
+            first = first_sent[one.topic, one.message_id]
+            if facts.is_bounded(one.topic) and first < begin.t:  # maybe not held any more
                 continue
-            if one.place in told | dead or any(_may_have_taken(facts, gap, attempt, one) for gap in gaps):
+            if one.place in told | dead or any(_may_have_taken(facts, gap, first, one) for gap in gaps):
                 continue
             if facts.is_durable(one.topic) or not facts.kills:
                 text = f"subscription {name} was never given {_say(one)} and told of no gap"
                 yield Violation("G5", text, (attempt.t, attempt.answered))
 
 
-def _may_have_taken(facts: Facts, gap: Step, attempt: Attempt, one: Seen) -> bool:
+def _may_have_taken(facts: Facts, gap: Step, first: int, one: Seen) -> bool:
     """Whether a gap of an acknowledged subscription can be about this message."""
     if gap.reason == "reset":
         return one.log not in gap.after
-    return facts.is_bounded(one.topic) and gap.t > attempt.t
+    return facts.is_bounded(one.topic) and gap.t > first
 
 
 def a2_settled_stays_settled(facts: Facts) -> Iterator[Violation]:
