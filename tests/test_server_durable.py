@@ -172,6 +172,69 @@ async def test_restored_begins_new_logs_and_clients_are_told(tmp_path: Path) -> 
         assert node.log.told("new_log") == []
 
 
+# Several files
+
+
+async def test_two_files_under_constant_publishing_are_caught_up_with(tmp_path: Path) -> None:
+    """G3, G4: live in the end, and every message of every topic once, in order."""
+    async with running(tmp_path, durable_shards=2) as node, triode.connect(node.url) as client:
+        seen: dict[str, list[int]] = {}
+        ends: list[trio.CancelScope] = []
+        published: dict[str, int] = {}
+
+        async def keep_publishing(topic: str) -> None:
+            with trio.CancelScope() as scope:
+                ends.append(scope)
+                while True:
+                    published[topic] = (await client.publish(topic, 1)).offset
+
+        async def read(filter: str) -> None:
+            async with triode.connect(node.url) as other, other.subscribe(filter, from_="earliest") as messages:
+                async for one in messages:
+                    seen.setdefault(one.topic, []).append(one.offset)
+                    if node.broker.router.live_subscriptions and len(seen[one.topic]) % 10 == 0:
+                        for scope in ends:
+                            scope.cancel()
+                    if len(ends) == 8 and all(scope.cancel_called for scope in ends) and has_all():
+                        return
+
+        def has_all() -> bool:
+            return all(topic in seen and seen[topic][-1] >= offset for topic, offset in published.items())
+
+        with trio.fail_after(PATIENCE_SECONDS):
+            async with trio.open_nursery() as nursery:
+                for number in range(8):
+                    await publish(node, *[0] * 20, topic=f"jobs/{number}")
+                    nursery.start_soon(keep_publishing, f"jobs/{number}")
+                nursery.start_soon(read, "jobs/#")
+        homes = {node.broker.router.shard_of(topic) for topic in seen}
+        assert (len(seen), len(homes)) == (8, 2)
+        for offsets in seen.values():
+            assert offsets == list(range(1, len(offsets) + 1))
+
+
+async def test_names_and_letters_of_two_files_have_their_homes(tmp_path: Path) -> None:
+    """G5: what a name owes is there after a restart, wherever its messages and its own file are."""
+    names = ["alpha", "beta", "delta", "gamma", "omega"]
+    async with running(tmp_path, durable_shards=2) as node, triode.connect(node.url) as client:
+        for name in names:
+            async with client.consume("jobs/#", durable=name):
+                pass
+        for number in range(6):
+            await client.publish(f"jobs/{number}", number)
+        assert {node.broker.router.home_of(name) for name in names} == set(node.broker.router.shards[-2:])
+    async with running(tmp_path, durable_shards=2) as node, triode.connect(node.url) as client:
+        assert [one["name"] for one in await node.ask("subs.list")] == names
+        for name in names:
+            async with client.consume("jobs/#", durable=name, window=6) as jobs:
+                with trio.fail_after(PATIENCE_SECONDS):
+                    got = [await anext(jobs) for _ in range(6)]
+                assert sorted(one.data for one in got) == [0, 1, 2, 3, 4, 5]
+                for one in got:
+                    await one.reject()
+        assert await node.ask("dead.list") == [{"name": name, "count": 6} for name in names]
+
+
 # Ending
 
 

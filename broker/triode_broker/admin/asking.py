@@ -55,4 +55,4 @@ async def _wait_for(event: trio.Event) -> None:
     with trio.move_on_after(PATIENCE_SECONDS):
         await event.wait()
     if not event.is_set():
-        raise Refused(ErrorName.TIMEOUT, f"the store has not answered within {PATIENCE_SECONDS:.0f} s")
+        raise Refused(ErrorName.TIMEOUT, f"the store has not answered within {PATIENCE_SECONDS:g} s")
