@@ -23,7 +23,7 @@ from tests.history.streams import Stream
 
 #: After the last fault everybody is caught up in this time (I14), on the busiest machine.
 DRAIN_SECONDS = 30
-PLANTED_DRAIN_SECONDS = 6  # with a planted bug it may never come
+PLANTED_DRAIN_SECONDS = 3  # with a planted bug it may never come
 EXPIRING = ["durable/fading", "durable/state"]
 RULES = Rules(["durable/#"], bounded=["durable/short"], expiring=EXPIRING, compacted=["durable/state"])
 LAZY = "s4"  # a client that stays away for two lives of three
