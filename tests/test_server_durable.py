@@ -67,10 +67,7 @@ async def test_another_number_of_shards_is_refused(before: int, now: int, tmp_pa
     async with running(tmp_path, durable_shards=before):
         pass
     told = refusal(tmp_path, durable_shards=now)
-    assert told.startswith(
-        f"{tmp_path} has {before} durable shards, durable_shards is {now}. Their number is for "
-    )
-    assert f"set durable_shards = {before}" in told
+    assert told.startswith(f"durable_shards is {now}, but {tmp_path} was made with {before}, for good: set it to ")
     async with running(tmp_path, durable_shards=before) as node:
         assert node.log.told("new_log") == []
 
@@ -354,6 +351,21 @@ async def test_names_of_a_failed_store_are_not_changed(tmp_path: Path) -> None:
             assert "the store has failed" in await node.refused(call, name="worker", to="new")
         assert [one["name"] for one in await node.ask("subs.list")] == ["worker"]
         store._state = "ok"
+
+
+def test_a_disk_that_stays_full_is_said_once_until_there_is_room() -> None:
+    log = EventLog()
+    report = server.StoreReport(log)
+    for event in ("store_full", "store_full", "damaged_value", "store_has_room", "store_full", "store_failed"):
+        report(event, log="d0-x")
+    events = [(level, event) for level, event, _ in log.events]
+    assert events == [
+        ("warning", "store_full"),
+        ("warning", "damaged_value"),
+        ("warning", "store_has_room"),
+        ("warning", "store_full"),
+        ("error", "store_failed"),
+    ]
 
 
 def test_log_names_are_of_their_shard() -> None:

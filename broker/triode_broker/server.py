@@ -97,13 +97,9 @@ def _check_number(directory: Path, shards: list[str], found: set[str]) -> None:
         return
     if gone := {f"d{index}" for index in range(len(found))} - found:
         raise StoreError(_missing(directory, min(gone)))
-    back = (
-        f", or bring back {', '.join(sorted(gone))}"
-        if (gone := {f"{one}.sqlite" for one in set(shards) - found})
-        else ""
-    )
-    message = f"{directory} has {len(found)} durable shards, durable_shards is {len(shards)}"
-    raise StoreError(f"{message}. Their number is for good: set durable_shards = {len(found)}{back}")
+    message = f"durable_shards is {len(shards)}, but {directory} was made with {len(found)}, for good"
+    away = sorted(f"{one}.sqlite" for one in set(shards) - found)
+    raise StoreError(f"{message}: set it to {len(found)}{', or bring back ' + ', '.join(away) if away else ''}")
 
 
 def _missing(directory: Path, shard: str) -> str:
@@ -120,6 +116,25 @@ def _rule_of(policies: Policies, topic: str) -> TopicRule:
     return policies.of(topic, DEAD_LETTER_RULE) if is_reserved(topic) else policies.of(topic)
 
 
+class StoreReport:
+    """What one store says, as lines of the node's log; called in the loop and in the store's thread.
+
+    A full disk is looked at every second, and said to be full once until there is room.
+    """
+
+    def __init__(self, log: Any) -> None:
+        self._log = log
+        self._is_full = False
+
+    def __call__(self, event: str, **facts: object) -> None:
+        """Write it down."""
+        if event == "store_full" and self._is_full:
+            return
+        if event in ("store_full", "store_has_room"):
+            self._is_full = event == "store_full"
+        (self._log.error if event == "store_failed" else self._log.warning)(event, **facts)
+
+
 def _open_store(config: Config, shard: str, policies: Policies, log: Any) -> DiskLog:
     store = open_log(
         Path(config.data),
@@ -129,7 +144,7 @@ def _open_store(config: Config, shard: str, policies: Policies, log: Any) -> Dis
         new_name=lambda: new_log_name(shard),
         rule_of=partial(_rule_of, policies),
         restored=config.restored,
-        report=log.warning,
+        report=StoreReport(log),
     )
     loaded = store.loaded()
     if loaded.reason:

@@ -55,10 +55,10 @@ _SUBS_EXAMPLES = """examples:
   triode subs rewind worker --to since:2h
   triode subs delete worker                      the name, its position and what it had pending
 
-PENDING: taken in and not acknowledged, IN FLIGHT of them with a member now. LAG: places in the log from the oldest
-message that is not settled to the newest; a name whose filter does not match all of the log has less to do, hence
-the ≤. DEAD: dead letters (triode dead). A position in several logs is LOG.POS~LOG.POS; a log that is not named in
-it stays where it is.
+PENDING: taken in and not acknowledged; IN FLIGHT: of these, with a member now. LAG: places in the log from the
+oldest message that is not settled to the newest; where the filter does not match all of them there is less to do,
+hence the ≤. DEAD: dead letters (triode dead). SETTLED, TAKEN: all up to there is done with, was taken in.
+A position in several logs is LOG.POS~LOG.POS; a log that is not named in it stays where it is.
 
 Talks to the running broker through a socket in its data directory (--data, TRIODE_DATA or the file's `data`), so
 on its machine and as its user."""
