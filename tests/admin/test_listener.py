@@ -1,5 +1,6 @@
 """The administration socket: who may open it, what garbage and floods come to, and that nothing ends it."""
 
+import errno
 import os
 import socket
 import stat
@@ -166,6 +167,36 @@ async def test_a_peer_that_does_not_take_its_answers_loses_its_place(
         with trio.fail_after(PATIENCE_SECONDS), pytest.raises(trio.BrokenResourceError):
             await stream.send_all(line * 100)
         assert await hear(tmp_path, b'{"call":"echo"}') == {"ok": {}}
+
+
+class ShortOfDescriptors:
+    """A listener that cannot accept a few times, then hands out one peer and no other."""
+
+    def __init__(self, peer: trio.socket.SocketType) -> None:
+        self._answers: list[object] = [OSError(errno.EMFILE, "Too many open files")] * 3 + [peer]
+
+    async def accept(self) -> tuple[object, str]:
+        """The next one."""
+        if not self._answers:
+            await trio.sleep_forever()
+        answer = self._answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer, ""
+
+
+async def test_no_descriptors_for_a_while_is_said_once_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "ACCEPT_AGAIN_SECONDS", 0.0)
+    ours, theirs = trio.socket.socketpair()
+    log = EventLog()
+    short: Any = ShortOfDescriptors(theirs)
+    async with trio.SocketStream(ours) as stream, trio.open_nursery() as nursery:
+        nursery.start_soon(listener._accept, short, Calls().table(), log)
+        with trio.fail_after(PATIENCE_SECONDS):
+            await stream.send_all(b'{"call":"echo"}\n')
+            assert await stream.receive_some() == b'{"ok":{}}\n'
+        nursery.cancel_scope.cancel()
+    assert log.told("admin_accept_failed") == [{"reason": "Too many open files"}]
 
 
 async def test_a_path_too_long_for_a_socket_costs_only_the_socket(tmp_path: Path) -> None:
