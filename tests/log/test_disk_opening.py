@@ -320,6 +320,7 @@ def change(home: DiskHome, statement: str, *facts: tuple[str, int]) -> None:
         ("UPDATE message SET offset = 9 WHERE pos = 11", "damaged messages among the newest"),
         ("UPDATE message SET ts = 'x' WHERE pos = 11", "damaged messages among the newest"),
         ("UPDATE topic SET name = 'z' WHERE id = 1", "1 damaged topics"),
+        ("UPDATE message SET pos = 0 WHERE pos = 1", "a message has no number"),
     ],
 )
 def test_damaged_row_begins_a_new_life_once(home: DiskHome, written: Writer, statement: str, why: str) -> None:

@@ -2,8 +2,10 @@
 
 The standard library gives the interpreter lock away and takes it back at every step of a statement; beside a busy
 loop each time may cost a whole switch interval (5 ms). So there is no `executemany`: one statement takes up to
-MAX_ROWS rows. The surprising decision: it is padded with empty rows up to a power of two, which costs 20 ns a
-value, instead of being split into several of the few sizes that are worth keeping prepared.
+MAX_ROWS rows (256 rows beside a busy thread: 1.5 ms, and 3.1 with it).
+
+The surprising decision: the statement is padded with empty rows up to a power of two, which costs 20 ns a value,
+instead of being split into several of the few sizes that are worth keeping prepared.
 """
 
 from functools import cache

@@ -317,6 +317,9 @@ def _examine_rows(opening: _Opening, contents: Contents) -> None:
         _remove(db, "topic", "id", damaged)
         for name in ("forgotten", "forgotten_ts", "forgotten_loss", "has_forgotten"):
             contents.meta.pop(name, None)  # to be mended
+    if db.execute("SELECT pos FROM message WHERE pos < 1 LIMIT 1").fetchone() is not None:
+        reasons.append("a message has no number")  # and no read would come by it
+        db.execute("DELETE FROM message WHERE pos < 1")
     if contents.is_torn:
         reasons.append("the newest messages are missing")
     _load_values(opening, db)
