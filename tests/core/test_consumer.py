@@ -224,6 +224,36 @@ def test_ack_settles_one_several_and_all_up_to() -> None:
     assert given(line.drain()) == [(6, 2)]
 
 
+def test_upto_leaves_alone_what_came_again_and_may_not_have_been_seen() -> None:
+    """SPEC 9.2.6: it may be on its way while the client says `upto`."""
+    desk = make_desk()
+    line = durable(desk)
+    consumer = desk.node.consumers.by_name["w"]
+    fill(desk, 5)
+    line.drain()
+    assert given(nack(line, 2)) == [(2, 2)]
+    line.ask({"type": "ack", "sub": 1, "log": LOG, "upto": 4})
+    assert consumer.floors() == {LOG: 1}
+    assert list(consumer.by_log[LOG].items) == [2, 5]
+    line.ask({"type": "ack", "sub": 1, "log": LOG, "upto": 4})  # settled already, and still not seen for certain
+    assert list(consumer.by_log[LOG].items) == [2, 5]
+    fill(desk, 1)
+    assert given(line.drain()) == [(6, 1)]
+    line.ask({"type": "ack", "sub": 1, "log": LOG, "upto": 6})  # came behind it, so it was seen
+    assert consumer.floors() == {LOG: 6}
+
+
+def test_upto_of_what_is_settled_settles_what_was_before_it() -> None:
+    """SPEC 9.2.6."""
+    desk = make_desk()
+    line = durable(desk)
+    fill(desk, 3)
+    line.drain()
+    ack(line, 3)
+    line.ask({"type": "ack", "sub": 1, "log": LOG, "upto": 3})
+    assert desk.node.consumers.by_name["w"].floors() == {LOG: 3}
+
+
 @pytest.mark.parametrize("fields", [{}, {"pos": 1, "upto": 1}], ids=str)
 def test_ack_says_one_thing(fields: Packet) -> None:
     """SPEC 9.2.1."""

@@ -335,8 +335,7 @@ class Worker:
         if dice < 0.8:
             several = sorted(held for held in self._held if held[0] == log)[:50]
             return [self._settle({"type": "ack", **about, "pos": [pos for _, pos in several]}, tuple(several))]
-        if dice < 0.85 and not self._wish.get("shared"):  # else what another member gave up, and is on its
-            # way here, would be settled with it, unseen
+        if dice < 0.85:
             upto = tuple(held for held in self._held if held[0] == log and held[1] <= pos)
             return [self._settle({"type": "ack", **about, "upto": pos}, upto)]
         if dice < 0.9:

@@ -352,8 +352,7 @@ class Consumer:
     def _deliver(self, item: Item, member: Member) -> None:
         item.state = _IN_FLIGHT
         item.holder = member
-        lane = item.lane
-        if lane is not None:
+        if (lane := item.lane) is not None:
             lane.deliver(member)
             self._queue.activate(lane)
         member.held[item] = None
@@ -362,7 +361,8 @@ class Consumer:
         if not self._alarm_ms or due_ms < self._alarm_ms:  # `alarm`, written out
             self._set_alarm(due_ms)
         source, record = item.source, item.record
-        if record.pos > source.delivered_upto:
+        item.is_behind = record.pos < source.delivered_upto
+        if not item.is_behind:
             source.delivered_upto = record.pos
         prev = 0 if self.is_shared else self._skips.prev(item)
         member.outbox.put(encode_delivery(member.number, record, item.failed + 1, prev))

@@ -36,6 +36,7 @@ class Item(Struct, eq=False):
     holder: Member | None = None
     earlier: tuple[Outbox, ...] = ()  # connections that had it before and may still acknowledge it
     due_ms: int = 0  # in flight: when it comes again; delayed: when it goes on (steady clock)
+    is_behind: bool = False  # delivered when newer ones of its log had been
     lane: "Lane | None" = None
     is_queued: bool = False  # stands in its consumer's heap
     reason: str = ""  # why it is to become a dead letter

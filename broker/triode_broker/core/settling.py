@@ -23,7 +23,7 @@ def ack(member: Member, packet: Ack, now_ms: int) -> None:
     if source is None:  # an earlier life of a log: what was of it is settled or gone
         return
     if packet.upto:
-        items = [item for item in member.held if item.source is source and item.record.pos <= packet.upto]
+        items = _held_upto(source, packet.upto, member)
     elif isinstance(packet.pos, int):
         found = _find(source, packet.pos, member)
         items = [] if found is None else [found]
@@ -37,6 +37,20 @@ def ack(member: Member, packet: Ack, now_ms: int) -> None:
     if items:
         consumer.changed()
         consumer.pump(now_ms)
+
+
+def _held_upto(source: Source, upto: int, member: Member) -> list[Item]:
+    """What it holds up to there, as far as it can have seen it when it said so (SPEC 9.2.6).
+
+    What comes again comes behind what is newer: it may be on its way, unseen.
+    """
+    items: list[Item] = []
+    for item in member.held:  # in order of delivery
+        if item.source is source and item.record.pos <= upto:
+            items.append(item)
+            if item.record.pos == upto:
+                return items
+    return [item for item in items if not item.is_behind]
 
 
 def _find(source: Source, pos: int, member: Member) -> Item | None:
