@@ -123,7 +123,14 @@ class Writer:
         self.log.listen(lambda upto, outcome: self.told.append((upto, outcome)))
 
     def append(
-        self, topic: str, *, size: int = 60, message_id: str = "", key: str = "", rule: TopicRule = RULE
+        self,
+        topic: str,
+        *,
+        size: int = 60,
+        message_id: str = "",
+        key: str = "",
+        ttl_ms: int = 0,
+        rule: TopicRule = RULE,
     ) -> Record:
         """One record, not settled."""
         self.pos += 1
@@ -131,6 +138,7 @@ class Writer:
         offset = self.offsets[topic] = self.offsets.get(topic, 0) + 1
         payload = payload_of(self.log.name, topic, self.pos, size)
         record = Record(topic, self.pos, offset, self.now_ms, payload, key=key)
+        record.expires_ms = self.now_ms + ttl_ms if ttl_ms else 0
         remembered = None
         if message_id:
             remembered = Remembered((topic, "ada", message_id), 7, self.pos, offset, self.now_ms + 60_000)

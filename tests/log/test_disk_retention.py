@@ -94,6 +94,43 @@ def test_numbers_and_losses_outlive_the_messages(home: DiskHome) -> None:
     home.close()
 
 
+@pytest.mark.parametrize("is_killed", [True, False])
+def test_number_of_a_newest_message_that_has_expired_is_not_given_again(home: DiskHome, *, is_killed: bool) -> None:
+    """I3, I7: while an older one of its topic, which lives longer, is still there."""
+    writer = Writer(home.open(), home.settle)
+    for ttl_ms in (0, 10):
+        writer.append("a", ttl_ms=ttl_ms)
+        writer.settle()
+    writer.append("b", ttl_ms=10)
+    writer.settle()
+    trim(home.log or home.open(), writer.now_ms + 60)
+    if is_killed:
+        home.kill()
+    else:
+        home.close()
+    log = home.open()
+    assert (log.head(), log.loaded().topics) == (3, {"a": 2, "b": 1})
+    home.close()
+
+
+@pytest.mark.parametrize("is_killed", [True, False])
+def test_numbers_of_what_a_commit_removes_at_once_are_not_given_again(home: DiskHome, *, is_killed: bool) -> None:
+    """I3: nothing is retained, and it had expired before the disk was ready for it, so it is no loss either."""
+    rule = TopicRule(storage="disk", retention_messages=0)
+    writer = Writer(home.open(), home.settle)
+    writer.append("b", rule=rule)
+    writer.append("a", ttl_ms=1, rule=rule)
+    writer.append("a", ttl_ms=1, rule=rule).expires_ms = writer.now_ms
+    writer.settle()
+    if is_killed:
+        home.kill()
+    else:
+        home.close()
+    log = home.open()
+    assert (log.head(), log.loaded().topics) == (3, {"a": 2, "b": 1})
+    home.close()
+
+
 def test_rules_hold_after_a_restart_before_anything_is_appended(home: DiskHome) -> None:
     writer = Writer(home.open(), home.settle)
     writer.fill(9)

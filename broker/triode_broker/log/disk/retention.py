@@ -261,6 +261,7 @@ class Retention:
                 topic.held_bytes -= size
         for topic in touched:
             self._find_oldest(topic)
+            self._contents.dirty[topic] = None  # its newest may be among them: no other row says that number
 
     def _forget_topics(self) -> None:
         if gone := self._forgettable():

@@ -126,6 +126,10 @@ class Store:
         over = [topic for topic in touched if self.retention.is_well_over(topic)]
         for topic in over[:TRIM_IN_COMMIT]:
             self.retention.trim_topic(topic, now_ms)
+        if over:  # what is removed may be the newest: no other row says that number
+            newest = batch.appended[-1][0]
+            self.contents.say("head", newest.pos)
+            self.contents.say("ts", newest.ts)
         self._frames += 2 * len(touched) + len(messages) / MESSAGE_COLUMNS * _ROW_BYTES / _FRAME_BYTES
         self._frames += (len(ids) + len(batch.values)) / 4
 
