@@ -140,7 +140,8 @@ class Desk:
         return self._disk
 
     def commit(self) -> None:
-        """Commit until there is nothing to commit."""
+        """Commit until there is nothing to commit, what is saved in a moment included."""
+        self.node.consumers.save()
         while self.disk.is_dirty:
             self.disk.commit()
 

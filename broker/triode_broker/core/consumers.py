@@ -32,6 +32,8 @@ from triode_broker.core.summaries import details, summary
 from triode_broker.core.timers import Timers
 
 PREFIX: Final = "consumer/"
+#: What nobody waits for is handed to the store so much later: an ack without `id`, a delivery (SPEC 9.2.4).
+SAVE_MS = 50
 #: How often names without members grow older, and after how many times that is written down.
 SWEEP_MS = 60_000
 SWEEPS_A_SAVE = 60
@@ -67,6 +69,7 @@ class Consumers:
         self._limits = limits
         self._timers = timers
         self._sweeps = 0
+        self._unsaved: dict[Consumer, None] = {}  # has changed since its store had it
         self.by_name: dict[str, Consumer] = {}
         for log in router.durable_logs:
             for key, value in log.loaded().values.items():
@@ -297,6 +300,8 @@ class Consumers:
         packet, user = make_letter(consumer.name, item, consumer.now_ms)
         try:
             self._router.publish_own(packet, user, consumer.now_ms, letter)
+            if consumer.is_durable:
+                self._store_of(consumer.name).save(*self._value(consumer))
         except Refused:  # full, failed or overloaded
             consumer.postpone(item)
 
@@ -306,7 +311,17 @@ class Consumers:
         return self._router.store_of(name)
 
     def _save(self, consumer: Consumer) -> None:
-        self._store_of(consumer.name).save(*self._value(consumer))
+        """In a moment: many acknowledgements are one encoding of all that is in flight."""
+        if not self._unsaved:
+            self._timers.at(self._timers.steady_ms() + SAVE_MS, self.save)
+        self._unsaved[consumer] = None
+
+    def save(self, now_ms: int = 0) -> None:
+        """Hand over to the stores what they do not have."""
+        unsaved, self._unsaved = self._unsaved, {}
+        for consumer in unsaved:
+            if consumer.is_open and consumer.is_marked:
+                self._store_of(consumer.name).save(*self._value(consumer))
 
     def _value(self, consumer: Consumer) -> tuple[str, Callable[[], bytes]]:
         return PREFIX + consumer.name, partial(self._encode, consumer)
