@@ -41,8 +41,8 @@ TRIM_SECONDS = 1.0
 #: Longest time that is given to the disks, at the end, to take what was accepted while clients still listen.
 SETTLE_SECONDS = 2.0
 SETTLE_STEP_SECONDS = 0.01
-#: How long the loop may keep the interpreter from a store thread that waits for it (Python's own: 5 ms, for each of
-#: the few statements of a commit).
+#: How long the loop may keep the interpreter from a store thread that waits for it (Python's own: 5 ms, for each
+#: of the few statements of a commit).
 SWITCH_SECONDS = 0.0005
 #: Timers are looked at no more often.
 MIN_TICK_MS = 5.0

@@ -93,6 +93,7 @@ class CatchUp:
         is_inside = [True]
         take = partial(self._answered, shard.log.name, is_inside, now_ms)
         log, filter, looks, clock = shard.log, self._sub.filter, self._sub.outbox.looks_left, shard.clock(now_ms)
+        self._sub.outbox.questions += 1
         after = position = self.position[log.name]
         newest_at = 0
         if self.snapshot:
@@ -103,6 +104,7 @@ class CatchUp:
     def _answered(self, log: str, is_inside: list[bool], now_ms: int, page: Page) -> None:
         self.is_reading = False
         outbox = self._sub.outbox
+        outbox.questions -= 1
         if not self._sub.is_open:
             return
         if self.snapshot:

@@ -25,11 +25,19 @@ def check_history(packet: HistoryRequest) -> None:
 
 
 def answer_history(
-    log: Log, packet: HistoryRequest, limits: Limits, now_ms: int, reply: Callable[[History], None]
+    log: Log,
+    packet: HistoryRequest,
+    limits: Limits,
+    now_ms: int,
+    reply: Callable[[History], None],
+    share: int = 1,
 ) -> None:
-    """Find the page and hand the reply to `reply`, at once or when the log answers."""
+    """Find the page and hand the reply to `reply`, at once or when the log answers.
+
+    `share`: the page is as large as a frame divided by it; so several that come together are not several frames.
+    """
     limit = min(packet.limit, limits.max_history_messages)
-    max_bytes = limits.max_frame_bytes - REPLY_OVERHEAD_BYTES  # a page of the log is then within a frame
+    max_bytes = (limits.max_frame_bytes - REPLY_OVERHEAD_BYTES) // share  # a page is then within a frame
     query = _Query(log, packet, limit, max_bytes, now_ms, reply)
     if packet.after is not UNSET:
         query.read_after(packet.after.get(log.name, -1))

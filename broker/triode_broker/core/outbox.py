@@ -28,6 +28,7 @@ class Outbox:
         "items",
         "limit",
         "looks_left",
+        "questions",
         "size",
         "wants_room",
     )
@@ -44,6 +45,7 @@ class Outbox:
         self.is_batch = False
         self.is_blocked = False
         self.wants_room = False  # the session has more to say once size ≤ limit / 2
+        self.questions = 0  # asked of logs for this connection and not answered yet
         self.looks_left = 0  # records that its catch-ups may look at before they ask for another turn
 
     def put(self, payload: bytes) -> None:

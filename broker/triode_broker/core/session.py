@@ -24,6 +24,7 @@ from triode_protocol.packets import (
     Connected,
     Error,
     Extend,
+    History,
     HistoryRequest,
     Nack,
     PresenceRequest,
@@ -42,6 +43,7 @@ from triode_protocol.topics import is_wildcard
 
 from triode_broker.config import Limits
 from triode_broker.core.asking import check_asked, is_acknowledged
+from triode_broker.core.awaiting import RETRY_QUEUE_MS
 from triode_broker.core.consumers import CLEAN_CLOSES, Consumers
 from triode_broker.core.errors import Disconnect
 from triode_broker.core.history import answer_history, check_history
@@ -56,6 +58,10 @@ from triode_broker.core.used_numbers import UsedNumbers
 #: What this broker offers, as announced in `connected` (SPEC 7.2).
 CAPABILITIES = ["batch", "history", "resume", "dedupe", "conflate", "delay", "compact", "group", "durable"]
 NORMAL_CLOSE = 1000
+#: History requests of one connection that wait for a disk; and reads of subscriptions, those that have ended
+#: included, for each that it may have.
+MAX_HISTORIES = 16
+QUESTIONS_A_SUBSCRIPTION = 2
 
 _PONG = encode(ServerPong())
 _PING = encode(ServerPing())
@@ -118,6 +124,7 @@ class Session:
         "_subscriptions",
         "_used",
         "connection_id",
+        "histories",
         "inflight",
         "user",
         "wildcards",
@@ -135,6 +142,7 @@ class Session:
         self.user = ""  # anonymous clients are one identity
         self.wildcards = 0
         self.inflight = 0  # publishes that wait for a disk
+        self.histories = 0  # history requests that do
 
     @property
     def is_connected(self) -> bool:
@@ -303,6 +311,9 @@ class Session:
         return sub
 
     def _check_subscribe(self, packet: Subscribe) -> None:
+        node = self._node
+        logs = max(len(node.router.durable_logs), 1)
+        _check_questions(self._outbox.questions, QUESTIONS_A_SUBSCRIPTION * logs * node.limits.max_subscriptions)
         self._node.router.check_filter(packet.filter)
         used = self._used = self._used or UsedNumbers()
         if packet.sub in used:
@@ -343,8 +354,15 @@ class Session:
         node = self._node
         node.router.check_readable(packet.topic)
         check_history(packet)
+        _check_questions(self.histories, MAX_HISTORIES)
         shard = node.router.covered(packet.topic)[0]
-        answer_history(shard.log, packet, node.limits, shard.clock(now_ms), self.answer)
+        self.histories += 1
+
+        def answer(history: History) -> None:
+            self.histories -= 1
+            self.answer(history)
+
+        answer_history(shard.log, packet, node.limits, shard.clock(now_ms), answer, self.histories)
 
     def _ack(self, packet: Ack, now_ms: int) -> None:
         self._node.consumers.ack(self._member(packet.sub), packet, now_ms)
@@ -386,6 +404,13 @@ class Session:
     def _not_offered(self, packet: ClientPacket, now_ms: int) -> None:
         name = packet.__struct_config__.tag
         raise Refused(ErrorName.UNSUPPORTED, f"this node does not offer {name}", field="type")
+
+
+def _check_questions(count: int, limit: int) -> None:
+    """Answers from a disk come later, whatever the outbox holds by then: so few are asked for at a time (G6)."""
+    if count >= limit:
+        message = "too many requests of this connection wait for the disk: wait for their answers"
+        raise Refused(ErrorName.INFLIGHT, message, retry_after_ms=RETRY_QUEUE_MS)
 
 
 def _refuse_absent(packet: Struct, fields: Sequence[str]) -> None:

@@ -107,9 +107,11 @@ def _ask(
     answers: dict[int, T] = {}
 
     def take(index: int, answer: T) -> None:
+        sub.outbox.questions -= 1
         answers[index] = answer
         if len(answers) == len(sub.shards) and sub.is_open:
             then([answers[place] for place in range(len(sub.shards))])
 
+    sub.outbox.questions += len(sub.shards)
     for index, shard in enumerate(sub.shards):
         question(shard, lambda answer, index=index: take(index, answer))  # type: ignore[misc]  # bound now
