@@ -132,7 +132,7 @@ class StoreReport:
 
     def __call__(self, event: str, **facts: object) -> None:
         """Write it down."""
-        if event == "store_full" and self._is_full:
+        if (event == "store_full" and self._is_full) or event == "store_has_new_life":  # that one is `new_log`
             return
         if event in ("store_full", "store_has_room"):
             self._is_full = event == "store_full"

@@ -1,7 +1,7 @@
 """A job worker: counts the words of the texts that others publish under jobs/, and publishes the counts.
 
     python docs/examples/job_worker.py [ws://127.0.0.1:7400]
-    triode pub jobs/count '{"text": "to be or not to be"}'
+    triode pub jobs/count '{"text": "to be or not to be"}' --json
 
 Start as many as you like: they share the durable subscription `counter`, each job goes to one of them, and a job
 that is not acknowledged comes again. Needs a broker with a data directory (`triode serve --data DIR`).

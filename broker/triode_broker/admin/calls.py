@@ -94,8 +94,11 @@ class Subscriptions:
 
     def _check_store(self, name: str) -> None:
         """What is changed must be kept. Raises BadCall; Refused where there is no such name."""
-        if self._consumers.find(name).is_durable and self._router.store_of(name).state == "failed":
+        if not self._consumers.find(name).is_durable or (state := self._router.store_of(name).state) == "ok":
+            return
+        if state == "failed":
             raise BadCall("the store has failed and keeps nothing: restart the node")
+        raise BadCall("the disk is full and keeps nothing: make room first")
 
 
 def place_of(to: object) -> str | Start | dict[str, int]:

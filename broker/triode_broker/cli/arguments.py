@@ -71,6 +71,7 @@ _DEAD_EXAMPLES = """examples:
   triode dead drop worker --pos 18               forget one
 
 A retry publishes a new message on the topic it came from: every subscriber of that topic gets it, not only NAME.
+A retry publishes to the topic again, for everybody who is subscribed to it, not for NAME alone.
 Dead letters are messages of the topic $dead/NAME: `triode sub '$dead/worker' --from last` reads them too.
 The broker is found as by `triode subs`: --data, TRIODE_DATA or the file's `data`."""
 

@@ -45,7 +45,8 @@ def _check_content(packet: Publish, rule: TopicRule) -> Raw:
     if packet.b64 is ABSENT:
         if rule.compact:
             return packet.data  # none: it deletes its key
-        raise Refused(ErrorName.MALFORMED, "a publish has data or b64", field="data")
+        message = "a publish has data or b64; only on a compacted topic a key without them is deleted"
+        raise Refused(ErrorName.MALFORMED, message, field="data")
     if packet.data is not ABSENT:
         raise Refused(ErrorName.MALFORMED, "a publish has data or b64, not both", field="b64")
     try:
