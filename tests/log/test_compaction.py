@@ -80,6 +80,24 @@ def test_key_belongs_to_its_topic(scribe: Scribe) -> None:
     assert positions(scribe.page("#").records) == [2, 3, 4]
 
 
+@pytest.mark.parametrize(
+    ("key", "other"),
+    [("a", "a\0b"), ("", "\0"), ("a\0b", "a\0c"), ('"', '\\"'), ("\u00e9", "e\u0301"), ("1", "1.0")],
+)
+def test_key_is_any_text_and_the_whole_of_it(scribe: Scribe, key: str, other: str) -> None:
+    """G4: what differs behind a NUL, or looks alike, is another key."""
+    for one in (key, other, other):
+        scribe.write("a", key=one)
+    scribe.trim()
+    assert [record.key for record in scribe.page("a").records] == [key, other]
+    assert positions(scribe.newest("a")) == [1, 3]
+    scribe.write("a", key=other, tombstone=True)
+    scribe.write("a", key=key)
+    scribe.trim()
+    assert positions(scribe.page("a").records) == [4, 5]
+    assert positions(scribe.newest("a")) == [5]
+
+
 def test_key_means_nothing_where_the_topic_is_not_compacted(open_log: Open) -> None:
     scribe = Scribe(open_log)
     scribe.write_keys("a", "kkk")

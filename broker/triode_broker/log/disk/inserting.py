@@ -8,6 +8,7 @@ The surprising decision: the statement is padded with empty rows up to a power o
 instead of being split into several of the few sizes that are worth keeping prepared.
 """
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -24,11 +25,17 @@ def _statement(table: str, columns: int, rows: int) -> str:
     return f"INSERT OR REPLACE INTO {table} SELECT * FROM (VALUES {values}) WHERE column1 IS NOT NULL"
 
 
-def insert(db: Connection, table: str, columns: int, values: list[Any]) -> None:
-    """Insert or replace rows, given one behind the other; the first column of none is None."""
+def padded(values: list[Any], columns: int) -> Iterator[list[Any]]:
+    """Rows, given one behind the other, as the parameters of statements of few sizes; empty rows fill them up."""
     step = MAX_ROWS * columns
     for start in range(0, len(values), step):
         part = values[start : start + step]
         rows = 1 << (len(part) // columns - 1).bit_length()
         part += [None] * (rows * columns - len(part))
-        db.execute(_statement(table, columns, rows), part)
+        yield part
+
+
+def insert(db: Connection, table: str, columns: int, values: list[Any]) -> None:
+    """Insert or replace rows, given one behind the other; the first column of none is None."""
+    for part in padded(values, columns):
+        db.execute(_statement(table, columns, len(part) // columns), part)

@@ -8,6 +8,7 @@ success although the pages are gone; only a full disk with a clean roll-back may
 
 import sqlite3
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 from zlib import crc32
 
@@ -19,7 +20,7 @@ from triode_broker.core.message_ids import Remembered
 from triode_broker.core.record import RECORD_OVERHEAD_BYTES, Record
 from triode_broker.log.disk.connection import Connection, Fault, fault, kind_of, leave_open
 from triode_broker.log.disk.contents import Contents, Topic, roll_back
-from triode_broker.log.disk.inserting import insert
+from triode_broker.log.disk.inserting import insert, padded
 from triode_broker.log.disk.retention import Retention
 from triode_broker.log.disk.schema import ID_COLUMNS, MESSAGE_COLUMNS
 from triode_broker.log.disk.sums import message_sum, row_sum
@@ -32,11 +33,11 @@ _ROW_BYTES = 120
 #: Topics trimmed within one commit, so that it stays short.
 TRIM_IN_COMMIT = 4
 
+#: By topic, key and pos. Keys are bound, never JSON: SQLite's cuts a text at its first NUL.
 _REPLACED = """
 SELECT json_group_array(json_array(m.pos, m.topic, length(m.payload)))
-FROM json_each(?) AS j CROSS JOIN message AS m INDEXED BY message_key
-WHERE m.compacted AND m.topic = json_extract(j.value, '$[0]') AND m.key = json_extract(j.value, '$[1]')
-  AND m.pos < json_extract(j.value, '$[2]')
+FROM (VALUES {}) AS v CROSS JOIN message AS m INDEXED BY message_key
+WHERE m.compacted AND m.topic = v.column1 AND m.key = v.column2 AND m.pos < v.column3
 """
 _DELETE = "DELETE FROM message WHERE pos IN (SELECT value FROM json_each(?))"
 _triples = msgspec.json.Decoder(list[tuple[int, int, int]])
@@ -194,9 +195,10 @@ class Store:
 
     def _replace(self, replaced: dict[tuple[int, str], int]) -> None:
         """What newer messages of the same keys take the place of: policy, no loss."""
-        wanted = msgspec.json.encode([(*slot, pos) for slot, pos in replaced.items()]).decode()
-        (found,) = self.db.execute(_REPLACED, (wanted,)).fetchone()
-        rows = _triples.decode(found)
+        rows: list[tuple[int, int, int]] = []
+        for parameters in padded([one for (id, key), pos in replaced.items() for one in (id, key, pos)], 3):
+            (found,) = self.db.execute(_replaced_by(len(parameters) // 3), parameters).fetchone()
+            rows += _triples.decode(found)
         if not rows:
             return
         self.db.execute(_DELETE, (msgspec.json.encode([pos for pos, _, _ in rows]).decode(),))
@@ -276,6 +278,11 @@ class Store:
         self.contents.say("head", self.contents.head)
         self.contents.say("ts", self.contents.ts)
         self.contents.say("is_open", 0)
+
+
+@cache
+def _replaced_by(rows: int) -> str:
+    return _REPLACED.format(",".join(["(?,?,?)"] * rows))
 
 
 def _id_row(remembered: Remembered) -> tuple[Any, ...]:
