@@ -5,14 +5,16 @@ tried again, and a full disk goes on without a restart once there is room.
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from triode_broker.config import Limits
 from triode_broker.core.interfaces import Outcome
 from triode_broker.log.disk import DiskLog, StoreError, open_log
+from triode_broker.log.disk.connection import connect
 
 from tests.log.apsw_disk import FaultyDisk, connector
 from tests.log.reopening import RULE, DiskHome, Writer, look
@@ -210,6 +212,58 @@ def test_value_of_a_full_disk_goes_with_the_next_commit_as_it_is_then(disk: Faul
     log.close()
     assert home.open().loaded().values == {"count": b"2"}
     home.close()
+
+
+class OutOfMemory:
+    """A connection whose checkpoints raise, when told to, what the standard library makes of SQLITE_NOMEM."""
+
+    def __init__(self, path: Path) -> None:
+        self.inner = connect(path)
+        self.is_out = False
+
+    def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> sqlite3.Cursor:
+        """One statement."""
+        if self.is_out and "wal_checkpoint" in sql:
+            raise MemoryError
+        return self.inner.execute(sql, parameters)
+
+    def close(self) -> None:
+        """As the engine asks."""
+        self.inner.close()
+
+
+def test_checkpoint_that_raises_anything_is_a_failed_store_and_the_commit_before_it_is_told(
+    tmp_path: Path,
+) -> None:
+    """G2: the store thread goes on, and answers."""
+    connections: list[OutOfMemory] = []
+
+    def opened(path: Path) -> OutOfMemory:
+        connections.append(OutOfMemory(path))
+        return connections[-1]
+
+    home = DiskHome(tmp_path / "data")
+    log = open_log(
+        home.directory,
+        "d0",
+        node="n1",
+        limits=Limits(),
+        new_name=home.new_name,
+        rule_of=lambda topic: RULE,
+        report=lambda event, **facts: home.reports.append(event),
+        connect=opened,
+        checkpoint_frames=12,
+    )
+    connections[-1].is_out = True
+    story = Story(log)
+    story.until_it_stops()
+    assert (log.state, home.reports) == ("failed", ["store_failed"])
+    after_a_stop(story, is_full=False)
+    log.close()
+    files = {path: path.read_bytes() for path in home.directory.glob("d0.sqlite*")}
+    connections[-1].inner.close()  # which the end of a process does not do: it only lets go of the files
+    home.put(files)
+    reopened(home, story)
 
 
 def test_failed_read_costs_a_loss_and_ends_the_writing(disk: FaultyDisk, tmp_path: Path) -> None:

@@ -396,6 +396,8 @@ class DiskLog:
             self._store.checkpoint_if_due()
         except Fault as fault:
             self._answers.append(self._stop_for(fault, []))
+        except Exception as error:  # noqa: BLE001  # the thread's barrier: these turns have been committed
+            self._answers.append(self._stop_for(Fault("failed", repr(error)), []))
 
     def _stop_for(self, fault: Fault, turns: list[Turn]) -> Answer:
         """Nothing of the loop's that is on its way here is taken any more."""

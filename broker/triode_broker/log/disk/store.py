@@ -247,6 +247,9 @@ class Store:
         except sqlite3.Error as error:
             self.has_failed = kind_of(error) != "full"
             raise fault(error) from error
+        except BaseException:
+            self.has_failed = True
+            raise
         self._frames = 0
         if busy or frames != copied:
             self.has_failed = True
