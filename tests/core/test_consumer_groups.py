@@ -107,6 +107,24 @@ def test_one_connection_may_be_two_members() -> None:
     assert ack(line, [1, 2], MEMORY) == [], "what was given to this connection"
 
 
+@pytest.mark.parametrize(("code", "attempt"), [(0, 2), (1000, 1)], ids=["lost", "clean"])
+def test_lost_connection_of_several_members_is_one_attempt(code: int, attempt: int) -> None:
+    """SPEC 9.4.3: what one of them held is not given to the next of the same dead connection."""
+    desk = make_desk()
+    line = desk.connect()
+    for sub in range(1, 6):
+        shared(desk, line=line, sub=sub, max_attempts=3, window=2)
+    fill(desk, 1)
+    fill(desk, 2, key="k")
+    assert len(line.drain()) == 3
+    other = shared(desk, sub=9, window=2)
+    cut(line, code)
+    assert given(other.drain()) == [(1, attempt), (2, attempt)]
+    assert given(ack(other, [1, 2], sub=9)) == [(3, 1)], "taken back behind another of its key"
+    desk.commit()
+    assert desk.node.consumers.show("w")["dead_letters"] == 0
+
+
 def test_members_are_bounded() -> None:
     """SPEC 9.1.8."""
     desk = make_desk(max_consumer_members=2)

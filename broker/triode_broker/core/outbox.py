@@ -25,6 +25,7 @@ class Outbox:
         "frame",
         "is_batch",
         "is_blocked",
+        "is_closed",
         "items",
         "limit",
         "looks_left",
@@ -44,6 +45,7 @@ class Outbox:
         self.size = 0  # bytes in `items` and of what the edge took but could not send yet
         self.is_batch = False
         self.is_blocked = False
+        self.is_closed = False  # its connection is gone: nobody is given anything there any more
         self.wants_room = False  # the session has more to say once size ≤ limit / 2
         self.questions = 0  # asked of logs for this connection and not answered yet
         self.looks_left = 0  # records that its catch-ups may look at before they ask for another turn
@@ -68,5 +70,5 @@ class Outbox:
 
     @property
     def has_room(self) -> bool:
-        """Whether it has drained to half: what was refused may return."""
-        return self.size * 2 <= self.limit
+        """Whether it has drained to half: what was refused may return. Never again once it is closed."""
+        return self.size * 2 <= self.limit and not self.is_closed

@@ -191,6 +191,7 @@ class Session:
     def detach(self) -> None:
         """The connection is gone: nothing of it stays."""
         self._backlog = ()
+        self._outbox.is_closed = True  # what one of its members held goes to none of its others
         node = self._node
         node.sessions.pop(self.connection_id, None)
         for sub in (self._subscriptions or {}).values():
