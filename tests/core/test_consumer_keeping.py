@@ -369,6 +369,45 @@ def test_new_life_of_the_disk_goes_on_with_its_numbers_and_is_a_reset() -> None:
     assert given(packets) == [(3, 2)]
 
 
+@pytest.mark.parametrize("is_taken", [False, True], ids=["nothing in between", "joined in between"])
+def test_new_life_is_one_reset_over_further_restarts(*, is_taken: bool) -> None:
+    """SPEC 9.4.8: only the first start of a life knows the one before; nothing settled comes again later."""
+    desk = make_desk()
+    line = durable(desk)
+    fill(desk, 3)
+    line.drain()
+    ack(line, [1, 2])
+    desk.commit()
+    desk.restart("d0-next")
+    if is_taken:
+        again(desk)
+    desk.disk.commit()
+    for _ in range(2):
+        desk.restart()
+        assert desk.node.consumers.by_name["w"].floors() == {"d0-next": 2}
+    packets = again(desk)
+    assert types(packets) == ["subscribed", "gap", "delivery"]
+    assert (packets[1]["reason"], packets[1]["after"]) == ("reset", {"d0-next": 3})
+    assert given(packets) == [(3, 3 if is_taken else 2)]
+
+
+def test_reset_of_a_position_beyond_the_log_is_kept_though_the_log_grows_past_it() -> None:
+    """SPEC 3.2.9: the position is not believed at a later start either."""
+    desk = make_desk()
+    line = durable(desk)
+    fill(desk, 3)
+    line.drain()
+    ack(line, [1, 2, 3])
+    desk.commit()
+    del desk.disk.disk.records[1:]
+    desk.restart()
+    fill(desk, 4)
+    desk.restart()
+    packets = again(desk)
+    assert types(packets) == ["subscribed", "gap", *["delivery"] * 5]
+    assert given(packets)[0] == (1, 1)
+
+
 def test_position_beyond_the_log_is_a_reset() -> None:
     """SPEC 3.2.9: a file that lost its end."""
     desk = make_desk()

@@ -352,17 +352,22 @@ class Consumers:
         consumer.created_ms, consumer.seen_ms = kept.created_ms, kept.seen_ms
         consumer.absent_ms, consumer.letters = kept.absent_ms, kept.letters
         previous = {log.name: log.loaded().previous for log in self._router.durable_logs}
+        is_as_kept = True
         for log, source in consumer.by_log.items():
             before = previous.get(log, "")
             if log in kept.places:
-                _resume(source, kept.places[log])
-            elif before in kept.places:  # a new life that goes on with the numbers
+                is_as_kept = _resume(source, kept.places[log]) and is_as_kept
+                continue
+            is_as_kept = False
+            if before in kept.places:  # a new life that goes on with the numbers
                 _resume(source, kept.places[before])
                 source.note_gap(GapReason.RESET, min(source.taken, source.shard.log.head()))
             else:
                 _start_after(source, -1)
         consumer.is_ready = True
         consumer.is_marked = False
+        if not is_as_kept:  # the next start will not know what was before this one
+            self._store_of(consumer.name).save(*self._value(consumer))
 
     def _sweep(self, now_ms: int) -> None:
         """Names that nobody has used for long are deleted; only time that a node was running counts."""
@@ -459,11 +464,13 @@ def _start_after(source: Source, pos: int) -> None:
         source.note_gap(GapReason.RESET, 0)
 
 
-def _resume(source: Source, place: Place) -> None:
+def _resume(source: Source, place: Place) -> bool:
+    """Whether the place is one of its log still; else it is a reset."""
     if place.cursor <= source.shard.log.head():
         source.restore(place)
-    else:
-        _start_after(source, -1)
+        return True
+    _start_after(source, -1)
+    return False
 
 
 def _refused(outcome: Outcome) -> Refused:
