@@ -58,6 +58,36 @@ def test_rejected_message_is_a_letter_with_its_origin() -> None:
     assert "message_id" not in letter
 
 
+def test_origin_of_a_letter_cannot_be_forged() -> None:
+    """SPEC 9.8.2: `triode-dead-key` and `triode-dead-deletes` are the broker's word, or not there."""
+    desk = make_desk()
+    forged = {"triode-dead-deletes": "true", "triode-dead-key": "evil", "triode-dead-x": "y", "h": "v"}
+    (letter,) = rejected(desk, data="precious", headers=forged)
+    headers = letter["headers"]
+    assert headers["h"] == "v"
+    assert not headers.keys() & {"triode-dead-deletes", "triode-dead-key", "triode-dead-x"}
+
+
+def test_letter_of_a_letter_tells_its_own_origin() -> None:
+    """SPEC 9.8.2: of the letter, whose key is a place, and which deletes nothing."""
+    desk = make_desk(TopicRule(filter="d/c", storage="disk", compact=True))
+    first, second = durable(desk), durable(desk, "v", filter="$dead/w")
+    desk.connect().send({"type": "publish", "topic": "d/c", "key": "k"})
+    desk.commit()
+    first.drain()
+    nack(first, 1, reject=True)
+    desk.commit()
+    ((pos, _),) = given(second.drain())
+    nack(second, pos, reject=True)
+    desk.commit()
+    (letter,) = letters(desk, "v")
+    assert (letter["headers"]["triode-dead-topic"], letter["headers"]["triode-dead-key"]) == (
+        "$dead/w",
+        f"{LOG}.1",
+    )
+    assert "triode-dead-deletes" not in letter["headers"]
+
+
 def test_letter_carries_binary_data_and_few_headers_where_there_were_none() -> None:
     """SPEC 9.8.2."""
     desk = make_desk()

@@ -1,7 +1,7 @@
 """Dead letters: messages that a name could not get processed, as messages of the topic `$dead/<name>` (SPEC 9.8).
 
 Makes the packet, and is told what became of it. A letter's key is the place of the message, so there is one letter
-for one message, and a deletion by key takes it away.
+for one message, and a deletion by key takes it away. Headers of that name from a publisher are not believed.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def make_letter(name: str, item: Item, now_ms: int) -> tuple[Publish, str]:
     record = item.record
     message = _message.decode(record.payload)
     headers = {
-        **message.headers,
+        **{name: value for name, value in message.headers.items() if not name.startswith(HEADER)},
         HEADER + "reason": item.reason,
         HEADER + "topic": record.topic,
         HEADER + "log": message.log,
