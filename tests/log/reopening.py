@@ -47,6 +47,7 @@ class DiskHome:
     reports: list[str] = attrs.Factory(list)
     log: DiskLog | None = None
     rule: TopicRule = RULE
+    limits: Limits = attrs.Factory(Limits)
 
     def open(self) -> DiskLog:
         """With a short write-ahead log, so that a byte of it is a byte that counts."""
@@ -54,7 +55,7 @@ class DiskHome:
             self.directory,
             "d0",
             node="n1",
-            limits=Limits(),
+            limits=self.limits,
             new_name=self.new_name,
             rule_of=lambda topic: self.rule,
             report=lambda event, **facts: self.reports.append(event),

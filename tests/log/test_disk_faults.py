@@ -197,6 +197,28 @@ def test_full_disk_stays_full_until_there_is_room(disk: FaultyDisk, tmp_path: Pa
     log.close()
 
 
+def test_what_a_full_disk_did_not_let_go_of_goes_later(disk: FaultyDisk, tmp_path: Path) -> None:
+    """S8: messages and ids that are over."""
+    home = DiskHome(tmp_path / "data")
+    log = open_on(disk, home.directory)
+    writer = Writer(log, log.run_inline)
+    for number in range(3):
+        writer.append("a", message_id=f"m{number}", ttl_ms=10)
+    writer.settle()
+    disk.fail(("write",), 1, 1_000_000, FULL)
+    log.trim(writer.now_ms + 100_000)
+    log.run_inline()
+    assert log.state == "full"
+    disk.heal()
+    log.room(writer.now_ms)
+    log.trim(writer.now_ms + 100_000)
+    log.run_inline()
+    log.close()
+    log = home.open()
+    assert (log.loaded().remembered, look(log, home.settle, now_ms=writer.now_ms).records) == ([], [])
+    home.close()
+
+
 def test_value_of_a_full_disk_goes_with_the_next_commit_as_it_is_then(disk: FaultyDisk, tmp_path: Path) -> None:
     home = DiskHome(tmp_path / "data")
     log = open_on(disk, home.directory)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from triode_broker.config import Limits, TopicRule
 from triode_broker.core.interfaces import Page, Place
-from triode_broker.core.message_ids import Remembered
+from triode_broker.core.message_ids import MessageIds, Remembered
 from triode_broker.core.record import Record
 from triode_broker.log.disk import DiskLog, open_log
 from triode_broker.log.disk.retention import PIECE_ROWS
@@ -215,6 +215,59 @@ def test_message_ids_end_with_their_window(home: DiskHome) -> None:
     assert [one.key[2] for one in log.loaded().remembered] == ["m2"]
     trim(log, 9_000)
     assert reopened(home).loaded().remembered == []
+    home.close()
+
+
+def write_ids(home: DiskHome, count: int) -> list[Remembered]:
+    """Ids of different sizes: one counts characters, and all of them."""
+    log = home.log or home.open()
+    written: list[Remembered] = []
+    for pos in range(log.head() + 1, log.head() + count + 1):
+        remembered = Remembered(("a", ("ada", "b\0b", "\u00e9")[pos % 3], f"m\0{pos}"), 1, pos, pos, 5_000)
+        log.append(Record("a", pos, pos, 1_000, b"{}"), RULE, remembered)
+        written.append(remembered)
+    home.settle()
+    return written
+
+
+def newest_in(max_bytes: int, written: list[Remembered]) -> list[Remembered]:
+    """What the memory of a shard would still find."""
+    ids = MessageIds(max_bytes)
+    for remembered in written:
+        ids.remember(remembered)
+    return [one for one in written if ids.find(one.key, 0) is one]
+
+
+@pytest.mark.parametrize("max_bytes", [0, 100_000, 100_001, 600_000])
+def test_message_ids_are_bounded_in_bytes_too(home: DiskHome, max_bytes: int) -> None:
+    """S8, G2: the file keeps those that the memory of its shard does, whoever is behind the bound."""
+    home.limits = Limits(max_dedupe_bytes=max_bytes)
+    written = write_ids(home, 2 * PIECE_ROWS)
+    trim(home.log or home.open(), 2_000)
+    written += write_ids(home, 3)
+    trim(home.log or home.open(), 2_000)
+    home.limits = Limits()
+    kept = newest_in(max_bytes, written)
+    assert reopened(home).loaded().remembered == kept
+    home.limits = Limits(max_dedupe_bytes=max_bytes)
+    log = reopened(home)
+    written = kept + write_ids(home, 5)
+    trim(log, 2_000)
+    home.limits = Limits()
+    assert reopened(home).loaded().remembered == newest_in(max_bytes, written)
+    home.close()
+
+
+@pytest.mark.parametrize("max_bytes", [0, 20_000, 20_001])
+def test_no_more_message_ids_are_read_at_the_opening_than_are_remembered(home: DiskHome, max_bytes: int) -> None:
+    """S8: the others are over for good."""
+    written = write_ids(home, 500)
+    home.kill()
+    home.limits = Limits(max_dedupe_bytes=max_bytes)
+    kept = newest_in(max_bytes, written)
+    assert home.open().loaded().remembered == kept
+    home.limits = Limits()
+    assert reopened(home).loaded().remembered == kept
     home.close()
 
 

@@ -79,6 +79,7 @@ class Contents:
         self.is_torn = False  # the index has newer messages than the table
         self.ts = 0
         self.losses = 0  # number of the newest loss
+        self.id_bytes = 0  # of the message ids, as `MessageIds` counts them
         self.trimmed = 0  # the highest pos that retention took, of any topic
         self.trimmed_ts = -1
         self.dirty: dict[Topic, None] = {}  # topics whose row is behind

@@ -18,7 +18,7 @@ import attrs
 
 from triode_broker.config import Limits, TopicRule
 from triode_broker.core.interfaces import Loaded
-from triode_broker.core.message_ids import Remembered
+from triode_broker.core.message_ids import ENTRY_OVERHEAD_BYTES, Remembered
 from triode_broker.log.disk import schema, wal
 from triode_broker.log.disk.connection import OLDEST_SQLITE, Connect, Connection, Fault, code_of, connect
 from triode_broker.log.disk.contents import Contents, roll_back
@@ -44,6 +44,10 @@ _FACTS = {
     "renamed_upto": 0,
     "wal_bytes": 0,
 }
+_NEWEST_IDS = """
+SELECT number, CAST(topic AS BLOB), CAST(user AS BLOB), CAST(message_id AS BLOB), digest, pos, offset, expires, sum
+FROM id ORDER BY number DESC LIMIT ?
+"""
 
 
 class StoreError(Exception):
@@ -81,6 +85,7 @@ class _Opening:
     rule_of: Callable[[str], TopicRule]
     report: Callable[..., None]
     connect: Connect
+    max_id_bytes: int
     reasons: list[str] = attrs.Factory(list)  # why this is a new life
     previous: str = ""
     values: dict[str, bytes] = attrs.Factory(dict)
@@ -108,7 +113,7 @@ def open_log(
         raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old: 3.35 or newer is needed")
     path = directory / f"{shard}.sqlite"
     lock = _make_room_and_lock(directory, shard)
-    opening = _Opening(path, shard, node, restored, new_name, rule_of, report, connect)
+    opening = _Opening(path, shard, node, restored, new_name, rule_of, report, connect, limits.max_dedupe_bytes)
     try:
         try:
             return _set_going(opening, _open(opening), limits, lock, checkpoint_frames)
@@ -323,7 +328,7 @@ def _examine_rows(opening: _Opening, contents: Contents) -> None:
     if contents.is_torn:
         reasons.append("the newest messages are missing")
     _load_values(opening, db)
-    _load_ids(opening, db)
+    _load_ids(opening, contents)
     if count := Reading(contents, opening.report).damaged_newest(VERIFIED_MESSAGES, VERIFIED_BYTES):
         reasons.append(f"{count} damaged messages among the newest")
 
@@ -357,19 +362,24 @@ def _load_values(opening: _Opening, db: Connection) -> None:
         opening.reasons.append(f"{len(damaged)} damaged saved values")
 
 
-def _load_ids(opening: _Opening, db: Connection) -> None:
+def _load_ids(opening: _Opening, contents: Contents) -> None:
+    """The newest, as many as are remembered; what lies before them is over."""
     damaged: list[int] = []
-    for number, topic, user, message_id, *facts, sum in db.execute(
-        "SELECT number, CAST(topic AS BLOB), CAST(user AS BLOB), CAST(message_id AS BLOB),"
-        " digest, pos, offset, expires, sum FROM id ORDER BY number"
-    ).fetchall():
+    rows = contents.db.execute(_NEWEST_IDS, (opening.max_id_bytes // ENTRY_OVERHEAD_BYTES + 1,)).fetchall()
+    for number, topic, user, message_id, *facts, sum in rows:
         key = tuple(bytes(one or b"").decode("utf-8", "replace") for one in (topic, user, message_id))
-        if row_sum(*key, *facts) == sum:
-            opening.remembered.append(Remembered((key[0], key[1], key[2]), *facts))
-        else:
+        if row_sum(*key, *facts) != sum:
             damaged.append(number)
+            continue
+        remembered = Remembered((key[0], key[1], key[2]), *facts)
+        if contents.id_bytes + remembered.size > opening.max_id_bytes:
+            contents.db.execute("DELETE FROM id WHERE number <= ?", (number,))
+            break
+        contents.id_bytes += remembered.size
+        opening.remembered.append(remembered)
+    opening.remembered.reverse()
     if damaged:
-        _remove(db, "id", "number", damaged)
+        _remove(contents.db, "id", "number", damaged)
         opening.reasons.append(f"{len(damaged)} damaged message ids")
 
 
@@ -431,7 +441,7 @@ def _mark(opening: _Opening, contents: Contents, store: Store, frames: int) -> N
 def _set_going(opening: _Opening, contents: Contents, limits: Limits, lock: int, frames: int) -> DiskLog:
     """Mark the file as open, in the file itself, before anything is accepted."""
     meta = contents.meta
-    store = Store(contents, limits.max_shard_topics, opening.report, frames, lambda: os.close(lock))
+    store = Store(contents, limits, opening.report, frames, lambda: os.close(lock))
     try:
         _mark(opening, contents, store, frames)
     except BaseException as error:

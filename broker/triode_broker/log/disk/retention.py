@@ -11,6 +11,8 @@ from itertools import islice
 import msgspec
 from triode_protocol.positions import MAX_INTEGER
 
+from triode_broker.config import Limits
+from triode_broker.core.message_ids import ENTRY_OVERHEAD_BYTES, Remembered
 from triode_broker.core.record import RECORD_OVERHEAD_BYTES
 from triode_broker.log.disk.contents import Contents, Topic
 from triode_broker.log.disk.inserting import insert
@@ -44,20 +46,26 @@ _TOMBSTONES = f"""
 SELECT json_group_array(json_array(pos, topic, size)) FROM
 (SELECT pos, topic, {_SIZE} AS size FROM message WHERE tombstone AND topic = ? AND ts <= ? ORDER BY ts LIMIT ?)
 """
+#: The text as hexadecimal digits: SQLite's `length` ends at a NUL, and damaged text is none.
+_IDS = "SELECT json_group_array(json_array(number, hex(user), hex(message_id))) FROM (SELECT * FROM id {} LIMIT ?)"
+_EXPIRED_IDS = _IDS.format("WHERE expires <= ? ORDER BY expires")
+_OLDEST_IDS = _IDS.format("ORDER BY number")
 _REMOVE = "DELETE FROM message WHERE pos IN (SELECT value FROM json_each(?))"
 _WHOLE = f"""
 SELECT {ROW_COLUMNS} FROM message WHERE topic = ? AND pos > ? AND NOT compacted ORDER BY pos LIMIT ?
 """
 _triples = msgspec.json.Decoder(list[tuple[int, int, int]])
+_ids = msgspec.json.Decoder(list[tuple[int, str, str]])
 _keys = msgspec.json.Decoder(list[tuple[int, int, int, int, int]])
 
 
 class Retention:
     """What of the file's contents is over, and its removal; within somebody else's transaction."""
 
-    def __init__(self, contents: Contents, max_topics: int) -> None:
+    def __init__(self, contents: Contents, limits: Limits) -> None:
         self._contents = contents
-        self._max_topics = max_topics
+        self._max_topics = limits.max_shard_topics
+        self._max_id_bytes = limits.max_dedupe_bytes
         self._turn: deque[Topic] = deque()  # still to be looked at before the round is over
         self._next_id_expires = 0  # no message id ends before
         self._next_expires = 0  # no message does
@@ -172,7 +180,9 @@ class Retention:
             if self._wants_piece(self._turn[0], now_ms):
                 return True
             self._turn.popleft()
-        return self._next_expires <= now_ms or self._next_id_expires <= now_ms or bool(self._forgettable())
+        if self._next_id_expires <= now_ms or contents.id_bytes > self._max_id_bytes:
+            return True
+        return self._next_expires <= now_ms or bool(self._forgettable())
 
     def _wants_piece(self, topic: Topic, now_ms: int) -> bool:
         if self._contents.by_id.get(topic.id) is not topic:
@@ -183,6 +193,7 @@ class Retention:
         """Remove so many rows at most; whether there may be more."""
         has_more = self._expire(now_ms)
         has_more |= self._expire_ids(now_ms)
+        has_more |= self._forget_oldest_ids()
         for _ in range(PIECE_TOPICS):
             if not self._turn:
                 break
@@ -217,21 +228,46 @@ class Retention:
         """A message with a time to live was added."""
         self._next_expires = min(self._next_expires, expires_ms)
 
-    def id_expires_at(self, expires_ms: int) -> None:
+    def look_anew(self) -> None:
+        """A transaction came to nothing: what it removed is there again."""
+        self._next_expires = self._next_id_expires = 0
+
+    def id_added(self, remembered: Remembered) -> None:
         """A message id was added."""
-        self._next_id_expires = min(self._next_id_expires, expires_ms)
+        self._contents.id_bytes += remembered.size
+        self._next_id_expires = min(self._next_id_expires, remembered.expires_ms)
 
     def _expire_ids(self, now_ms: int) -> bool:
         if self._next_id_expires > now_ms:
             return False
         db = self._contents.db
-        db.execute(
-            "DELETE FROM id WHERE number IN (SELECT number FROM id WHERE expires <= ? ORDER BY expires LIMIT ?)",
-            (now_ms, PIECE_ROWS),
-        )
+        (found,) = db.execute(_EXPIRED_IDS, (now_ms, PIECE_ROWS)).fetchone()
+        self._remove_ids(_sized_ids(found))
         (first,) = db.execute("SELECT min(expires) FROM id").fetchone()
         self._next_id_expires = MAX_INTEGER if first is None else first
         return self._next_id_expires <= now_ms
+
+    def _forget_oldest_ids(self) -> bool:
+        """Beyond the bound, as `MessageIds` does: what it has forgotten need not be there after a restart."""
+        excess = self._contents.id_bytes - self._max_id_bytes
+        if excess <= 0:
+            return False
+        (found,) = self._contents.db.execute(_OLDEST_IDS, (PIECE_ROWS,)).fetchone()
+        gone: list[tuple[int, int]] = []
+        for number, size in _sized_ids(found):
+            if excess <= 0:
+                break
+            gone.append((number, size))
+            excess -= size
+        self._remove_ids(gone)
+        return bool(gone) and excess > 0
+
+    def _remove_ids(self, sized: list[tuple[int, int]]) -> None:
+        numbers = ",".join(str(number) for number, _ in sized)
+        self._contents.db.execute(
+            "DELETE FROM id WHERE number IN (SELECT value FROM json_each(?))", (f"[{numbers}]",)
+        )
+        self._contents.id_bytes -= min(sum(size for _, size in sized), self._contents.id_bytes)
 
     def _end_tombstones(self, topic: Topic, now_ms: int) -> bool:
         """Deleted keys whose mark has been there for its time: policy, no loss."""
@@ -275,6 +311,17 @@ class Retention:
             return []
         found = (topic for topic in islice(topics.values(), PIECE_LOOKS) if topic.oldest_ts < 0)
         return list(islice(found, min(excess, PIECE_ROWS)))
+
+
+def _sized_ids(found: str) -> list[tuple[int, int]]:
+    """The numbers of ids, and the bytes they count for."""
+    return [
+        (number, ENTRY_OVERHEAD_BYTES + _length(user) + _length(id)) for number, user, id in _ids.decode(found)
+    ]
+
+
+def _length(digits: str) -> int:
+    return len(bytes.fromhex(digits).decode("utf-8", "replace"))
 
 
 def _held(topic: Topic) -> tuple[int, int]:

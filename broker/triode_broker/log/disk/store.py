@@ -15,7 +15,7 @@ from zlib import crc32
 import attrs
 import msgspec
 
-from triode_broker.config import TopicRule
+from triode_broker.config import Limits, TopicRule
 from triode_broker.core.message_ids import Remembered
 from triode_broker.core.record import RECORD_OVERHEAD_BYTES, Record
 from triode_broker.log.disk.connection import Connection, Fault, fault, kind_of, leave_open
@@ -57,14 +57,14 @@ class Store:
     def __init__(
         self,
         contents: Contents,
-        max_topics: int,
+        limits: Limits,
         report: Callable[..., None],
         checkpoint_frames: int = CHECKPOINT_FRAMES,
         closed: Callable[[], None] = lambda: None,
     ) -> None:
         self.contents = contents
         self.db: Connection = contents.db
-        self.retention = Retention(contents, max_topics)
+        self.retention = Retention(contents, limits)
         self.has_failed = False
         self._report = report
         self._checkpoint_frames = checkpoint_frames
@@ -82,6 +82,7 @@ class Store:
         """Do some work within one. Raises Fault as `commit` does."""
         if self.has_failed:
             raise Fault("failed", "the store has failed")
+        id_bytes = self.contents.id_bytes
         try:
             self.db.execute("BEGIN")
             work()
@@ -89,16 +90,18 @@ class Store:
                 self.contents.write_dirty()
             self.db.execute("COMMIT")
         except sqlite3.Error as error:
-            raise self._come_to_nothing(error) from error
+            raise self._come_to_nothing(error, id_bytes) from error
         except BaseException:
             self.has_failed = True
             roll_back(self.db)
             raise
         self._frames += 3
 
-    def _come_to_nothing(self, error: sqlite3.Error) -> Fault:
+    def _come_to_nothing(self, error: sqlite3.Error, id_bytes: int) -> Fault:
         """Roll back. Unless it was the disk's space, or if that does not leave what was there before: failed."""
         contents = self.contents
+        contents.id_bytes = id_bytes
+        self.retention.look_anew()
         head = contents.head
         is_clean = roll_back(self.db) and kind_of(error) == "full"
         if is_clean:
@@ -177,7 +180,7 @@ class Store:
                     topic.held_bytes += len(payload) + RECORD_OVERHEAD_BYTES
             if remembered is not None:
                 ids += _id_row(remembered)
-                self.retention.id_expires_at(remembered.expires_ms)
+                self.retention.id_added(remembered)
         self._frames += size / _FRAME_BYTES
         return values, ids
 
