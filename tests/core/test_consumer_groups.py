@@ -167,6 +167,24 @@ def test_who_had_it_on_another_connection_may_not_settle_it() -> None:
     assert (first.drain(), second.drain()) == ([], [])
 
 
+def test_connections_that_had_it_and_are_gone_are_forgotten() -> None:
+    """Memory follows open connections, however many come and go while a message stays unsettled."""
+    desk = make_desk()
+    stuck = group(desk, window=1)
+    fill(desk, 3, "m/a")
+    assert held(stuck) == [1]
+    first = group(desk)
+    nack(first, 2, log=MEMORY)
+    first.ask({"type": "unsubscribe", "id": 3, "sub": 1})
+    for code in (1000, 0) * 3:
+        line = desk.connect()
+        assert len(given(ask(desk, line, "m/#", group="g", max_attempts=50))) == 2
+        nack(line, 2, attempt=desk.node.consumers.by_name["g"].sources[0].items[2].attempt, log=MEMORY)
+        cut(line, code)
+    items = desk.node.consumers.by_name["g"].sources[0].items.values()
+    assert [len(item.earlier) for item in items] == [0, 1, 1], "the one that is still connected"
+
+
 # Keys
 
 

@@ -415,8 +415,7 @@ class Consumer:
         assert holder is not None
         item.holder = None
         del holder.held[item]
-        if holder.outbox not in item.earlier:
-            item.earlier = (*item.earlier, holder.outbox)
+        item.note_earlier(holder.outbox)
         item.prev = 0  # what comes again follows nothing
         self._skips.note(item.record.topic)
         self.place(holder)

@@ -46,6 +46,11 @@ class Item(Struct, eq=False):
         """The number of its present or next delivery."""
         return self.failed + 1
 
+    def note_earlier(self, outbox: Outbox) -> None:
+        """A connection has it no more; those that are gone will never acknowledge it: only open ones are held."""
+        earlier = self.earlier if outbox in self.earlier else (*self.earlier, outbox)
+        self.earlier = tuple([one for one in earlier if not one.is_closed])
+
 
 def encode_delivery(sub: int, record: Record, attempt: int, prev: int) -> bytes:
     """A `delivery` around the message's own bytes (SPEC 4.3); `prev` -1, or offset − 1, is left out."""
