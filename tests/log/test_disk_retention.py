@@ -11,7 +11,7 @@ from triode_broker.config import Limits, TopicRule
 from triode_broker.core.interfaces import Page, Place
 from triode_broker.core.message_ids import MessageIds, Remembered
 from triode_broker.core.record import Record
-from triode_broker.log.disk import DiskLog, open_log
+from triode_broker.log.disk import DiskLog
 from triode_broker.log.disk.retention import PIECE_ROWS
 from triode_protocol.packets import Start
 
@@ -166,23 +166,11 @@ def place(home: DiskHome) -> Place:
     return found[0]
 
 
-def test_topics_that_hold_nothing_are_forgotten_beyond_the_bound(tmp_path: Path) -> None:
+def test_topics_that_hold_nothing_are_forgotten_beyond_the_bound(home: DiskHome) -> None:
     """S8: their losses are remembered together, their numbers never come back."""
     rule = TopicRule(storage="disk", retention_seconds=1)
-
-    def opened() -> DiskLog:
-        return open_log(
-            tmp_path,
-            "d0",
-            node="n1",
-            limits=Limits(max_shard_topics=10),
-            new_name=lambda: "d0-life0001",
-            rule_of=lambda topic: rule,
-            report=lambda event, **facts: None,
-            checkpoint_frames=12,
-        )
-
-    log = opened()
+    home.rule, home.limits = rule, Limits(max_shard_topics=10)
+    log = home.open()
     writer = Writer(log, log.run_inline)
     for number in range(30):
         writer.append(f"t/{number}", rule=rule)
@@ -195,12 +183,43 @@ def test_topics_that_hold_nothing_are_forgotten_beyond_the_bound(tmp_path: Path)
     writer.settle()
     assert look(log, log.run_inline, "late").has_loss, "it may have been there before"
     assert look(log, log.run_inline, "t/0").has_loss
-    log.close()
-    log = opened()
+    log = reopened(home, rule)
     loaded = log.loaded()
     assert (len(loaded.topics), loaded.has_forgotten, log.head()) == (11, True, 31)
     assert look(log, log.run_inline, "t/0").has_loss
-    log.close()
+    home.close()
+
+
+@pytest.mark.parametrize("is_reopened", [False, True])
+def test_topics_are_forgotten_however_many_before_them_are_held(home: DiskHome, *, is_reopened: bool) -> None:
+    """S8: and one that was written to again is none of them."""
+    brief = TopicRule(storage="disk", retention_seconds=1)
+    home.limits = Limits(max_shard_topics=5_000)
+    log = home.open()
+    writer = Writer(log, home.settle)
+    for number in range(4_990):
+        writer.append(f"held/{number}")
+    for number in range(20):
+        writer.append(f"brief/{number}", rule=brief)
+    writer.settle()
+    for _ in range(3):
+        trim(log, writer.now_ms + 5_000)
+    if is_reopened:
+        log = reopened(home)
+        assert set(log.loaded().topics) == {*of("held", 0, 4_990), *of("brief", 10, 20)}
+        writer = Writer.going_on(log, home.settle, writer)
+    for topic in ("brief/10", *of("new", 0, 3)):
+        writer.append(topic)
+    writer.settle()
+    for _ in range(3):
+        trim(log, writer.now_ms)
+    topics = reopened(home).loaded().topics
+    assert set(topics) == {*of("held", 0, 4_990), "brief/10", *of("brief", 14, 20), *of("new", 0, 3)}
+    home.close()
+
+
+def of(name: str, start: int, stop: int) -> list[str]:
+    return [f"{name}/{number}" for number in range(start, stop)]
 
 
 def test_message_ids_end_with_their_window(home: DiskHome) -> None:

@@ -83,6 +83,7 @@ class Contents:
         self.trimmed = 0  # the highest pos that retention took, of any topic
         self.trimmed_ts = -1
         self.dirty: dict[Topic, None] = {}  # topics whose row is behind
+        self.empty: dict[Topic, None] = {}  # topics that hold nothing, the first that got so first
 
     @property
     def forgotten(self) -> int:
@@ -122,7 +123,7 @@ class Contents:
     def load(self) -> list[int]:
         """Read the topics and the head; returns the numbers of topics that are damaged and therefore unknown."""
         rules = {topic.name: topic.rule for topic in self.topics.values()}
-        self.topics, self.by_id, self.dirty = {}, {}, {}
+        self.topics, self.by_id, self.dirty, self.empty = {}, {}, {}, {}
         self.trimmed, self.trimmed_ts = 0, -1
         damaged: list[int] = []
         self.next_id = 1
@@ -134,6 +135,8 @@ class Contents:
                 damaged.append(row[0])
                 continue
             self.topics[topic.name] = self.by_id[topic.id] = topic
+            if topic.oldest_ts < 0:
+                self.empty[topic] = None
             self.losses = max(self.losses, topic.loss)
             by_index = max(by_index, row[16] or 0)
             if topic.trimmed_pos > self.trimmed:
@@ -201,6 +204,7 @@ class Contents:
         for topic in topics:
             del self.topics[topic.name], self.by_id[topic.id]
             self.dirty.pop(topic, None)
+            self.empty.pop(topic, None)
             if topic.trimmed_pos > self.forgotten:
                 self.say("forgotten", topic.trimmed_pos)
                 self.say("forgotten_ts", max(self.forgotten_ts, topic.trimmed_ts))

@@ -118,6 +118,7 @@ class Retention:
         oldest = self._contents.db.execute(_OLDEST, (topic.id,)).fetchone()
         if oldest is None:
             topic.cut_offset, topic.cut_total, topic.oldest_ts = topic.offset, topic.total, -1
+            self._contents.empty[topic] = None
             self._contents.dirty[topic] = None  # nothing else says its numbers any more
         else:
             topic.cut_offset, topic.cut_total, topic.oldest_ts = oldest[0] - 1, oldest[1], oldest[2]
@@ -304,13 +305,9 @@ class Retention:
             self._contents.forget(gone)
 
     def _forgettable(self) -> list[Topic]:
-        """Beyond the bound: topics that hold nothing, the oldest first."""
-        topics = self._contents.topics
-        excess = len(topics) - self._max_topics
-        if excess <= 0:
-            return []
-        found = (topic for topic in islice(topics.values(), PIECE_LOOKS) if topic.oldest_ts < 0)
-        return list(islice(found, min(excess, PIECE_ROWS)))
+        """Beyond the bound: topics that hold nothing, the first that got so first."""
+        excess = len(self._contents.topics) - self._max_topics
+        return list(islice(self._contents.empty, max(0, min(excess, PIECE_ROWS))))
 
 
 def _sized_ids(found: str) -> list[tuple[int, int]]:

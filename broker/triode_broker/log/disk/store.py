@@ -159,6 +159,7 @@ class Store:
                 dirty[topic] = None
             if topic.oldest_ts < 0:
                 topic.oldest_ts = record.ts
+                self.contents.empty.pop(topic, None)
             payload_sum = crc32(payload)
             compacted = int(rule.compact)
             tombstone = int(record.is_tombstone)
