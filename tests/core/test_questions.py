@@ -16,7 +16,7 @@ def late_desk() -> Desk:
 
 
 def names(packets: list[Packet]) -> list[str]:
-    return [packet.get("name", packet["type"]) for packet in packets]
+    return [str(packet.get("name", packet["type"])) for packet in packets]
 
 
 def test_history_requests_beyond_the_first_wait_their_turn_with_the_client() -> None:
