@@ -3,7 +3,7 @@
 import pytest
 from triode_broker.core.roster import Member, Roster
 from triode_broker.core.skips import Skips
-from triode_broker.core.timers import Timers
+from triode_broker.core.timers import Alarm, Timers
 
 from tests.core.desk import Desk, Line, Packet
 from tests.core.working import (
@@ -425,6 +425,84 @@ def test_timers_ring_in_order_and_wake_who_sleeps_too_long() -> None:
     timers.hear(9_000)
     assert timers.now_ms == 9_000
     Timers(lambda: 0).at(1, lambda at: None)  # nobody sleeps
+
+
+def test_dropped_timer_does_not_ring_not_even_in_the_tick_that_drops_it() -> None:
+    timers = Timers(lambda: 50)
+    rung: list[str] = []
+
+    def drop_all(at: int) -> None:
+        for one in (now, later, *many):
+            timers.drop(one)
+
+    timers.at(10, drop_all)
+    now = timers.at(20, lambda at: rung.append("now"))
+    timers.at(30, lambda at: rung.append("kept"))
+    later = timers.at(60, lambda at: rung.append("later"))
+    many = [timers.at(99, lambda at: rung.append("many")) for _ in range(100)]
+    timers.at(40, lambda at: timers.drop(timers.at(70, lambda at: rung.clear())))
+    timers.tick(0)
+    assert rung == ["kept"]
+    assert len(timers) < 100
+
+
+def test_alarm_keeps_one_call_however_often_it_is_set_earlier() -> None:
+    now = [0]
+    timers = Timers(lambda: now[0])
+    rung: list[int] = []
+    alarm = Alarm(timers, lambda at: rung.append(now[0]))
+    for due_ms in range(100_000, 90_000, -1):
+        alarm.by(due_ms)
+    assert len(timers) < 200
+    alarm.by(95_000)
+    assert alarm.due_ms == 90_001
+    now[0] = 90_001
+    timers.tick(0)
+    assert (rung, alarm.due_ms) == ([90_001], 0)
+    alarm.by(now[0] + 5)
+    alarm.by(now[0] + 1)
+    assert alarm.due_ms == 90_011, "not more often than every 10 ms"
+    alarm.stop()
+    alarm.stop()
+    now[0] = 200_000
+    timers.tick(0)
+    assert rung == [90_001]
+
+
+def test_times_that_fall_hold_little_memory() -> None:
+    """SPEC 9.3: `extend` and `nack` with ever shorter times, and names that come and go."""
+    desk = make_desk()
+    line = group(desk)
+    fill(desk, 1, "m/a")
+    line.drain()
+    for number in range(1_000):
+        line.ask({"type": "extend", "sub": 1, "log": MEMORY, "pos": 1, "attempt": 1, "ms": 29_999 - number})
+    assert len(desk.node.timers) < 150
+    for number in range(200):
+        ask(desk, line, "n/#", sub=2 + number, group=f"n{number}")
+        desk.publish("n/a", number)
+        line.drain()
+        line.ask({"type": "unsubscribe", "id": 1, "sub": 2 + number})
+    assert len(desk.node.timers) < 150
+
+
+def test_many_short_extensions_are_few_looks() -> None:
+    """SPEC 9.3.2: who asks for 1 ms at a time does not have everything looked at each ms."""
+    desk = make_desk()
+    line = group(desk)
+    fill(desk, 2, "m/a")
+    line.drain()
+    dues: set[int | None] = set()
+    for _ in range(100):
+        line.ask({"type": "extend", "sub": 1, "log": MEMORY, "pos": 1, "attempt": 1, "ms": 1})
+        dues.add(desk.node.timers.next_due_ms)
+        desk.steady_ms += 1
+        line.ask({"type": "extend", "sub": 1, "log": MEMORY, "pos": 1, "attempt": 1, "ms": 9})
+        desk.wait()
+    assert len(dues) <= 12
+    assert line.drain() == []
+    desk.wait(19)
+    assert given(line.drain()) == [(1, 2)]
 
 
 def test_types_of_what_a_member_gets() -> None:

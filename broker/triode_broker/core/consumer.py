@@ -23,7 +23,7 @@ from triode_broker.core.roster import Member, Roster
 from triode_broker.core.shard import Shard
 from triode_broker.core.skips import Skips
 from triode_broker.core.source import Source
-from triode_broker.core.timers import Timers
+from triode_broker.core.timers import Alarm, Timers
 
 #: What is offered live is held for so many messages while no member has room; beyond, the log is read later.
 READ_AHEAD = 256
@@ -39,7 +39,7 @@ class Consumer:
     """One name's state."""
 
     __slots__ = (
-        "_alarm_ms",
+        "_alarm",
         "_bury",
         "_delayed",
         "_in_turn",
@@ -118,7 +118,7 @@ class Consumer:
         self._delayed: list[tuple[int, int, Item]] = []  # by due time
         self._serial = count()
         self._skips = Skips()
-        self._alarm_ms = 0  # when `ring` is called next; 0: not at all
+        self._alarm = Alarm(timers, self._ring)
         self._looked = 0  # records looked at in this turn
         self._is_pumping = False
         self._in_turn = False  # goes on reading in the next turn
@@ -194,6 +194,7 @@ class Consumer:
     def close(self) -> None:
         """The name is no more: what is still on its way to it, or from it, is nobody's."""
         self.is_open = False
+        self._alarm.stop()
         for source in self.sources:
             source.start(0)
         for member in self.members:
@@ -358,8 +359,9 @@ class Consumer:
         member.held[item] = None
         self._roster.place(member)
         item.due_ms = due_ms = self._timers.steady_ms() + self.ack_wait_ms
-        if not self._alarm_ms or due_ms < self._alarm_ms:  # `alarm`, written out
-            self._set_alarm(due_ms)
+        alarm = self._alarm
+        if not alarm.due_ms or due_ms < alarm.due_ms:
+            alarm.by(due_ms)
         source, record = item.source, item.record
         item.is_behind = record.pos < source.delivered_upto
         if not item.is_behind:
@@ -446,7 +448,7 @@ class Consumer:
     def extend(self, item: Item, ms: int) -> None:
         """Its holder has so long from now on."""
         item.due_ms = self._timers.steady_ms() + ms
-        self.alarm(item.due_ms)
+        self._alarm.by(item.due_ms)
 
     def _delay(self, item: Item, delay_ms: int) -> None:
         item.state = _DELAYED
@@ -455,23 +457,11 @@ class Consumer:
             heapify(self._delayed)
         item.due_ms = self._timers.steady_ms() + delay_ms
         heappush(self._delayed, (item.due_ms, item.serial, item))
-        self.alarm(item.due_ms)
-
-    def alarm(self, due_ms: int) -> None:
-        """Something is due then."""
-        if not self._alarm_ms or due_ms < self._alarm_ms:
-            self._set_alarm(due_ms)
-
-    def _set_alarm(self, due_ms: int) -> None:
-        self._alarm_ms = due_ms
-        self._timers.at(due_ms, self._ring)
+        self._alarm.by(item.due_ms)
 
     def _ring(self, now_ms: int) -> None:
         """Something may be due; what was acknowledged meanwhile is not."""
         steady_ms = self._timers.steady_ms()
-        if not self._alarm_ms or self._alarm_ms > steady_ms:
-            return
-        self._alarm_ms = 0
         self.now_ms = now_ms
         self._wake_delayed(steady_ms)
         next_ms = self._delayed[0][0] if self._delayed else 0
@@ -484,7 +474,7 @@ class Consumer:
                 elif not next_ms or item.due_ms < next_ms:
                     next_ms = item.due_ms
         if next_ms:
-            self.alarm(next_ms)
+            self._alarm.by(next_ms)
         if self.members:
             self.pump(now_ms)
 
