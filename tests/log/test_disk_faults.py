@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from triode_broker.config import Limits
+from triode_broker.config import Limits, TopicRule
 from triode_broker.core.interfaces import Outcome
 from triode_broker.log.disk import DiskLog, StoreError, open_log
 from triode_broker.log.disk.connection import connect
@@ -34,14 +34,16 @@ def healed(disk: FaultyDisk) -> Iterator[None]:
     disk.heal()
 
 
-def open_on(disk: FaultyDisk, directory: Path, reports: list[str] | None = None) -> DiskLog:
+def open_on(
+    disk: FaultyDisk, directory: Path, reports: list[str] | None = None, rule: TopicRule = RULE
+) -> DiskLog:
     return open_log(
         directory,
         "d0",
         node="n1",
         limits=Limits(),
         new_name=lambda: "d0-life0001",
-        rule_of=lambda topic: RULE,
+        rule_of=lambda topic: rule,
         report=lambda event, **facts: reports.append(event) if reports is not None else None,
         connect=connector(disk.name),
         checkpoint_frames=12,
@@ -306,6 +308,35 @@ def test_failed_read_costs_a_loss_and_ends_the_writing(disk: FaultyDisk, tmp_pat
     disk.heal()
     assert len(look(log, log.run_inline).records) == count
     log.close()
+
+
+def test_disk_too_full_to_compact_by_a_new_rule_does_not_keep_the_file_closed(
+    disk: FaultyDisk, tmp_path: Path
+) -> None:
+    """The topic follows when there is room; until then it is as it was."""
+    compact = TopicRule(storage="disk", compact=True)
+    ways: set[str] = set()
+    for number in range(1, 250):
+        home = DiskHome(tmp_path / f"at-{number}")
+        writer = Writer(home.open(), home.settle)
+        for key in "kmkn":
+            writer.append("a", key=key)
+        home.close()
+        home.rule = compact
+        disk.fail(WRITES, number, number, FULL)
+        with suppress(StoreError):
+            log = open_on(disk, home.directory, home.reports, compact)
+            ways.add(" ".join(home.reports))
+            assert log.state == "ok"
+            assert len(look(log, log.run_inline).records) == (4 if home.reports else 3)
+            log.close()
+        disk.heal()
+        assert len(look(home.open(), home.settle).records) == 3
+        home.close()
+        if disk.seen < number:
+            assert ways == {"", "rules_not_followed"}
+            return
+    raise AssertionError("it takes less than that")
 
 
 @pytest.mark.parametrize("code", [FULL, sqlite3.SQLITE_IOERR_WRITE])

@@ -325,11 +325,24 @@ def test_topic_that_becomes_compacted_over_a_restart(home: DiskHome) -> None:
     writer.settle()
     compact = TopicRule(storage="disk", compact=True)
     log = reopened(home, compact)
+    assert positions(look(log, home.settle).records) == [2, 3, 4]
+    assert positions(newest(home)) == [2, 3, 4]
     again = Writer.going_on(log, home.settle, writer)
     again.append("a", key="m", rule=compact)
     again.settle()
     assert positions(look(log, home.settle).records) == [3, 4, 5]
+    log = reopened(home)
+    assert positions(newest(home)) == [3, 4, 5], "it has had no message since"
     home.close()
+
+
+def newest(home: DiskHome) -> list[Record]:
+    """The snapshot."""
+    pages: list[Page] = []
+    assert home.log is not None
+    home.log.read("a", 0, 10**6, 100, 2_000_000, pages.append, home.log.head())
+    home.settle()
+    return pages[0].records
 
 
 def test_topic_that_is_compacted_no_longer_keeps_everything_from_then_on(home: DiskHome) -> None:

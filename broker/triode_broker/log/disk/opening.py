@@ -426,6 +426,7 @@ def _mark(opening: _Opening, contents: Contents, store: Store, frames: int) -> N
     def count_up() -> None:
         contents.say("epoch", int(contents.meta["epoch"]) + 1)
 
+    store.follow_rules()
     store.transaction(count_up)
     wal_bytes = wal.lengthen(opening.path, int(frames * (1 + _SPARE_SHARE)), page_bytes)
 

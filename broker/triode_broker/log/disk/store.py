@@ -197,6 +197,28 @@ class Store:
             topic.is_compacted = False
             self.contents.dirty[topic] = None
 
+    def follow_rules(self) -> None:
+        """Compact the topics whose rule says so since the file was closed. Raises Fault, unless the disk is full.
+
+        Then each follows with its next message. So does one that is compacted no more: until then its keys are all
+        there is of it, and they need not end with the age that its rule would now give them.
+        """
+        topics = self.contents.topics.values()
+        changed = [topic for topic in topics if topic.rule.compact and not topic.is_compacted]
+        if not changed:
+            return
+
+        def change() -> None:
+            for topic in changed:
+                self._change_rule(topic, topic.rule)
+
+        try:
+            self.transaction(change)
+        except Fault as error:
+            if error.kind != "full":
+                raise
+            self._report("rules_not_followed", error=str(error), log=self.contents.meta.get("log"))
+
     def _replace(self, replaced: dict[tuple[int, str], int]) -> None:
         """What newer messages of the same keys take the place of: policy, no loss."""
         rows: list[tuple[int, int, int]] = []
