@@ -141,7 +141,7 @@ def test_what_was_read_ahead_only_is_not_kept() -> None:
     desk.commit()
     desk.restart()
     (source,) = desk.node.consumers.by_name["w"].sources
-    assert (source.restored, source.restored_upto) == ({1: (1, 0)}, 1)
+    assert (source.restored, source.restored_upto) == ({1: (1, 0, "")}, 1)
     assert given(again(desk, window=50)) == [(1, 2), *((pos, 1) for pos in range(2, 21))]
 
 

@@ -22,7 +22,7 @@ from triode_broker.core.record import RECORD_OVERHEAD_BYTES, Record
 from triode_broker.core.roster import Member, Roster
 from triode_broker.core.shard import Shard
 from triode_broker.core.skips import Skips
-from triode_broker.core.source import Source
+from triode_broker.core.source import Before, Source
 from triode_broker.core.timers import Alarm, Timers
 
 #: What is offered live is held for so many messages while no member has room; beyond, the log is read later.
@@ -245,17 +245,17 @@ class Consumer:
         self.held_bytes += len(record.payload) + RECORD_OVERHEAD_BYTES
         self._queue.add(item, record.key if self.is_shared else "")
 
-    def take_again(self, source: Source, record: Record, failed: int, due_ms: int, now_ms: int) -> None:
-        """A message that was taken in before; not before `due_ms` of the wall clock."""
-        item = Item(source, record, next(self._serial), 0, failed)
+    def take_again(self, source: Source, record: Record, before: Before, now_ms: int) -> None:
+        """A message that was taken in before."""
+        item = Item(source, record, next(self._serial), 0, before.failed)
         source.items[record.pos] = item
         self.held_bytes += len(record.payload) + RECORD_OVERHEAD_BYTES
         self._skips.note(record.topic)
-        if failed >= self.max_attempts:
-            item.reason = FAILED
+        if before.reason or before.failed >= self.max_attempts:
+            item.reason = before.reason or FAILED
             self._delay(item, 0)  # its dead letter is no business of a reader's
-        elif due_ms > now_ms:
-            self._delay(item, due_ms - now_ms)
+        elif before.due_ms > now_ms:
+            self._delay(item, before.due_ms - now_ms)
         self._queue.add(item, record.key if self.is_shared else "")
 
     def lost(self, source: Source, reason: GapReason, at: int) -> None:

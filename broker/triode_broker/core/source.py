@@ -6,7 +6,7 @@ the same. Then only places are kept (`restored`), and the log is read again from
 """
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Struct
 from triode_protocol.errors import GapReason
@@ -23,8 +23,16 @@ if TYPE_CHECKING:
 PAGE_BYTES = 65_536
 
 
+class Before(NamedTuple):
+    """What was taken in and is to be read again."""
+
+    failed: int  # of its deliveries
+    due_ms: int  # not before that, on the wall clock
+    reason: str  # why it is to become a dead letter; "": it is none
+
+
 class Place(Struct, array_like=True):
-    """Where a source stands, as it is kept on disk."""
+    """Where a source stands, as it is kept on disk. New fields go to the end, with a default."""
 
     cursor: int  # all up to there was taken in
     pending: list[int]  # of that, what is not settled
@@ -32,6 +40,7 @@ class Place(Struct, array_like=True):
     due: dict[int, int]  # and what is not to come before a time of the wall clock
     gap_reason: str
     gap_at: int
+    reasons: dict[int, str] = {}  # why one of them is to become a dead letter, before its letter is taken
 
 
 class Source:
@@ -62,7 +71,7 @@ class Source:
         self.is_live = False
         self.is_reading = False
         self.items: dict[int, Item] = {}  # unsettled, by pos, in that order
-        self.restored: dict[int, tuple[int, int]] = {}  # unsettled and to be read again: failed, due on the wall
+        self.restored: dict[int, Before] = {}  # unsettled and to be read again
         self.restored_upto = 0  # behind that everything is new
         self.excused = 0  # losses of the log up to this number were not due, or are reported
         self.gap_reason = ""  # "": none that members have to be told of
@@ -144,7 +153,7 @@ class Source:
         for record in page.records:
             if (kept := self.restored.pop(record.pos, None)) is not None:
                 wanted.discard(record.pos)
-                self._consumer.take_again(self, record, *kept, now_ms)
+                self._consumer.take_again(self, record, kept, now_ms)
         for pos in wanted:  # expired, replaced, or lost and reported
             del self.restored[pos]
         return upto
@@ -177,26 +186,29 @@ class Source:
             cursor = items.pop().record.pos - 1  # only read ahead
         if is_over:
             items = [item for item in items if not item.reason]
-        max_attempts = self._consumer.max_attempts
         pending = [item.record.pos for item in items]
-        failed = [max_attempts if item.reason else item.failed + (item.state == in_flight) for item in items]
+        failed = [item.failed + (item.state == in_flight) for item in items]
         due = {
             item.record.pos: item.due_ms + wall_offset_ms
             for item in items
             if item.state == delayed and not item.reason
         }
-        for pos, (failures, due_ms) in self.restored.items():
+        reasons = {item.record.pos: item.reason for item in items if item.reason}
+        for pos, before in self.restored.items():
             pending.append(pos)
-            failed.append(failures)
-            if due_ms:
-                due[pos] = due_ms
-        return Place(cursor, pending, failed, due, self.gap_reason, self.gap_at)
+            failed.append(before.failed)
+            if before.due_ms:
+                due[pos] = before.due_ms
+            if before.reason:
+                reasons[pos] = before.reason
+        return Place(cursor, pending, failed, due, self.gap_reason, self.gap_at, reasons)
 
     def restore(self, place: Place) -> None:
         """Go on from what was kept."""
-        due = place.due
+        due, reasons = place.due, place.reasons
         self.restored = {
-            pos: (failed, due.get(pos, 0)) for pos, failed in zip(place.pending, place.failed, strict=True)
+            pos: Before(failed, due.get(pos, 0), reasons.get(pos, ""))
+            for pos, failed in zip(place.pending, place.failed, strict=True)
         }
         self.restored_upto = place.cursor
         self.cursor = min(self.restored, default=place.cursor + 1) - 1

@@ -71,7 +71,7 @@ def _pending(consumer: Consumer) -> list[dict[str, object]]:
                     "log": log,
                     "pos": pos,
                     "topic": item.record.topic if item is not None else "",
-                    "attempt": item.attempt if item is not None else source.restored[pos][0] + 1,
+                    "attempt": item.attempt if item is not None else source.restored[pos].failed + 1,
                     "holder": item.holder.connection_id if item is not None and item.holder is not None else "",
                 }
             )
