@@ -15,6 +15,7 @@ from triode_broker.core.interfaces import DurableLog, Loaded, Outcome, Page
 from triode_broker.core.message_ids import Remembered
 from triode_broker.core.record import Record
 from triode_broker.log.disk import DiskLog, open_log
+from triode_broker.log.disk.connection import Connect, connect
 
 RULE = TopicRule(storage="disk")
 
@@ -48,6 +49,7 @@ class DiskHome:
     log: DiskLog | None = None
     rule: TopicRule = RULE
     limits: Limits = attrs.Factory(Limits)
+    connect: Connect = connect
 
     def open(self) -> DiskLog:
         """With a short write-ahead log, so that a byte of it is a byte that counts."""
@@ -59,6 +61,7 @@ class DiskHome:
             new_name=self.new_name,
             rule_of=lambda topic: self.rule,
             report=lambda event, **facts: self.reports.append(event),
+            connect=self.connect,
             checkpoint_frames=12,
         )
         return self.log

@@ -4,6 +4,7 @@ What retention means is the contract's (`test_contract`, `test_compaction`); her
 has: pieces, restarts in between, topics and ids that end, rules that change.
 """
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from triode_broker.core.interfaces import Page, Place
 from triode_broker.core.message_ids import MessageIds, Remembered
 from triode_broker.core.record import Record
 from triode_broker.log.disk import DiskLog
+from triode_broker.log.disk.connection import connect
 from triode_broker.log.disk.retention import PIECE_ROWS
 from triode_protocol.packets import Start
 
@@ -336,11 +338,11 @@ def test_topic_that_becomes_compacted_over_a_restart(home: DiskHome) -> None:
     home.close()
 
 
-def newest(home: DiskHome) -> list[Record]:
-    """The snapshot."""
+def newest(home: DiskHome, topic: str = "a", after: int = 0, max_records: int = 100) -> list[Record]:
+    """A page of the snapshot."""
     pages: list[Page] = []
     assert home.log is not None
-    home.log.read("a", 0, 10**6, 100, 2_000_000, pages.append, home.log.head())
+    home.log.read(topic, after, 10**6, max_records, 2_000_000, pages.append, home.log.head())
     home.settle()
     return pages[0].records
 
@@ -354,6 +356,35 @@ def test_topic_that_is_compacted_no_longer_keeps_everything_from_then_on(home: D
     writer.settle()
     assert positions(look(writer.log, home.settle).records) == [2, 3, 4]
     assert positions(look(reopened(home), home.settle).records) == [2, 3, 4]
+    home.close()
+
+
+def test_page_of_a_state_costs_the_same_however_many_keys_there_are(home: DiskHome) -> None:
+    """S8: counted in SQLite's steps; nor does it matter that somebody else reads another state meanwhile."""
+    steps = [0]
+
+    def counted(path: Path) -> sqlite3.Connection:
+        db = connect(path)
+        db.set_progress_handler(lambda: steps.__setitem__(0, steps[0] + 1), 10)
+        return db
+
+    home.rule = TopicRule(storage="disk", compact=True, retention_messages=10_000)
+    home.connect = counted
+    writer = Writer(home.open(), home.settle)
+    costs: list[int] = []
+    for keys in (100, 5_000):
+        while writer.pos < 2 * keys:
+            for topic in ("a", "b"):
+                writer.append(topic, key=f"k{writer.pos}", rule=home.rule)
+        writer.settle()
+        found: dict[str, list[int]] = {"a": [], "b": []}
+        steps[0] = 0
+        for _ in range(5):
+            for topic, seen in found.items():
+                seen += positions(newest(home, topic, seen[-1] if seen else 0, 10))
+        costs.append(steps[0])
+        assert found == {"a": list(range(1, 100, 2)), "b": list(range(2, 101, 2))}
+    assert costs[1] < costs[0] * 1.1
     home.close()
 
 

@@ -68,6 +68,10 @@ _STATE = f"""
 SELECT json_group_array(pos) FROM (SELECT pos FROM json_each(?) CROSS JOIN message ON topic = value
 AND pos > ? AND pos <= ? WHERE NOT tombstone AND {_ALIVE} ORDER BY pos LIMIT ?)
 """
+_STATE_OF_ONE = f"""
+SELECT json_group_array(pos) FROM (SELECT pos FROM message INDEXED BY message_topic
+WHERE topic = ? AND pos > ? AND pos <= ? AND NOT tombstone AND {_ALIVE} ORDER BY pos LIMIT ?)
+"""
 #: The first pos whose message is not older, by halving: there is no index of times.
 _IS_LATE = "coalesce((SELECT ts FROM message WHERE pos >= (lo + hi) / 2 ORDER BY pos LIMIT 1), ?3) >= ?4"
 _SINCE = f"""
@@ -267,10 +271,14 @@ class Reading:
     def snapshot(self, filter: str, after: int, max_bytes: int, max_records: int, now_ms: int, upto: int) -> Page:
         """Of what is retained the newest of each topic, or each key, with pos ≤ upto."""
         page = Page([], [], after, 0, 0, 0)
-        positions = self._snapshot_positions(filter, upto, now_ms)
         limit = min(max_records, max_bytes // RECORD_OVERHEAD_BYTES + 2)
-        start = bisect_right(positions, after)
-        part = positions[start : start + limit]
+        topic = None if is_wildcard(filter) else self.contents.topics.get(filter)
+        if topic is not None and topic.is_compacted:
+            part = self._state_of(topic, after, upto, now_ms, limit)
+        else:
+            positions = self._snapshot_positions(filter, upto, now_ms)
+            start = bisect_right(positions, after)
+            part = positions[start : start + limit]
         heads = self._find(_LISTED, (_array(part),))
         page.looked_at = len(part)
         page.upto = part[-1] if len(part) == limit else upto
@@ -293,6 +301,11 @@ class Reading:
                 page.records.append(record_of(head, self.contents.by_id[head.topic], payload))
                 page.prevs.append(0)
         return page
+
+    def _state_of(self, topic: Topic, after: int, upto: int, now_ms: int, limit: int) -> list[int]:
+        """Where the next keys of one compacted topic lie: a page costs no more, however many there are."""
+        (found,) = self._db.execute(_STATE_OF_ONE, (topic.id, after, upto, now_ms, limit)).fetchone()
+        return [pos for pos in _numbers.decode(found) if pos]
 
     def _snapshot_positions(self, filter: str, upto: int, now_ms: int) -> list[int]:
         """Where the snapshot's records lie: found once, for all its pages."""
