@@ -248,6 +248,24 @@ def test_key_that_waited_for_a_full_member_goes_to_another_when_it_is_free() -> 
     assert held(second) == [3]
 
 
+def test_key_waits_for_the_connection_of_its_member_and_others_do_not() -> None:
+    """SPEC 9.5.3, 9.1.2: told of room too early, it goes on waiting; with room, the key goes on in order."""
+    desk = make_desk(max_outbox_bytes=2_000)
+    slow = group(desk, window=50)
+    for number in range(8):
+        publish(desk, "k", value=number)
+    quick = group(desk, window=50)
+    publish(desk, value="other")
+    assert data(quick.drain()) == ["other"]
+    slow.room()
+    assert slow.outbox.wants_room
+    first = data(slow.read())
+    assert len(first) < 8
+    slow.room()
+    assert first + data(slow.drain()) == list(range(8))
+    assert quick.drain() == []
+
+
 def test_failed_message_of_a_key_takes_those_behind_it_along() -> None:
     """SPEC 9.5.3: in order, and what is taken back does not count."""
     desk = make_desk()
