@@ -179,7 +179,8 @@ class Publisher:
             self._pending.pop(asked["message_id"], None)
             if packet.get("pos"):
                 self._scene.acknowledged(asked["topic"], (packet["log"], packet["pos"]))
-            elif packet.get("delayed") and self._scene.is_on_disk:
+            elif packet.get("delayed") and self._scene.is_on_disk and asked["topic"] in TOPICS_THAT_STAY:
+                # On others what falls due while the broker is away may be replaced or gone before anybody is back.
                 self._scene.delayed.add(asked["message_id"])
         elif packet["type"] == "error":
             assert packet["retry"] in ("now", "backoff"), packet
