@@ -211,13 +211,7 @@ def _have_looked(outbox: Outbox, records: int) -> None:
 
 
 def put_delivery(sub: Subscription, record: Record, prev: int | None) -> None:
-    """Put a `delivery` around the message's own bytes (SPEC 4.3)."""
+    """Put a `delivery` (SPEC 4.3); a `prev` of None, or of offset − 1, is left out."""
     if prev is None or prev == record.offset - 1:
-        payload = b'{"type":"delivery","sub":%d,"attempt":1,"message":%b}' % (sub.number, record.payload)
-    else:
-        payload = b'{"type":"delivery","sub":%d,"attempt":1,"prev":%d,"message":%b}' % (
-            sub.number,
-            prev,
-            record.payload,
-        )
-    sub.outbox.put(payload)
+        prev = -1
+    sub.outbox.put(record.delivery(sub.number, 1, prev))

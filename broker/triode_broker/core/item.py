@@ -53,12 +53,6 @@ class Item(Struct, eq=False):
 
 
 def encode_delivery(sub: int, record: Record, attempt: int, prev: int) -> bytes:
-    """A `delivery` around the message's own bytes (SPEC 4.3); `prev` -1, or offset − 1, is left out."""
-    if prev < 0 or prev == record.offset - 1 > 0:
-        return b'{"type":"delivery","sub":%d,"attempt":%d,"message":%b}' % (sub, attempt, record.payload)
-    return b'{"type":"delivery","sub":%d,"attempt":%d,"prev":%d,"message":%b}' % (
-        sub,
-        attempt,
-        prev,
-        record.payload,
-    )
+    """A `delivery` (SPEC 4.3); a `prev` of -1, or of offset − 1, is left out, but not where nothing was before."""
+    is_next = prev == record.offset - 1 > 0
+    return record.delivery(sub, attempt, -1 if is_next else prev)

@@ -25,6 +25,17 @@ class Record(Struct, array_like=True, gc=False):
         """Bytes it counts for."""
         return len(self.payload) + RECORD_OVERHEAD_BYTES
 
+    def delivery(self, sub: int, attempt: int, prev: int) -> bytes:
+        """A `delivery` around the message's own bytes (SPEC 4.3); a `prev` of -1 is left out."""
+        if prev < 0:
+            return b'{"type":"delivery","sub":%d,"attempt":%d,"message":%b}' % (sub, attempt, self.payload)
+        return b'{"type":"delivery","sub":%d,"attempt":%d,"prev":%d,"message":%b}' % (
+            sub,
+            attempt,
+            prev,
+            self.payload,
+        )
+
     def is_expired(self, now_ms: int) -> bool:
         """Whether its time to live has passed (SPEC 3.4)."""
         return self.expires_ms != 0 and self.expires_ms <= now_ms
