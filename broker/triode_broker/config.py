@@ -19,6 +19,11 @@ NotNegative = Annotated[int, Meta(ge=0)]
 #: Allocations before the garbage collector looks, and how often it looks at all it knows (Python: 700, 10, 10).
 GC_THRESHOLDS = (50_000, 20, 100)
 
+#: The administration socket: its name in the data directory, and how long a Unix socket's path may be on Linux
+#: (elsewhere a few bytes less).
+SOCKET_NAME = "admin.sock"
+MAX_SOCKET_PATH_BYTES = 107
+
 #: What a `delivery` adds at most to the packet that was published, in bytes: place, times, names.
 DELIVERY_OVERHEAD_BYTES = 1_024
 

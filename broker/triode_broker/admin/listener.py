@@ -17,9 +17,9 @@ import msgspec
 import trio
 from triode_protocol.codec import Refused
 
-SOCKET_NAME = "admin.sock"
+from triode_broker.config import MAX_SOCKET_PATH_BYTES, SOCKET_NAME
+
 MAX_LINE_BYTES = 65_536
-MAX_PATH_BYTES = 107  # of a Unix socket, on Linux; a few less elsewhere
 BACKLOG = 128
 MAX_PEERS = 32  # served at once; the next ones wait in the backlog
 #: A peer that neither asks nor takes its answer gives its place to the next one after so long.
@@ -54,8 +54,8 @@ async def serve_calls(
 
 
 def _listen(path: Path) -> trio.socket.SocketType:
-    if len(os.fsencode(path.absolute())) > MAX_PATH_BYTES:
-        raise OSError(f"its path is longer than {MAX_PATH_BYTES} bytes")
+    if len(os.fsencode(path.absolute())) > MAX_SOCKET_PATH_BYTES:
+        raise OSError(f"its path is longer than {MAX_SOCKET_PATH_BYTES} bytes")
     path.unlink(missing_ok=True)  # of a process that was killed: the data's lock is ours, so it is nobody's now
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o177)  # 0600 from the first moment on

@@ -15,9 +15,8 @@ import msgspec
 
 from triode_broker.cli.exit_codes import ExitCode, Failure
 from triode_broker.cli.serve import read_settings
+from triode_broker.config import MAX_SOCKET_PATH_BYTES, SOCKET_NAME
 
-SOCKET_NAME = "admin.sock"
-MAX_PATH_BYTES = 107  # of a Unix socket, on Linux
 PATIENCE_SECONDS = 30.0
 
 
@@ -48,8 +47,8 @@ class Node:
 
     def _failure(self, path: Path, error: OSError) -> Failure:
         directory = self._directory
-        if len(os.fsencode(path)) > MAX_PATH_BYTES:
-            message = f"{path} is too long for a socket: {MAX_PATH_BYTES} bytes are allowed"
+        if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
+            message = f"{path} is too long for a socket: {MAX_SOCKET_PATH_BYTES} bytes are allowed"
             return Failure(ExitCode.USAGE, f"{message}; a relative --data, or a link to the directory, is shorter")
         if isinstance(error, FileNotFoundError | NotADirectoryError) and not directory.is_dir():
             return Failure(ExitCode.USAGE, f"there is no directory {directory}: --data names the broker's")
