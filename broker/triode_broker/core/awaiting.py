@@ -17,7 +17,7 @@ from triode_protocol.packets import Publish, Published
 
 from triode_broker.config import Limits
 from triode_broker.core.interfaces import DurableLog, Outcome, Publisher
-from triode_broker.core.message_ids import Key, Remembered, lasting_digest_of
+from triode_broker.core.message_ids import Key, Remembered, check_same, lasting_digest_of
 from triode_broker.core.record import Record
 from triode_broker.core.shard import Shard, Topic
 
@@ -172,9 +172,7 @@ class Awaiting:
     def _duplicate(
         self, first: Remembered, digest: int, packet: Publish, publisher: Publisher | None
     ) -> Published | None:
-        if first.digest != digest:
-            message = "this message_id was used for another content"
-            raise Refused(ErrorName.CONFLICT, message, field="message_id")
+        check_same(first, digest)
         log = self._log
         if not first.pos:
             return self._delayed_duplicate(first, packet, publisher)

@@ -10,6 +10,8 @@ from collections import deque
 from hashlib import blake2b
 
 from msgspec import Struct
+from triode_protocol.codec import Refused
+from triode_protocol.errors import ErrorName
 from triode_protocol.packets import Publish
 
 #: What an id costs beside its characters, in bytes (measured: about 340, the topic's name being shared).
@@ -75,6 +77,13 @@ class MessageIds:
         self.size -= entry.size
         if self._by_key.get(entry.key) is entry:  # else its window was over and the key was remembered anew
             del self._by_key[entry.key]
+
+
+def check_same(first: Remembered, digest: int) -> None:
+    """Raise Refused where the id was used for another content (G2)."""
+    if first.digest != digest:
+        message = "this message_id was used for another content"
+        raise Refused(ErrorName.CONFLICT, message, field="message_id")
 
 
 def digest_of(packet: Publish) -> int:

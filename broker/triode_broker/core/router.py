@@ -21,7 +21,7 @@ from triode_broker.core.conflate import Conflation
 from triode_broker.core.dead_letters import PREFIX
 from triode_broker.core.delayed import Delayed, Later
 from triode_broker.core.interfaces import DurableLog, Publisher
-from triode_broker.core.message_ids import Remembered, digest_of
+from triode_broker.core.message_ids import Remembered, check_same, digest_of
 from triode_broker.core.outbox import Outbox
 from triode_broker.core.policy import Policies
 from triode_broker.core.publish_check import check_publish
@@ -205,9 +205,7 @@ class Router:
         return Published(packet.id, level=later.shard.log.level, delayed=True) if packet.id else None
 
     def _duplicate(self, shard: Shard, first: Remembered, packet: Publish) -> Published:
-        if first.digest != digest_of(packet):
-            message = "this message_id was used for another content"
-            raise Refused(ErrorName.CONFLICT, message, field="message_id")
+        check_same(first, digest_of(packet))
         self.statistics.duplicates += 1
         if not first.pos:
             return Published(packet.id, level=shard.log.level, duplicate=True, delayed=True)
