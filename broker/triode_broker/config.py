@@ -140,17 +140,62 @@ DEAD_LETTER_RULE = TopicRule(
 DEAD_LETTER_RULE_IN_MEMORY = TopicRule(filter="$dead/#", compact=True, retention_seconds=604_800, dedupe_seconds=0)
 
 
+NodeName = Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,64}$")]
+CLUSTER_PORT = 7401  # where `cluster_listen` names none
+DEFAULT_CLUSTER_LISTEN = f"127.0.0.1:{CLUSTER_PORT}"  # where there are `seeds` and no `cluster_listen`
+MAX_SHARDS = 64  # of one storage class
+MAX_WORKERS = 256
+
+
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
-    """What `triode serve` runs with."""
+    """What `triode serve` runs with.
+
+    What follows from other fields is filled in where the record is made, so that every reader sees the same:
+    `cluster_listen` where only seeds or only a host is given, `durable_shards` where `durable` names the holders.
+    """
 
     listen: str = "127.0.0.1:7400"
-    node: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,64}$")] = "n1"
+    advertise: str = ""  # ws:// or wss:// URL where clients reach this node, told to those of others; "" = unknown
+    workers: Annotated[int, Meta(ge=0, le=MAX_WORKERS)] = 1  # processes, each a node; 0 = one per core
+    node: NodeName = "n1"
+    cluster: NodeName = "triode"  # nodes of another cluster are refused
+    cluster_listen: str = ""  # where other nodes connect; "" = no cluster
+    cluster_advertise: str = ""  # ws:// or wss:// URL where other nodes reach this one; "" = from cluster_listen
+    cluster_secret_file: str = ""  # what is in it every node proves to know; "" = none
+    seeds: tuple[str, ...] = ()  # ws:// or wss:// URLs of other nodes' cluster_listen
     data: str = ""  # directory for what outlives the process; "" = none
     restored: bool = False  # the files under `data` come from a copy: go on with new logs
-    durable_shards: Annotated[int, Meta(ge=1, le=64)] = 1  # one file each; fixed when a cluster is created
+    create_store: bool = False  # make a missing durable shard without asking the other nodes of `durable`
+    durable: tuple[NodeName, ...] = ()  # the node that holds d0, d1, …; none = this node holds all of its shards
+    durable_shards: Annotated[int, Meta(ge=1, le=MAX_SHARDS)] = 1  # one file each; fixed when a cluster is created
     demo: bool = False  # publish this machine's figures on demo/host/#
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"  # auto: console on a terminal, else JSON lines
-    memory_shards: Annotated[int, Meta(ge=1, le=64)] = 8  # fixed when a cluster is created
+    memory_shards: Annotated[int, Meta(ge=1, le=MAX_SHARDS)] = 8  # fixed when a cluster is created
     limits: Limits = Limits()
     topics: tuple[TopicRule, ...] = field(default_factory=tuple)
+
+    def __post_init__(self) -> None:
+        if self.seeds and not self.cluster_listen:
+            force_setattr(self, "cluster_listen", DEFAULT_CLUSTER_LISTEN)
+        elif self.cluster_listen and has_no_port(self.cluster_listen):
+            force_setattr(self, "cluster_listen", f"{self.cluster_listen}:{CLUSTER_PORT}")
+        if self.durable:
+            force_setattr(self, "durable_shards", len(self.durable))
+
+
+def has_no_port(address: str) -> bool:
+    """Whether this is a host alone: a name, an IPv4 address or an IPv6 address in brackets."""
+    return ":" not in address or address.endswith("]")
+
+
+class Worker(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which process of a host a node is; told to each by their parent (`workers`), and no setting of its own.
+
+    The default is the only process of its host.
+    """
+
+    number: NotNegative = 0  # from 0; only number 0 serves what the host has once: `admin.sock`
+    count: Positive = 1  # more than one: `listen` and `cluster_listen` are bound with SO_REUSEPORT
+    host: str = ""  # the `node` of the host's settings, which stands in its files; "" = this node's own name
+    secret: str = ""  # of the cluster, where the parent made it: then there is no cluster_secret_file
