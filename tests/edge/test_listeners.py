@@ -3,7 +3,7 @@
 import socket
 
 import pytest
-from triode_broker.edge.listeners import listen, parse_address, url
+from triode_broker.edge.listeners import listen, parse_address, reserve, url
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,33 @@ def test_address_in_use_is_an_error_and_leaves_nothing_open() -> None:
     (listener,) = listen("127.0.0.1:0")
     with listener, pytest.raises(OSError, match="in use"):
         listen(f"127.0.0.1:{listener.getsockname()[1]}")
+
+
+def test_a_reserved_port_is_shared_by_those_who_reuse_it_and_refuses_connections_until_then() -> None:
+    (reserved,), address = reserve("127.0.0.1:0")
+    with reserved:
+        where = parse_address(address)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(where)
+        listeners = [listen(address, reuse_port=True)[0] for _ in range(2)]
+        for listener in listeners:
+            assert listener.getsockname() == where
+        for listener in listeners:  # the other one goes on alone
+            socket.create_connection(where).close()
+            listener.close()
+        (again,) = listen(address, reuse_port=True)
+        again.close()
+
+
+@pytest.mark.parametrize("reuse_port", [False, True])
+def test_a_port_somebody_listens_on_cannot_be_reserved(reuse_port: bool) -> None:
+    (listener,) = listen("127.0.0.1:0", reuse_port=reuse_port)
+    with listener, pytest.raises(OSError, match="in use"):
+        reserve(f"127.0.0.1:{listener.getsockname()[1]}")
+
+
+def test_a_reserved_address_keeps_its_host() -> None:
+    sockets, address = reserve("localhost:0")
+    for reserved in sockets:
+        assert address == f"localhost:{reserved.getsockname()[1]}"
+        reserved.close()

@@ -2,6 +2,10 @@
 
 Knows addresses and nothing of what is served. Surprising: a name is resolved in place, without a thread; it
 happens once, before anything is served.
+
+Processes that share a port (`reuse_port`) each have a listening socket of their own; Linux deals new connections
+out among them, other systems may give all to one. A parent holds such a port by `reserve`, without listening: so
+nobody waits in a queue that is never looked at, and the port stays theirs while one of them starts again.
 """
 
 import contextlib
@@ -24,28 +28,49 @@ def parse_address(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def listen(address: str) -> list[socket.socket]:
+def listen(address: str, *, reuse_port: bool = False) -> list[socket.socket]:
     """Bind and listen, on every address the host stands for; port 0 is one free port for all. Raises OSError.
 
-    ValueError where it is not an address at all.
+    ValueError where it is not an address at all. `reuse_port`: other processes of this user may do so too.
     """
-    host, port = parse_address(address)
-    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     with contextlib.ExitStack() as undo:
-        sockets: list[socket.socket] = []
-        for family, _, _, _, target in dict.fromkeys(found):
-            bound = undo.enter_context(socket.socket(family, socket.SOCK_STREAM))
-            _prepare(bound)
-            bound.bind((target[0], port or _port(sockets), *target[2:]))
+        sockets = _bind(address, undo, reuse_port=reuse_port)
+        for bound in sockets:
             bound.listen(BACKLOG)
-            sockets.append(bound)
         undo.pop_all()
     return sockets
 
 
-def _prepare(bound: socket.socket) -> None:
+def reserve(address: str) -> tuple[list[socket.socket], str]:
+    """Hold an address for processes that will `listen` there with `reuse_port`; and the address, with its port.
+
+    Raises OSError as `listen` does, also where somebody else listens with `reuse_port`: that port would be shared.
+    """
+    with contextlib.ExitStack() as alone:
+        _bind(address, alone, reuse_port=False)
+    with contextlib.ExitStack() as undo:
+        sockets = _bind(address, undo, reuse_port=True)
+        undo.pop_all()
+    return sockets, f"{address.rpartition(':')[0]}:{_port(sockets)}"
+
+
+def _bind(address: str, undo: contextlib.ExitStack, *, reuse_port: bool) -> list[socket.socket]:
+    host, port = parse_address(address)
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    sockets: list[socket.socket] = []
+    for family, _, _, _, target in dict.fromkeys(found):
+        bound = undo.enter_context(socket.socket(family, socket.SOCK_STREAM))
+        _prepare(bound, reuse_port=reuse_port)
+        bound.bind((target[0], port or _port(sockets), *target[2:]))
+        sockets.append(bound)
+    return sockets
+
+
+def _prepare(bound: socket.socket, *, reuse_port: bool) -> None:
     bound.setblocking(False)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if reuse_port:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited by what is accepted: a call less each
     if bound.family == socket.AF_INET6:
         bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # IPv4 has a socket of its own
