@@ -7,10 +7,11 @@ from typing import Any
 from triode_broker.config import Limits, TopicRule
 from triode_broker.core.errors import Disconnect
 from triode_broker.core.interfaces import Log
+from triode_broker.core.node import Node
 from triode_broker.core.outbox import Outbox
 from triode_broker.core.policy import Policies
 from triode_broker.core.router import Router
-from triode_broker.core.session import Node, Session
+from triode_broker.core.session import Session
 from triode_broker.core.shard import Shard
 from triode_broker.log.memory import MemoryLog
 

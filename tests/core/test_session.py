@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 from triode_broker.config import Limits
-from triode_broker.core.session import CAPABILITIES, HANDLERS, NORMAL_CLOSE
+from triode_broker.core.node import CAPABILITIES
+from triode_broker.core.session import HANDLERS, NORMAL_CLOSE
 from triode_protocol.codec import Refused
 from triode_protocol.errors import CloseCode
 from triode_protocol.packets import CLIENT_PACKETS

@@ -35,7 +35,7 @@ POINTS = {
     "written": Point(f"{_DISK}.store:Store._write", "after", 8),  # and not committed
     "flushed": Point(f"{_DISK}.store:Store.commit", "after", 8),  # in the thread: nobody has been told
     "told": Point(f"{_CORE}.awaiting:Awaiting.told", "before", 8),
-    "delivered": Point(f"{_CORE}.router:Router._deliver", "after"),  # in the outboxes; the answer is not
+    "delivered": Point(f"{_CORE}.router:Router.deliver", "after"),  # in the outboxes; the answer is not
     "answered": Point(f"{_CORE}.session:Session.answer", "after"),  # in the outbox; nothing is sent
     "sent": Point("triode_broker.edge.wire:Wire.write", "after", 100),  # to some, in the middle of a flush
     "saved": Point(f"{_DISK}.log:DiskLog.save", "after", 8),  # what a durable subscription or a delay keeps

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 from triode_broker.config import Limits, TopicRule
+from triode_broker.core.node import Node
 from triode_broker.core.outbox import Outbox
 from triode_broker.core.policy import Policies
 from triode_broker.core.router import Router
-from triode_broker.core.session import Node, Session
+from triode_broker.core.session import Session
 from triode_broker.core.shard import Shard
 from triode_broker.log.memory import MemoryLog
 from triode_protocol.codec import decode_server

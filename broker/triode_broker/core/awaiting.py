@@ -68,7 +68,6 @@ class Awaiting:
         self._waiting: deque[Waiting] = deque()
         self._again: dict[int, list[tuple[Publisher, int]]] = {}  # by pos: publishes sent again meanwhile
         self._keeping: dict[Key, list[tuple[Publisher, int, bool]]] = {}  # delayed ones: who waits, whether again
-        shard.is_durable = True
         log.listen(self.told)
 
     def check(self) -> None:

@@ -36,6 +36,7 @@ class CatchUp:
         "_go_live",
         "_joined",
         "_log_of",
+        "_reading",
         "_sub",
         "_topics",
         "excused",
@@ -65,6 +66,7 @@ class CatchUp:
         self.excused: dict[str, int] = {}  # per log: losses up to this number were not due, or are reported
         self.snapshot: dict[str, int] = {}  # per log: how far its snapshot was sent; it ends at the position
         self.is_reading = False  # a read is under way
+        self._reading: list[str] = []  # ... of this log; a new list for each read
 
     def advance(self, now_ms: int) -> None:
         """Send what fits; go live when everything has been sent."""
@@ -90,8 +92,9 @@ class CatchUp:
 
     def _read(self, shard: Shard, now_ms: int) -> None:
         self.is_reading = True
+        self._reading = reading = [shard.log.name]
         is_inside = [True]
-        take = partial(self._answered, shard.log.name, is_inside, now_ms)
+        take = partial(self._answered, reading, is_inside, now_ms)
         log, filter, looks, clock = shard.log, self._sub.filter, self._sub.outbox.looks_left, shard.clock(now_ms)
         self._sub.outbox.questions += 1
         after = position = self.position[log.name]
@@ -101,12 +104,13 @@ class CatchUp:
         log.read(filter, after, PAGE_BYTES, looks, clock, take, newest_at)
         is_inside.clear()
 
-    def _answered(self, log: str, is_inside: list[bool], now_ms: int, page: Page) -> None:
-        self.is_reading = False
+    def _answered(self, reading: list[str], is_inside: list[bool], now_ms: int, page: Page) -> None:
         outbox = self._sub.outbox
         outbox.questions -= 1
-        if not self._sub.is_open:
+        if not reading or not self._sub.is_open:
             return
+        self.is_reading = False
+        (log,) = reading
         if self.snapshot:
             self._take_snapshot(log, page)
         else:
@@ -164,15 +168,29 @@ class CatchUp:
         self._topics.add(record.topic)
         self.position[log] = record.pos
 
+    def leave_out(self, log: str) -> int:
+        """Go on without this log; how far it was served. What was asked of it is nobody's."""
+        if log in self._reading and self.is_reading:
+            self._reading.clear()
+            self.is_reading = False
+        self._joined.discard(log)
+        self.snapshot.pop(log, None)
+        self.excused.pop(log, None)
+        return self.position.pop(log, 0)
+
+    def stop(self) -> None:
+        """Something else takes its place."""
+        self._reading.clear()
+
     def report(self, reason: GapReason) -> None:
         """Tell the client that something due is missing; delivery goes on behind the position so far."""
         sub = self._sub
-        sub.outbox.put(encode(Gap(sub.number, self.position, reason, sub.only_topic)))
+        sub.outbox.put(encode(Gap(sub.number, sub.whole(self.position), reason, sub.only_topic)))
 
     def _finish(self) -> None:
         sub = self._sub
         self._go_live(sub)
-        sub.outbox.put(encode(CaughtUp(sub.number, sub.heads())))
+        sub.outbox.put(encode(CaughtUp(sub.number, sub.whole(sub.heads()))))
 
 
 class Skip:
@@ -190,7 +208,7 @@ class Skip:
         if not sub.outbox.has_room:
             sub.outbox.wants_room = True
             return
-        heads = sub.heads()
+        heads = sub.whole(sub.heads())
         sub.outbox.put(encode(Gap(sub.number, heads, GapReason.SLOW, sub.only_topic)))
         self._go_live(sub)
         sub.outbox.put(encode(CaughtUp(sub.number, heads)))

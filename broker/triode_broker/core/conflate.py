@@ -67,6 +67,11 @@ class Conflation:
         self._owes_gap = False
         self._has_expired = False
 
+    @property
+    def position(self) -> dict[str, int]:
+        """Everything up to there was delivered, or replaced, or is owed as a gap."""
+        return self._position
+
     def offer(self, record: Record) -> None:
         """Keep it; what it replaces is not due any more. Past the bound the oldest go, and a gap is owed."""
         topic = self._topics.get(record.topic)
@@ -108,12 +113,12 @@ class Conflation:
         while sub.outbox.has_room:
             if self._owes_gap:  # SPEC 4.6.1: before the next message
                 self._owes_gap = False
-                sub.outbox.put(encode(Gap(sub.number, self._position, GapReason.SLOW, sub.only_topic)))
+                sub.outbox.put(encode(Gap(sub.number, sub.whole(self._position), GapReason.SLOW, sub.only_topic)))
             elif self._kept:
                 self._deliver_oldest(now_ms)
             else:
                 self._go_live(sub)
-                sub.outbox.put(encode(CaughtUp(sub.number, sub.heads())))
+                sub.outbox.put(encode(CaughtUp(sub.number, sub.whole(sub.heads()))))
                 return
         sub.outbox.wants_room = True
 

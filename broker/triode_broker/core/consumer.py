@@ -22,7 +22,7 @@ from triode_broker.core.record import RECORD_OVERHEAD_BYTES, Record
 from triode_broker.core.roster import Member, Roster
 from triode_broker.core.shard import Shard
 from triode_broker.core.skips import Skips
-from triode_broker.core.source import Before, Source
+from triode_broker.core.source import Before, Place, Source
 from triode_broker.core.timers import Alarm, Timers
 
 #: What is offered live is held for so many messages while no member has room; beyond, the log is read later.
@@ -60,6 +60,7 @@ class Consumer:
         "created_ms",
         "filter",
         "held_bytes",
+        "is_covered",
         "is_durable",
         "is_marked",
         "is_open",
@@ -71,7 +72,9 @@ class Consumer:
         "name",
         "now_ms",
         "seen_ms",
+        "shards",
         "sources",
+        "unplaced",
     )
 
     def __init__(
@@ -97,7 +100,10 @@ class Consumer:
         self.ack_wait_ms = ack_wait_ms  # who subscribes and gives these sets them for all
         self.max_attempts = max_attempts
         self.sources = [Source(self, shard) for shard in shards]
-        self.by_log = {source.shard.log.name: source for source in self.sources}
+        self.shards = tuple(shards)
+        self.by_log = {source.shard.log.name: source for source in self.sources if source.is_placed}
+        self.unplaced: dict[str, Place] = {}  # by log: where it stood in logs that are not reached yet
+        self.is_covered = True  # the owners of its shards know that it wants to be fed
         by_shard = {source.shard: source for source in self.sources}
         self._only = self.sources[0] if len(self.sources) == 1 else None
         self._source_of: Callable[[str], Source] = lambda topic: by_shard[shard_of(topic)]

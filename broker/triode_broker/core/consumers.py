@@ -8,15 +8,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-import msgspec
-from msgspec import UNSET, Struct
+from msgspec import UNSET
 from triode_protocol.codec import Refused
 from triode_protocol.errors import ErrorName, GapReason
 from triode_protocol.packets import Ack, Acked, Extend, Nack, ServerPacket, Start, Subscribe, Unsubscribed
-from triode_protocol.positions import MAX_INTEGER
 
 from triode_broker.config import Limits
-from triode_broker.core import settling
+from triode_broker.core import keeping, settling
 from triode_broker.core.asking import Asked
 from triode_broker.core.awaiting import RETRY_STORE_MS
 from triode_broker.core.consumer import Consumer
@@ -27,7 +25,7 @@ from triode_broker.core.item import Item
 from triode_broker.core.outbox import Outbox
 from triode_broker.core.roster import Member
 from triode_broker.core.router import Router
-from triode_broker.core.source import Place, Source
+from triode_broker.core.source import Source
 from triode_broker.core.summaries import details, summary
 from triode_broker.core.timers import Timers
 
@@ -39,26 +37,6 @@ SWEEP_MS = 60_000
 SWEEPS_A_SAVE = 60
 #: Closes after which deliveries are given back cleanly: goodbye, replaced, shutdown, draining (SPEC 9.4.4).
 CLEAN_CLOSES = frozenset({1000, 4005, 4100, 4200})
-
-_pack: Final = msgspec.msgpack.Encoder().encode
-
-
-class Kept(Struct, array_like=True):
-    """A durable subscription as it is on disk. New fields go to the end, with a default."""
-
-    name: str
-    filter: str
-    is_shared: bool
-    ack_wait_ms: int
-    max_attempts: int
-    created_ms: int
-    seen_ms: int
-    absent_ms: int
-    letters: int
-    places: dict[str, Place]
-
-
-_unpack: Final = msgspec.msgpack.Decoder(Kept).decode
 
 
 class Consumers:
@@ -74,7 +52,7 @@ class Consumers:
         for log in router.durable_logs:
             for key, value in log.loaded().values.items():
                 if key.startswith(PREFIX):
-                    self._restore(_unpack(value))
+                    self._restore(keeping.decode(value))
         timers.at(timers.steady_ms() + SWEEP_MS, self._sweep)
 
     # Joining
@@ -102,7 +80,7 @@ class Consumers:
 
     def _create(self, asked: Asked, packet: Subscribe) -> Consumer:
         limits = self._limits
-        if asked.is_durable and not self._router.durable_logs:
+        if asked.is_durable and not self._router.has_disk:
             message = "this node has no disk to write to: durable needs one"
             raise Refused(ErrorName.UNSUPPORTED, message, field="durable")
         if len(self.by_name) >= limits.max_consumers:
@@ -154,11 +132,35 @@ class Consumers:
         consumer.absent_ms = 0
         if is_first:
             self._router.follow(consumer.filter, consumer)
-        if consumer.is_ready:
+            self._cover(consumer, packet, now_ms)
+        elif consumer.is_covered and consumer.is_ready:
             self._welcome(member, now_ms)
+
+    def _cover(self, consumer: Consumer, packet: Subscribe, now_ms: int) -> None:
+        """Go on when the owners of its shards know of it."""
+        coverage = self._router.coverage
+        if coverage is None:
+            self._covered(consumer, packet, now_ms, [])
+            return
+        after = None if packet.after is UNSET else packet.after
+        consumer.is_covered = False
+        coverage.cover(consumer.filter, consumer.shards, after, partial(self._covered, consumer, packet, now_ms))
+
+    def _covered(self, consumer: Consumer, packet: Subscribe, now_ms: int, unavailable: list[str]) -> None:
+        """Those that are not reached are fed from later: the others go on."""
+        consumer.is_covered = True
+        if consumer.is_ready:
+            for member in list(consumer.members):
+                if member.subscribe_id >= 0:
+                    self._welcome(member, now_ms)
         elif not consumer.created_ms:
             consumer.created_ms = now_ms
             self._place(consumer, packet, now_ms)
+
+    def _uncover(self, consumer: Consumer) -> None:
+        self._router.unfollow(consumer.filter, consumer)
+        if self._router.coverage is not None:
+            self._router.coverage.uncover(consumer.filter, consumer.shards)
 
     def _welcome(self, member: Member, now_ms: int) -> None:
         id, member.subscribe_id = member.subscribe_id, -1
@@ -170,7 +172,7 @@ class Consumers:
         is_clean = member.outbox.connection.close_code in CLEAN_CLOSES
         member.consumer.leave(member, now_ms, is_clean=is_clean)
         self._end(member, ErrorName.CONFLICT, message)
-        self._router.unfollow(member.consumer.filter, member.consumer)  # it was the only one
+        self._uncover(member.consumer)  # it was the only one
 
     def _end(self, member: Member, name: ErrorName, message: str) -> None:
         """Tell a member that it is none any more, whether it has its answer or waits for it."""
@@ -180,7 +182,8 @@ class Consumers:
             refused.id, refused.sub = member.subscribe_id, member.number
             member.publisher.refuse(refused)
         else:
-            member.publisher.answer(Unsubscribed(member.number, 0, name, message, "never"))
+            retry = "backoff" if name == ErrorName.UNAVAILABLE else "never"
+            member.publisher.answer(Unsubscribed(member.number, 0, name, message, retry))
 
     # Starting
 
@@ -188,7 +191,7 @@ class Consumers:
         """Where a new name begins."""
         if packet.after is not UNSET:
             for source in consumer.sources:
-                _start_after(source, packet.after.get(source.shard.log.name, -1))
+                keeping.start_after(source, packet.after.get(source.shard.log.name, -1))
         elif packet.from_ == "new":
             for source in consumer.sources:
                 source.start(source.shard.log.head())
@@ -201,12 +204,15 @@ class Consumers:
     def _seek(self, consumer: Consumer, start: Start, now_ms: int, then: Callable[[], None]) -> None:
         """Start every source where its log says; when all have answered, go on."""
         found: dict[Source, Found] = {}
+        names = {source: source.shard.log.name for source in consumer.sources}
 
         def take(source: Source, place: Found) -> None:
             found[source] = place
             if len(found) < len(consumer.sources):
                 return
             for each, place in found.items():
+                if not each.is_placed or each.shard.log.name != names[each]:  # it has moved since
+                    continue
                 each.start(place.pos, place.loss)
                 if not place.is_complete:
                     each.note_gap(GapReason.RETENTION, place.pos)
@@ -248,7 +254,7 @@ class Consumers:
         consumer.leave(member, now_ms, is_clean=is_clean)
         if consumer.members:
             return
-        self._router.unfollow(consumer.filter, consumer)
+        self._uncover(consumer)
         if consumer.is_durable and consumer.is_ready:
             consumer.rest()
             consumer.changed()
@@ -259,7 +265,7 @@ class Consumers:
         """Forget a name."""
         del self.by_name[consumer.name]
         if consumer.members:
-            self._router.unfollow(consumer.filter, consumer)
+            self._uncover(consumer)
         consumer.close()
         if consumer.is_durable:
             self._store_of(consumer.name).save(*self._value(consumer))
@@ -331,39 +337,13 @@ class Consumers:
         if not consumer.is_open:
             return b""
         consumer.is_marked = False
-        return _pack(
-            Kept(
-                consumer.name,
-                consumer.filter,
-                consumer.is_shared,
-                consumer.ack_wait_ms,
-                consumer.max_attempts,
-                consumer.created_ms,
-                consumer.seen_ms,
-                consumer.absent_ms,
-                consumer.letters,
-                {log: source.place(self._timers.offset_ms) for log, source in consumer.by_log.items()},
-            )
-        )
+        return keeping.encode(consumer, self._timers.offset_ms)
 
-    def _restore(self, kept: Kept) -> None:
+    def _restore(self, kept: keeping.Kept) -> None:
         consumer = self._make(kept.name, kept.filter, is_durable=True, is_shared=kept.is_shared)
-        consumer.ack_wait_ms, consumer.max_attempts = kept.ack_wait_ms, kept.max_attempts
-        consumer.created_ms, consumer.seen_ms = kept.created_ms, kept.seen_ms
-        consumer.absent_ms, consumer.letters = kept.absent_ms, kept.letters
         previous = {log.name: log.loaded().previous for log in self._router.durable_logs}
-        is_as_kept = True
-        for log, source in consumer.by_log.items():
-            before = previous.get(log, "")
-            if log in kept.places:
-                is_as_kept = _resume(source, kept.places[log]) and is_as_kept
-                continue
-            is_as_kept = False
-            if before in kept.places:  # a new life that goes on with the numbers
-                _resume(source, kept.places[before])
-                source.note_gap(GapReason.RESET, min(source.taken, source.shard.log.head()))
-            else:
-                _start_after(source, -1)
+        here = {shard.name for shard in self._router.shards if shard.is_here}
+        is_as_kept = keeping.restore(consumer, kept, previous, here)
         consumer.is_ready = True
         consumer.is_marked = False
         if not is_as_kept:  # the next start will not know what was before this one
@@ -443,34 +423,21 @@ class Consumers:
         else:
             done(position)
 
+    def end(self, consumer: Consumer, refused: Refused) -> None:
+        """Forget a name; its members are told why."""
+        for member in list(consumer.members):
+            self._end(member, refused.name, refused.message)
+        self._remove(consumer)
+
     def delete(self, name: str, done: Callable[[], None]) -> None:
         """Forget a name and what it had pending; its members are told. Raises Refused."""
         consumer = self.find(name)
-        for member in list(consumer.members):
-            self._end(member, ErrorName.NO_SUCH_SUBSCRIPTION, "the operator has deleted this subscription")
-        self._remove(consumer)
+        message = "the operator has deleted this subscription"
+        self.end(consumer, Refused(ErrorName.NO_SUCH_SUBSCRIPTION, message))
         if consumer.is_durable:
             self._store_of(name).save(*self._value(consumer), lambda outcome: done())
         else:
             done()
-
-
-def _start_after(source: Source, pos: int) -> None:
-    """Behind a position it had; -1, or one that is not in this log, is a reset, never "new" (SPEC 4.6)."""
-    if 0 <= pos <= source.shard.log.head():
-        source.start(pos)
-    else:
-        source.start(0, MAX_INTEGER)  # what retention took until then is part of this gap
-        source.note_gap(GapReason.RESET, 0)
-
-
-def _resume(source: Source, place: Place) -> bool:
-    """Whether the place is one of its log still; else it is a reset."""
-    if place.cursor <= source.shard.log.head():
-        source.restore(place)
-        return True
-    _start_after(source, -1)
-    return False
 
 
 def _refused(outcome: Outcome) -> Refused:

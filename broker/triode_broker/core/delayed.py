@@ -232,6 +232,10 @@ class Delayed:
             awaiting.check()
             awaiting.take(topic, later.packet, later.user, later, 1, now_ms, later.remembered)
             later.is_over = True
+        elif topic.shard.acceptor is not None:  # its shard has moved to another node meanwhile
+            packet = msgspec.structs.replace(later.packet, id=0, deliver_at_ms=0)
+            topic.shard.acceptor.accept(topic, packet, later.user, None, now_ms)
+            self.forget(later)
         else:
             record = topic.shard.accept(topic, later.packet, later.user, now_ms, later.remembered)
             self.forget(later)

@@ -3,12 +3,12 @@
 Interfaces live here, with their consumer; implementations are joined to it in `server.py`.
 """
 
-from collections.abc import Callable
-from typing import Literal, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 import attrs
 from triode_protocol.codec import Refused
-from triode_protocol.packets import ServerPacket, Start
+from triode_protocol.packets import Publish, Published, ServerPacket, Start
 
 from triode_broker.config import TopicRule
 from triode_broker.core.message_ids import Remembered
@@ -76,6 +76,36 @@ class Publisher(Protocol):
         """Say what it came to."""
 
 
+class Acceptor(Protocol):
+    """Takes the publishes of a shard whose numbers are not given out at once: by a disk, or by another node."""
+
+    def accept(
+        self, topic: Any, packet: Publish, user: str, publisher: Publisher | None, now_ms: int
+    ) -> Published | None:
+        """Take a checked publish for a `shard.Topic`. Its answer is returned where it is known, else it comes.
+
+        Raises Refused: then it was surely not stored, nor handed on.
+        """
+
+
+class Coverage(Protocol):
+    """Has the owners of shards send what a filter matches: the barrier of `subscribed` (SPEC 4.2)."""
+
+    def cover(
+        self,
+        filter: str,
+        shards: Sequence[Any],
+        position: Mapping[str, int] | None,
+        then: Callable[[list[str]], None],
+    ) -> None:
+        """Call `then`, once, when every owner sends it, within two seconds, with the names of `shard.Shard`s whose
+        owner was not reached. Every log's head is then at least what it was at its owner when this was called, if
+        `position` was ahead of it. To be undone as often as done."""
+
+    def uncover(self, filter: str, shards: Sequence[Any]) -> None:
+        """It is not wanted any more by who wanted it."""
+
+
 class Log(Protocol):
     """One life of one sequence. `done` may be called at once (memory) or later (a store thread), exactly once.
 
@@ -111,6 +141,7 @@ class Log(Protocol):
         """Records held that match with pos > after, oldest first: one, and more while within max_bytes.
 
         Looks at no more than max_records (≥ 1), so `upto` may be behind the head with nothing found.
+        The filter "" matches every topic, the broker's own too; `loss` is then the newest of any.
         With `newest_at` the snapshot of that pos: of what is retained, what was the newest of its topic there; of
         a compacted topic all up to there but tombstones. The last page then ends there too, and `prevs` and `loss`
         say nothing.

@@ -20,8 +20,9 @@ from triode_broker.core.catch_up import CatchUp, Skip
 from triode_broker.core.conflate import Conflation
 from triode_broker.core.dead_letters import PREFIX
 from triode_broker.core.delayed import Delayed, Later
-from triode_broker.core.interfaces import DurableLog, Publisher
+from triode_broker.core.interfaces import Acceptor, Coverage, DurableLog, Log, Publisher
 from triode_broker.core.message_ids import Remembered, check_same, digest_of
+from triode_broker.core.nowhere import Nowhere
 from triode_broker.core.outbox import Outbox
 from triode_broker.core.policy import Policies
 from triode_broker.core.publish_check import check_publish
@@ -67,38 +68,53 @@ class RouterStatistics:
     overflows: int = 0  # times a subscription left live because its connection was slow
 
 
+def _nobody_cares(shard: Shard, before: Log) -> None:
+    """There is no subscription yet."""
+
+
 class Router:
     """One node's topics, shards and live subscriptions."""
 
     def __init__(
-        self, shards: Sequence[Shard], policies: Policies, limits: Limits, durable: Sequence[DurableLog] = ()
+        self,
+        shards: Sequence[Shard],
+        policies: Policies,
+        limits: Limits,
+        durable: Sequence[DurableLog | None] = (),
     ) -> None:
-        """`shards` are those in memory; for each of the `durable` logs there is one more."""
+        """`shards` are those in memory; for each `durable` log there is one more, None: it is on another node."""
         self._memory = tuple(shards)
-        self._durable_logs = tuple(durable)
-        self._durable = tuple(Shard(log, limits.max_dedupe_bytes) for log in durable)
+        self._durable = tuple(
+            Shard(log or Nowhere("disk"), limits.max_dedupe_bytes, f"d{index}")
+            for index, log in enumerate(durable)
+        )
+        self._stores: dict[Shard, DurableLog] = {}
         self._shards = self._memory + self._durable
+        self._by_shard_name = {shard.name: shard for shard in self._shards}
+        self.coverage: Coverage | None = None  # None: every shard is owned here, and nobody has to be told
+        self.moved: Callable[[Shard, Log], None] = _nobody_cares  # a shard has another log than this one now
         self._policies = policies
         self._limits = limits
         self._topics = Topics(limits.max_shard_topics * len(self._shards))
         self._by_name = self._topics.by_name
         self._own = Topics(limits.max_shard_topics)  # the broker's own: apart, so that no client publishes there
         self._tree: TopicTree[Subscription | Follower, Audience] = TopicTree(Audience, limits.match_cache_values)
-        self._awaiting = {
-            shard: Awaiting(shard, log, limits, self._deliver)
-            for shard, log in zip(self._durable, durable, strict=True)
-        }
-        logs = dict(zip(self._durable, durable, strict=True))
-        self.delayed = Delayed(limits, self._awaiting, logs, self._topic_of, self._deliver)
+        self._awaiting: dict[Shard, Awaiting] = {}
+        self.delayed = Delayed(limits, self._awaiting, self._stores, self._topic_of, self.deliver)
         self._audiences = self._tree.cache
         self.statistics = RouterStatistics()
         self._followers = 0
         self.delivered = 0  # messages put into outboxes live, since the start
         for shard, log in zip(self._durable, durable, strict=True):
-            self._load(shard, log)
+            if log is None:
+                shard.is_here = shard.is_reachable = False
+            else:
+                self._load(shard, log)
 
     def _load(self, shard: Shard, log: DurableLog) -> None:
         """Go on where the file ends."""
+        self._stores[shard] = log
+        shard.acceptor = self._awaiting[shard] = Awaiting(shard, log, self._limits, self.deliver)
         loaded = log.loaded()
         shard.ts = loaded.ts
         shard.has_forgotten = loaded.has_forgotten
@@ -114,10 +130,19 @@ class Router:
         """All shards of this node."""
         return self._shards
 
+    def shard_named(self, name: str) -> Shard | None:
+        """The shard of this name."""
+        return self._by_shard_name.get(name)
+
     @property
     def durable_logs(self) -> tuple[DurableLog, ...]:
-        """The logs on disk."""
-        return self._durable_logs
+        """The logs on this node's disk."""
+        return tuple(self._stores.values())
+
+    @property
+    def has_disk(self) -> bool:
+        """Whether there are shards on disk, here or on other nodes."""
+        return bool(self._durable)
 
     @property
     def own_topics(self) -> tuple[str, ...]:
@@ -138,6 +163,40 @@ class Router:
         """The head of every log that has a message: the bookmark of a ping (SPEC 4.8)."""
         return {shard.log.name: head for shard in self._shards if (head := shard.log.head())}
 
+    # Owning (see also `core.moving`)
+
+    def own(self, shard: Shard, log: Log) -> None:
+        """This node gives out the numbers of a shard in memory from here on, behind the head of this log."""
+        self._begin(shard, log, None, is_here=True)
+
+    def own_store(self, shard: Shard, log: DurableLog) -> None:
+        """The same for a shard whose file was opened after the start."""
+        before = shard.log
+        self._topics.forget(shard)
+        self._own.forget(shard)
+        shard.begin(log)
+        shard.is_here = shard.is_reachable = True
+        self._load(shard, log)
+        self.moved(shard, before)
+
+    def follow_owner(self, shard: Shard, log: Log, acceptor: Acceptor) -> None:
+        """Another node does, and `log` is a view of its log."""
+        self._begin(shard, log, acceptor, is_here=False)
+
+    def disown(self, shard: Shard, acceptor: Acceptor) -> None:
+        """Give out no more numbers; what there is can be read until the new owner is followed."""
+        shard.is_here = False
+        shard.acceptor = acceptor
+
+    def _begin(self, shard: Shard, log: Log, acceptor: Acceptor | None, *, is_here: bool) -> None:
+        before = shard.log
+        self._topics.forget(shard)
+        self._own.forget(shard)
+        shard.begin(log)
+        shard.is_here = shard.is_reachable = is_here
+        shard.acceptor = acceptor
+        self.moved(shard, before)
+
     # Publishing
 
     def publish(
@@ -152,9 +211,11 @@ class Router:
         rule = topic.rule
         check_publish(packet, rule, self._limits)
         shard = topic.shard
-        later = self.delayed.later(shard, packet, user, now_ms) if packet.deliver_at_ms else None
-        if shard.is_durable:
-            return self._awaiting[shard].accept(topic, packet, user, publisher, now_ms, later)
+        later = self.delayed.later(shard, packet, user, now_ms) if packet.deliver_at_ms and shard.is_here else None
+        if (acceptor := shard.acceptor) is not None:
+            if later is not None:
+                return self._awaiting[shard].accept(topic, packet, user, publisher, now_ms, later)
+            return acceptor.accept(topic, packet, user, publisher, now_ms)
         remembered: Remembered | None = None
         if packet.message_id and rule.dedupe_seconds:
             key = (topic.name, user, packet.message_id)  # the topic's own string: one for all its ids
@@ -166,7 +227,7 @@ class Router:
         record = shard.accept(topic, packet, user, now_ms, remembered)
         if remembered is not None:
             shard.ids.remember(remembered)
-        self._deliver(record)
+        self.deliver(record)
         if not packet.id:
             return None
         log = shard.log
@@ -179,11 +240,11 @@ class Router:
         """
         topic = self._own.by_name.get(packet.topic) or self._open_own(packet.topic)
         shard = topic.shard
-        if shard.is_durable:
-            self._awaiting[shard].accept(topic, packet, user, publisher, now_ms)
+        if shard.acceptor is not None:
+            shard.acceptor.accept(topic, packet, user, publisher, now_ms)
             return
         record = shard.accept(topic, packet, user, now_ms)
-        self._deliver(record)
+        self.deliver(record)
         log = shard.log
         publisher.answer(Published(packet.id, log.name, record.pos, record.offset, log.level))
 
@@ -280,8 +341,8 @@ class Router:
         return shards[shard_index(name, len(shards))]
 
     def store_of(self, name: str) -> DurableLog:
-        """The log on disk that is the home of this name. Raises ZeroDivisionError where there is none."""
-        return self._durable_logs[shard_index(name, len(self._durable_logs))]
+        """The log on disk that is the home of this name. Raises KeyError where it is not on this node."""
+        return self._stores[self.home_of(name)]
 
     def shard_of(self, topic: str) -> Shard:
         """The shard of a topic that a message came from: looked up, not worked out, where it is known."""
@@ -299,7 +360,7 @@ class Router:
         """Deliver delayed messages that are due: some; more are due while `next_due_ms` has passed."""
         self.delayed.tick(now_ms)
 
-    def _deliver(self, record: Record) -> None:
+    def deliver(self, record: Record) -> None:
         """To everybody who is live for it, in the step in which it becomes the head of its log."""
         audience = self._audiences.get(record.topic) or self._tree.match(record.topic)
         if audience.is_empty:
@@ -349,17 +410,21 @@ class Router:
         for sub in self._tree.match(record.topic).subscriptions:
             if sub.outbox in full:
                 self.statistics.overflows += 1
-                self._leave_live(sub, record)
+                self._leave_full(sub, record)
 
-    def _leave_live(self, sub: Subscription, refused: Record) -> None:
+    def leave_live(self, sub: Subscription) -> None:
+        """Take it out of live delivery; the caller says how it comes back."""
         self._tree.remove(sub.filter, sub)
         sub.is_live = False
+
+    def _leave_full(self, sub: Subscription, refused: Record) -> None:
+        self.leave_live(sub)
         if sub.overflow == "disconnect":
             sub.outbox.connection.close(CloseCode.SLOW_CONSUMER)
             return
         position = sub.heads()
         position[self._shard_of(refused.topic).log.name] = refused.pos - 1
-        sub.outbox.put(encode(CatchingUp(sub.number, position, GapReason.SLOW)))
+        sub.outbox.put(encode(CatchingUp(sub.number, sub.whole(position), GapReason.SLOW)))
         sub.outbox.wants_room = True
         if sub.overflow == "replay":
             sub.pending = self.catch_up(sub, position)
@@ -381,28 +446,32 @@ class Router:
     def _log_of(self, topic: str) -> str:
         return self._shard_of(topic).log.name
 
-    def _forget_pending(self, sub: Subscription) -> None:
+    def forget_pending(self, sub: Subscription) -> None:
+        """What stood between it and live does so no more."""
         if isinstance(sub.pending, Conflation) or (isinstance(sub.pending, CatchUp) and sub.pending.is_following):
             self.unfollow(sub.filter, sub.pending)
         sub.pending = None
 
     def go_live(self, sub: Subscription) -> None:
         """From here on it gets what is published; the caller has seen that it has everything before."""
-        self._forget_pending(sub)
+        self.forget_pending(sub)
         sub.is_live = True
         self._tree.add(sub.filter, sub)
 
     def close(self, sub: Subscription) -> None:
         """End a subscription; nothing more is put into its outbox. Idempotent."""
+        if self.coverage is not None and sub.is_open:
+            self.coverage.uncover(sub.filter, self.covered(sub.filter))
         if sub.is_live:
             self._tree.remove(sub.filter, sub)
         sub.is_live = sub.is_open = False
-        self._forget_pending(sub)
+        self.forget_pending(sub)
 
     def trim(self, now_ms: int) -> None:
         """Forget what retention and windows no longer keep; called about once a second."""
         for shard in self._shards:
-            shard.log.trim(shard.clock(now_ms))
-            shard.ids.expire(now_ms)
+            if shard.is_here:
+                shard.log.trim(shard.clock(now_ms))
+                shard.ids.expire(now_ms)
         for log in self.durable_logs:
             log.room(now_ms)

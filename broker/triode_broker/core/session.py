@@ -8,20 +8,17 @@ protocol itself raises Disconnect.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import attrs
 from msgspec import UNSET, Struct
 from triode_protocol.codec import Refused, decode, encode
 from triode_protocol.errors import CloseCode, ErrorName
 from triode_protocol.packets import (
     ABSENT,
-    PROTOCOL,
     Ack,
     Auth,
     ClientPacket,
     ClientPing,
     ClientPong,
     Connect,
-    Connected,
     Error,
     Extend,
     History,
@@ -29,7 +26,6 @@ from triode_protocol.packets import (
     Nack,
     PresenceRequest,
     Publish,
-    Reconnect,
     ServerPacket,
     ServerPing,
     ServerPong,
@@ -38,25 +34,20 @@ from triode_protocol.packets import (
     Unsubscribed,
 )
 from triode_protocol.packets import Disconnect as DisconnectPacket
-from triode_protocol.packets import Limits as AnnouncedLimits
 from triode_protocol.topics import is_wildcard
 
-from triode_broker.config import Limits
 from triode_broker.core.asking import check_asked, is_acknowledged
-from triode_broker.core.awaiting import RETRY_QUEUE_MS
-from triode_broker.core.consumers import CLEAN_CLOSES, Consumers
+from triode_broker.core.awaiting import RETRY_QUEUE_MS, RETRY_STORE_MS
+from triode_broker.core.consumers import CLEAN_CLOSES
 from triode_broker.core.errors import Disconnect
 from triode_broker.core.history import answer_history, check_history
+from triode_broker.core.node import Node
 from triode_broker.core.outbox import Outbox
 from triode_broker.core.roster import Member
-from triode_broker.core.router import Router
 from triode_broker.core.start import check_start, start
 from triode_broker.core.subscription import Subscription
-from triode_broker.core.timers import Timers
 from triode_broker.core.used_numbers import UsedNumbers
 
-#: What this broker offers, as announced in `connected` (SPEC 7.2).
-CAPABILITIES = ["batch", "history", "resume", "dedupe", "conflate", "delay", "compact", "group", "durable"]
 NORMAL_CLOSE = 1000
 #: History requests of one connection that wait for a disk; and reads of subscriptions, those that have ended
 #: included, for each that it may have.
@@ -67,56 +58,12 @@ _PONG = encode(ServerPong())
 _PING = encode(ServerPing())
 
 
-@attrs.define
-class Node:
-    """What all sessions of a node share."""
-
-    name: str
-    router: Router
-    limits: Limits
-    random_id: Callable[[], str]  # ≥ 128 bits, URL-safe (S28)
-    steady_ms: Callable[[], int] = attrs.field(default=lambda: 0)  # a clock that only goes forward, in ms
-    sessions: "dict[str, Session]" = attrs.field(factory=dict)  # connected ones by connection id
-    timers: Timers = attrs.field(init=False)  # to be ticked at `next_due_ms`
-    consumers: Consumers = attrs.field(init=False)
-    _announced: AnnouncedLimits = attrs.field(init=False)  # the same for everybody: made once
-    _reconnect: Reconnect = attrs.field(init=False)
-    _capabilities: list[str] = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        limits = self.limits
-        self._announced = AnnouncedLimits(
-            limits.max_packet_bytes,
-            limits.max_frame_bytes,
-            limits.max_subscriptions,
-            limits.max_inflight_publishes,
-            self.router.dedupe_window_ms,
-        )
-        self.timers = Timers(self.steady_ms)
-        self.consumers = Consumers(self.router, limits, self.timers)
-        offered = {"delay": limits.max_delay_seconds > 0, "durable": bool(self.router.durable_logs)}
-        self._capabilities = [name for name in CAPABILITIES if offered.get(name, True)]
-        self._reconnect = Reconnect(limits.reconnect_min_ms, limits.reconnect_max_ms)
-
-    def greet(self, connection: str, id: int) -> Connected:
-        """What a new connection is told (SPEC 4.1)."""
-        return Connected(
-            connection,
-            self.name,
-            PROTOCOL,
-            self._capabilities,
-            self._announced,
-            self.limits.ping_ms,
-            self._reconnect,
-            id,
-        )
-
-
 class Session:
     """One connection's side of the protocol. The edge calls it; see `edge.application` for the contract."""
 
     __slots__ = (
         "_backlog",
+        "_early",
         "_max_packet_bytes",
         "_members",
         "_node",
@@ -135,6 +82,7 @@ class Session:
         self._max_packet_bytes = node.limits.max_packet_bytes
         self._outbox = outbox
         self._backlog: Sequence[ClientPacket | Refused] = ()  # decoded, waiting for room in the outbox
+        self._early: list[ClientPacket | Refused] | None = None  # waits for admission, connect first
         self._subscriptions: dict[int, Subscription] | None = None  # made at need: idle connections are many
         self._members: dict[int, Member] | None = None  # the acknowledged ones
         self._used: UsedNumbers | None = None
@@ -150,6 +98,16 @@ class Session:
         return self.connection_id != ""
 
     @property
+    def is_answered(self) -> bool:
+        """Whether no publish and no history request waits for its answer."""
+        return not self.inflight and not self.histories
+
+    @property
+    def subscriptions(self) -> list[Subscription]:
+        """The open ones without acknowledgements."""
+        return list((self._subscriptions or {}).values())
+
+    @property
     def subscription_count(self) -> int:
         """Open subscriptions."""
         return len(self._subscriptions or ()) + len(self._members or ())
@@ -162,9 +120,8 @@ class Session:
         The edge does not call while the outbox is over its bound; what comes in spite of that waits for `room`.
         """
         packets = decode(text, self._max_packet_bytes)
-        if not self.connection_id:
-            self._check_first(packets[0], len(text))
-        self._serve(packets, now_ms)
+        if self.connection_id or self._may_enter(packets, len(text)):
+            self._serve(packets, now_ms)
 
     def receive_binary(self, data: bytes, now_ms: int) -> None:
         """Binary messages are not part of this version; the connection stays (SPEC 1.6)."""
@@ -174,7 +131,8 @@ class Session:
     def room(self, now_ms: int) -> None:
         """The outbox has drained to half: go on with what had to wait."""
         self._outbox.wants_room = False
-        backlog, self._backlog = self._backlog, ()
+        early, self._early = self._early, None
+        backlog, self._backlog = early or self._backlog, ()
         self._serve(backlog, now_ms)
         if self._subscriptions:
             for sub in list(self._subscriptions.values()):
@@ -191,6 +149,9 @@ class Session:
     def detach(self) -> None:
         """The connection is gone: nothing of it stays."""
         self._backlog = ()
+        if self._early is not None:
+            self._early = None
+            self._node.admission.leave(self)
         self._outbox.is_closed = True  # what one of its members held goes to none of its others
         node = self._node
         node.sessions.pop(self.connection_id, None)
@@ -204,9 +165,32 @@ class Session:
 
     # Serving
 
-    def _check_first(self, packet: ClientPacket | Refused, characters: int) -> None:
+    def _may_enter(self, packets: Sequence[ClientPacket | Refused], characters: int) -> bool:
+        """Until connect has succeeded; what comes behind one that waits for admission waits with it (SPEC 1.11).
+
+        All of it together is bounded by what the edge reads until then.
+        """
+        if self._early is not None:
+            self._early += packets
+            return False
+        connect = self._check_first(packets[0], characters)
+        if self._node.admission.ask(self, is_resuming=connect.resume):
+            return True
+        self._early = list(packets)
+        return False
+
+    # `admission.Guest`
+
+    def admitted(self) -> None:
+        """What waits is served in `room`: in a turn of the edge, behind its barrier."""
+        self._outbox.connection.wake()
+
+    def turned_away(self, after_ms: int) -> None:
+        """SPEC 5.3.5."""
+        self._outbox.connection.close(CloseCode.OVERLOADED, after_ms)
+
+    def _check_first(self, packet: ClientPacket | Refused, characters: int) -> Connect:
         """SPEC 1.12: the first packet is connect, within its bound; else its error, and the end."""
-        error: Refused | None = None
         limit = self._node.limits.max_connect_bytes
         if isinstance(packet, Refused):
             error = packet
@@ -216,9 +200,10 @@ class Session:
         elif characters * 4 > limit and len(encode(packet)) > limit:
             error = Refused(ErrorName.TOO_LARGE, f"a connect packet has at most {limit} bytes")
             error.id = packet.id
-        if error is not None:
-            self._answer_refused(error)
-            raise Disconnect(CloseCode.PROTOCOL)
+        else:
+            return packet
+        self._answer_refused(error)
+        raise Disconnect(CloseCode.PROTOCOL)
 
     def _serve(self, packets: Sequence[ClientPacket | Refused], now_ms: int) -> None:
         outbox = self._outbox
@@ -284,6 +269,10 @@ class Session:
         consumers = self._node.consumers
         self._check_subscribe(packet)
         asked = check_asked(packet, self._node.limits)
+        home = self._node.router.home_of(asked.name)
+        if not home.is_here:
+            message = f"the home of {asked.name}, the owner of shard {home.name}, is not reached"
+            raise Refused(ErrorName.UNAVAILABLE, message, retry_after_ms=RETRY_STORE_MS)
         self._check_room(is_wildcard(packet.filter))
         member = consumers.attach(asked, packet, self._outbox, self.connection_id, self, self._ended)
         self._use(packet)
@@ -313,7 +302,7 @@ class Session:
 
     def _check_subscribe(self, packet: Subscribe) -> None:
         node = self._node
-        logs = max(len(node.router.durable_logs), 1)
+        logs = len(node.router.shards) if node.router.coverage else max(len(node.router.durable_logs), 1)
         _check_questions(self._outbox.questions, QUESTIONS_A_SUBSCRIPTION * logs * node.limits.max_subscriptions)
         self._node.router.check_filter(packet.filter)
         used = self._used = self._used or UsedNumbers()
@@ -357,6 +346,9 @@ class Session:
         check_history(packet)
         _check_questions(self.histories, MAX_HISTORIES)
         shard = node.router.covered(packet.topic)[0]
+        if not shard.is_reachable:
+            message = f"the owner of shard {shard.name} is not reached"
+            raise Refused(ErrorName.UNAVAILABLE, message, retry_after_ms=RETRY_STORE_MS)
         self.histories += 1
 
         def answer(history: History) -> None:

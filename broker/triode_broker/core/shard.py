@@ -2,6 +2,9 @@
 
 A shard gives every message its `pos` and `offset` and hands it to its log. Knows no subscriptions. `offset ≤ pos`
 always, so the counters of a topic may be forgotten: its next message gets `offset = pos`, a number never used.
+
+A shard lives as long as its node, a log does not: where another node owns the shard, its log is a view of that
+node's, and publishes go to an `acceptor`. Only the owner gives out numbers.
 """
 
 from collections import OrderedDict
@@ -11,7 +14,7 @@ from triode_protocol.codec import encode
 from triode_protocol.packets import ABSENT, Message, Publish
 
 from triode_broker.config import TopicRule
-from triode_broker.core.interfaces import Log
+from triode_broker.core.interfaces import Acceptor, Log
 from triode_broker.core.message_ids import MessageIds, Remembered
 from triode_broker.core.record import Record
 
@@ -39,14 +42,33 @@ class Topic:
 class Shard:
     """One log and the numbers given out in it."""
 
-    __slots__ = ("has_forgotten", "ids", "is_durable", "log", "pos", "ts")
+    __slots__ = (
+        "_max_dedupe_bytes",
+        "acceptor",
+        "has_forgotten",
+        "ids",
+        "is_here",
+        "is_reachable",
+        "log",
+        "name",
+        "pos",
+        "ts",
+    )
 
-    def __init__(self, log: Log, max_dedupe_bytes: int) -> None:
+    def __init__(self, log: Log, max_dedupe_bytes: int, name: str = "") -> None:
+        self.name = name or log.name.partition("-")[0]
+        self._max_dedupe_bytes = max_dedupe_bytes
+        self.is_here = True  # this node owns it
+        self.is_reachable = True  # here, or its owner is
+        self.acceptor: Acceptor | None = None  # takes its publishes; None: they are accepted at once
+        self.begin(log)
+
+    def begin(self, log: Log) -> None:
+        """From here on it has this log."""
         self.log = log
-        self.is_durable = False  # what it accepts waits for its log (`core.awaiting`)
         self.pos = log.head()
         self.ts = 0
-        self.ids = MessageIds(max_dedupe_bytes)
+        self.ids = MessageIds(self._max_dedupe_bytes)
         self.has_forgotten = self.pos > 0  # topics' counters were dropped in this life, or not read from the log
 
     def clock(self, now_ms: int) -> int:
@@ -124,6 +146,11 @@ class Topics:
         while len(self.by_name) >= self._max:
             self._forget_one()
         self.by_name[topic.name] = topic
+
+    def forget(self, shard: Shard) -> None:
+        """Its numbers are another node's from here on, or begin anew."""
+        for name in [name for name, topic in self.by_name.items() if topic.shard is shard]:
+            del self.by_name[name]
 
     def _forget_one(self) -> None:
         while True:

@@ -55,6 +55,7 @@ class Source:
         "gap_at",
         "gap_reason",
         "is_live",
+        "is_placed",
         "is_reading",
         "items",
         "restored",
@@ -69,6 +70,7 @@ class Source:
         self.cursor = 0  # taken in; while live the log's head is
         self.delivered_upto = 0  # what was taken in behind that was never delivered
         self.is_live = False
+        self.is_placed = shard.log.name != ""  # else it waits until its log is known (`core.carrying`)
         self.is_reading = False
         self.items: dict[int, Item] = {}  # unsettled, by pos, in that order
         self.restored: dict[int, Before] = {}  # unsettled and to be read again
@@ -113,7 +115,7 @@ class Source:
 
     def pull(self, now_ms: int) -> bool:
         """Ask the log for a page, or go live where there is none; whether anything was asked."""
-        if self.is_live or self.is_reading:
+        if self.is_live or self.is_reading or not self.is_placed:
             return False
         shard = self.shard
         if self.cursor >= shard.log.head():

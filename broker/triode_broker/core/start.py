@@ -36,12 +36,37 @@ def check_start(packet: Subscribe, is_wildcard: bool) -> None:
 
 
 def start(router: Router, sub: Subscription, packet: Subscribe, now_ms: int) -> None:
-    """Answer a checked subscribe and set the subscription going."""
+    """Answer a checked subscribe and set the subscription going, when the owners of its shards know of it."""
+    if router.coverage is None:
+        _start(router, sub, packet, now_ms)
+        return
+
+    def covered(unavailable: list[str]) -> None:
+        outbox.questions -= 1
+        if sub.is_open:
+            _leave_out(sub, packet, unavailable)
+            _start(router, sub, packet, now_ms)
+
+    outbox = sub.outbox
+    outbox.questions += 1
+    router.coverage.cover(sub.filter, sub.shards, None if packet.after is UNSET else packet.after, covered)
+
+
+def _leave_out(sub: Subscription, packet: Subscribe, unavailable: list[str]) -> None:
+    """Do without the shards that were not reached; where the client had been in their logs is kept."""
+    after = {} if packet.after is UNSET else packet.after
+    for shard in sub.shards:
+        if shard.name in unavailable or not shard.is_reachable:
+            had = next((log for log in after if log.partition("-")[0] == shard.name), "")
+            sub.leave_out(shard, had, after.get(had, 0))
+
+
+def _start(router: Router, sub: Subscription, packet: Subscribe, now_ms: int) -> None:
     if packet.after is not UNSET:
         _resume(router, sub, packet, now_ms)
     elif packet.from_ == "new":
         router.go_live(sub)
-        sub.outbox.put(encode(Subscribed(sub.number, sub.heads(), True, packet.id)))
+        _answer(sub, packet, sub.heads(), is_live=True)
     elif packet.from_ == "last":
         _from_newest(router, sub, packet, now_ms)
     else:
@@ -57,7 +82,7 @@ def _resume(router: Router, sub: Subscription, packet: Subscribe, now_ms: int) -
     position |= dict.fromkeys(reset, 0)
     if position == heads and not reset:
         router.go_live(sub)
-        sub.outbox.put(encode(Subscribed(sub.number, position, True, packet.id)))
+        _answer(sub, packet, position, is_live=True)
         return
     catch_up = _begin(router, sub, packet, position)
     if reset:
@@ -78,7 +103,12 @@ def _from_place(router: Router, sub: Subscription, packet: Subscribe, now_ms: in
     wanted = packet.from_ if isinstance(packet.from_, Start) else Start()
 
     def answer(places: list[Place]) -> None:
-        found = {shard.log.name: place for shard, place in zip(sub.shards, places, strict=True)}
+        for index, shard in enumerate(shards):
+            if not shard.is_reachable:
+                sub.leave_out(shard, names[index], places[index].pos)
+            elif shard.log.name != names[index]:  # it has a new log since it was asked
+                places[index] = Place(0, False, MAX_INTEGER)
+        found = {shard.log.name: place for shard, place in zip(shards, places, strict=True) if shard in sub.shards}
         catch_up = _begin(router, sub, packet, {log: place.pos for log, place in found.items()})
         catch_up.excused = {log: place.loss for log, place in found.items()}  # not due, or reported here
         if not all(place.is_complete for place in places):
@@ -88,14 +118,21 @@ def _from_place(router: Router, sub: Subscription, packet: Subscribe, now_ms: in
     def ask(shard: Shard, done: Callable[[Place], None]) -> None:
         shard.log.seek(sub.filter, wanted, shard.clock(now_ms), done)
 
+    shards = sub.shards
+    names = [shard.log.name for shard in shards]
     _ask(sub, ask, answer)
 
 
 def _begin(router: Router, sub: Subscription, packet: Subscribe, position: dict[str, int]) -> CatchUp:
     catch_up = router.catch_up(sub, position)
     sub.pending = catch_up
-    sub.outbox.put(encode(Subscribed(sub.number, position, False, packet.id)))
+    _answer(sub, packet, position, is_live=False)
     return catch_up
+
+
+def _answer(sub: Subscription, packet: Subscribe, position: dict[str, int], *, is_live: bool) -> None:
+    unavailable = [shard.name for shard in sub.missing]
+    sub.outbox.put(encode(Subscribed(sub.number, sub.whole(position), is_live, packet.id, unavailable)))
 
 
 def _ask(
@@ -105,13 +142,16 @@ def _ask(
 ) -> None:
     """Ask every covered log; when all have answered, and the subscription is still wanted, go on."""
     answers: dict[int, T] = {}
+    shards = sub.shards
 
     def take(index: int, answer: T) -> None:
         sub.outbox.questions -= 1
         answers[index] = answer
-        if len(answers) == len(sub.shards) and sub.is_open:
-            then([answers[place] for place in range(len(sub.shards))])
+        if len(answers) == len(shards) and sub.is_open:
+            then([answers[place] for place in range(len(shards))])
 
-    sub.outbox.questions += len(sub.shards)
-    for index, shard in enumerate(sub.shards):
+    sub.outbox.questions += len(shards)
+    if not shards:
+        then([])
+    for index, shard in enumerate(shards):
         question(shard, lambda answer, index=index: take(index, answer))  # type: ignore[misc]  # bound now

@@ -27,6 +27,7 @@ class Subscription:
         "is_live",
         "is_open",
         "is_wildcard",
+        "missing",
         "number",
         "outbox",
         "overflow",
@@ -40,14 +41,31 @@ class Subscription:
         self.is_wildcard = is_wildcard(filter)
         self.overflow = overflow
         self.outbox = outbox
-        self.shards = shards  # those the filter can match
+        self.shards = shards  # those the filter can match, but for `missing` ones
+        self.missing: dict[Shard, tuple[str, int]] = {}  # their owner is not reached; where it goes on
         self.is_open = True
         self.is_live = False
         self.pending: Pending | None = None
 
     def heads(self) -> dict[str, int]:
-        """The position that has everything so far."""
+        """The position that has everything so far, of the shards that are reached."""
         return {shard.log.name: shard.log.head() for shard in self.shards}
+
+    def whole(self, position: dict[str, int]) -> dict[str, int]:
+        """A position as the client is told of it: with its places in logs that are not reached (SPEC 4.2)."""
+        if self.missing:
+            return position | {log: pos for log, pos in self.missing.values() if log}
+        return position
+
+    def leave_out(self, shard: Shard, log: str, pos: int) -> None:
+        """Its owner is not reached: it goes on from there when it is; log "": from whatever there is then."""
+        self.shards = tuple([one for one in self.shards if one is not shard])
+        self.missing[shard] = (log, pos)
+
+    def take_in(self, shard: Shard) -> tuple[str, int]:
+        """It is reached again; where this subscription goes on."""
+        self.shards = (*self.shards, shard)
+        return self.missing.pop(shard)
 
     @property
     def only_topic(self) -> str:

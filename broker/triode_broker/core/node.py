@@ -1,0 +1,76 @@
+"""Node: what all sessions of a node share, and what a new connection is told of it."""
+
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import attrs
+from triode_protocol.packets import PROTOCOL, Connected, Reconnect
+from triode_protocol.packets import Limits as AnnouncedLimits
+
+from triode_broker.config import Limits
+from triode_broker.core.admission import Admission
+from triode_broker.core.consumers import Consumers
+from triode_broker.core.moving import Moving
+from triode_broker.core.router import Router
+from triode_broker.core.subscription import Subscription
+from triode_broker.core.timers import Timers
+
+if TYPE_CHECKING:
+    from triode_broker.core.session import Session
+
+#: What this broker offers, as announced in `connected` (SPEC 7.2).
+CAPABILITIES = ["batch", "history", "resume", "dedupe", "conflate", "delay", "compact", "group", "durable"]
+
+
+@attrs.define
+class Node:
+    """What all sessions of a node share."""
+
+    name: str
+    router: Router
+    limits: Limits
+    random_id: Callable[[], str]  # ≥ 128 bits, URL-safe (S28)
+    steady_ms: Callable[[], int] = attrs.field(default=lambda: 0)  # a clock that only goes forward, in ms
+    sessions: "dict[str, Session]" = attrs.field(factory=dict)  # connected ones by connection id
+    timers: Timers = attrs.field(init=False)  # to be ticked at `next_due_ms`
+    consumers: Consumers = attrs.field(init=False)
+    admission: Admission = attrs.field(init=False)
+    moving: Moving = attrs.field(init=False)
+    _announced: AnnouncedLimits = attrs.field(init=False)  # the same for everybody: made once
+    _reconnect: Reconnect = attrs.field(init=False)
+    _capabilities: list[str] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        limits = self.limits
+        self._announced = AnnouncedLimits(
+            limits.max_packet_bytes,
+            limits.max_frame_bytes,
+            limits.max_subscriptions,
+            limits.max_inflight_publishes,
+            self.router.dedupe_window_ms,
+        )
+        self.timers = Timers(self.steady_ms)
+        self.consumers = Consumers(self.router, limits, self.timers)
+        self.moving = Moving(self.router, self.consumers, self._subscriptions, self.timers)
+        self.router.moved = self.moving.moved
+        self.admission = Admission(limits, self.timers)
+        offered = {"delay": limits.max_delay_seconds > 0, "durable": self.router.has_disk}
+        self._capabilities = [name for name in CAPABILITIES if offered.get(name, True)]
+        self._reconnect = Reconnect(limits.reconnect_min_ms, limits.reconnect_max_ms)
+
+    def _subscriptions(self) -> Iterator[Subscription]:
+        return chain.from_iterable(session.subscriptions for session in list(self.sessions.values()))
+
+    def greet(self, connection: str, id: int) -> Connected:
+        """What a new connection is told (SPEC 4.1)."""
+        return Connected(
+            connection,
+            self.name,
+            PROTOCOL,
+            self._capabilities,
+            self._announced,
+            self.limits.ping_ms,
+            self._reconnect,
+            id,
+        )
