@@ -27,6 +27,17 @@ def test_the_effective_configuration_reads_back_as_itself(file: Path, tmp_path: 
     assert load(file=again).config == settings.config
 
 
+def test_lists_and_what_follows_from_them_read_back_too(tmp_path: Path) -> None:
+    settings = load({"seeds": ["ws://a:1", "ws://b:2"], "durable": ["n1,n2"], "data": "d"})
+    lines = as_toml(settings).splitlines()
+    assert 'seeds = ["ws://a:1", "ws://b:2"]  # --seed' in lines
+    assert 'cluster_listen = "127.0.0.1:7401"  # default with seeds' in lines
+    assert "durable_shards = 2  # as many as durable names" in lines
+    again = tmp_path / "again.toml"
+    again.write_text("\n".join(lines))
+    assert load(file=again).config == settings.config
+
+
 def test_every_line_says_where_its_value_came_from(file: Path) -> None:
     lines = as_toml(load({"demo": True}, {"TRIODE_LIMITS_MAX_HEADERS": "7"}, file)).splitlines()
     assert f'node = "n7"  # {file}' in lines

@@ -14,7 +14,7 @@ from triode_protocol.packets import PROTOCOL
 
 from triode_broker.cli.exit_codes import MEANINGS
 from triode_broker.cli.streams import say
-from triode_broker.config import Config
+from triode_broker.config import CLUSTER_PORT, DEFAULT_CLUSTER_LISTEN, Config
 
 DEFAULT_URL = f"ws://{Config().listen}/ws"  # where `triode serve` listens when nothing is set
 _EXIT_CODES = "exit codes: " + ", ".join(f"{code:d} {text}" for code, text in MEANINGS.items())
@@ -23,6 +23,9 @@ _SERVE_EXAMPLES = """examples:
   triode serve                                   on 127.0.0.1:7400, for programs of this machine
   triode serve --listen 0.0.0.0:7400             for everybody who reaches this machine
   triode serve --config triode.toml --check      is the file right, and what holds?
+  triode serve --workers 0                       one process per core, all on one port
+  triode serve --node n1 --cluster-listen 10.0.0.1:7401 --cluster-secret-file cluster.secret \\
+      --seed ws://10.0.0.2:7401 --seed ws://10.0.0.3:7401
   TRIODE_LIMITS_MAX_PACKET_BYTES=131072 triode serve
 
 Every setting: `triode serve --check`. A flag wins over the environment (TRIODE_LISTEN, TRIODE_LIMITS_PING_MS),
@@ -76,6 +79,18 @@ Dead letters are messages of the topic $dead/NAME: `triode sub '$dead/worker' --
 The broker is found as by `triode subs`: --data, TRIODE_DATA or the file's `data`."""
 
 
+_DRAIN_EXAMPLES = """examples:
+  triode drain --data /var/lib/triode            as SIGTERM does, and wait for the end
+  triode drain --seconds 60                      no faster than that
+  triode drain --seconds 0                       everybody at once
+
+The broker stops being ready (/readyz), refuses new connections, and sends its clients away, spread over
+drain_window_ms where they have other nodes to go to, over drain_alone_ms where not. What they publish until their own
+goodbye is taken and answered. Then it ends; this command ends after it, so the next one can be started at once.
+The broker is found as by `triode subs`: --data, TRIODE_DATA or the file's `data`. One without has no command: send
+it SIGTERM. A second SIGTERM, or SIGINT, ends it without the window."""
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The grammar of the command line."""
     parser = argparse.ArgumentParser(
@@ -92,6 +107,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_sub(_command(commands, "sub", "print the messages of one or more filters", _SUB_EXAMPLES))
     _add_subs(_command(commands, "subs", "look after durable subscriptions and groups", _SUBS_EXAMPLES))
     _add_dead(_command(commands, "dead", "look after messages that could not be processed", _DEAD_EXAMPLES))
+    _add_drain(_command(commands, "drain", "take a broker out of service", _DRAIN_EXAMPLES))
     return parser
 
 
@@ -141,11 +157,45 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         const=True,
         help="the data comes from a backup or copy: begin new logs, so that clients are told (not at every start)",
     )
-    add("--node", metavar="NAME", help="name of this node, in answers and logs")
+    add("--workers", metavar="N", help="processes that share the port, linked as nodes (1; 0: one per core)")
+    _add_cluster(parser)
     add("--demo", action="store_const", const=True, help="publish this machine's own figures on demo/host/#")
     add("--log-level", metavar="LEVEL", help="debug, info, warning or error")
     add("--log-format", metavar="FORMAT", help="auto, json or console; auto: console on a terminal")
     add("--check", action="store_true", help="check the settings, print those in effect, do not serve")
+
+
+def _add_cluster(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--node", metavar="NAME", help="name of this node, in answers, logs and the cluster: another on each")
+    add(
+        "--cluster-listen",
+        metavar="HOST[:PORT]",
+        help=f"where other nodes connect (port {CLUSTER_PORT}); with seeds alone {DEFAULT_CLUSTER_LISTEN}",
+    )
+    add(
+        "--seed",
+        metavar="URL",
+        dest="seeds",
+        action="append",
+        help="where another node listens for nodes, for example ws://10.0.0.2:7401; may be repeated",
+    )
+    add("--cluster-secret-file", metavar="FILE", help="file with the secret that all nodes share")
+    add("--cluster", metavar="NAME", help=f"name of the cluster; others are refused ({Config().cluster})")
+    add(
+        "--durable",
+        metavar="NAMES",
+        action="append",
+        help="the nodes that hold the durable shards, one each, in order, like n1,n2,n3: on all nodes the same",
+    )
+    add("--advertise", metavar="URL", help="where clients reach this node, for those whose node drains")
+    add("--cluster-advertise", metavar="URL", help="where other nodes reach this one, if not at --cluster-listen")
+    add(
+        "--create-store",
+        action="store_const",
+        const=True,
+        help="make a missing durable shard without asking the others (when they are gone for good)",
+    )
 
 
 def _add_client(parser: argparse.ArgumentParser) -> None:
@@ -227,6 +277,17 @@ def _add_dead(parser: argparse.ArgumentParser) -> None:
         if action == "drop":
             one.add_argument("--all", action="store_true", help="all of them (drop needs this or --pos)")
         _add_node(one)
+
+
+def _add_drain(parser: argparse.ArgumentParser) -> None:
+    text = "send the clients away within so long (as configured; 0: at once)"
+    parser.add_argument("--seconds", metavar="N", type=window, help=text)
+    _add_node(parser)
+
+
+def window(text: str) -> float:
+    """A number of seconds that may be 0, as an argument."""
+    return 0.0 if text.strip() == "0" else seconds(text)
 
 
 def seconds(text: str) -> float:

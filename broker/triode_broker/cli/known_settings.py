@@ -5,18 +5,21 @@ new field is at once a key of the file, a variable, a line of `--check` and a ca
 """
 
 import difflib
+import json
 from typing import Any, get_args, get_origin
 
 import msgspec
 from msgspec import Struct, inspect
 
 from triode_broker.config import Config
+from triode_broker.printable import escape, shorten
 
 PREFIX = "TRIODE_"
+MAX_SHOWN_CHARACTERS = 200  # of a value in an error
 
 
 def single_settings(record: type[Struct] = Config, prefix: str = "") -> dict[str, Any]:
-    """Dotted name → type of every setting that has one value."""
+    """Dotted name → type of every setting but the lists of tables: of one value, or of a list of texts."""
     known: dict[str, Any] = {}
     for one in msgspec.structs.fields(record):
         if is_record(one.type):
@@ -41,6 +44,16 @@ def row_record(type: Any) -> type[Struct] | None:
     """The record of one row, where a field of this type is a list of tables."""
     arguments = get_args(type)
     return arguments[0] if get_origin(type) is tuple and is_record(arguments[0]) else None
+
+
+def is_list(type: Any) -> bool:
+    """Whether a setting of this type is a list of texts (`seeds`)."""
+    return get_origin(type) is tuple and not is_record(get_args(type)[0])
+
+
+def as_list(text: str) -> list[str]:
+    """A list in a variable or a flag: comma-separated; spaces around the parts and an empty text count nothing."""
+    return [part for part in (piece.strip() for piece in text.split(",")) if part]
 
 
 def row_name(table: str, number: int, key: str = "") -> str:
@@ -69,8 +82,17 @@ def allowed(type: Any) -> str:
             return f"{', '.join(others)} or {last}"
         case inspect.StrType(pattern=str(pattern)):
             return f"text of the form {pattern}"
+        case inspect.VarTupleType(item_type=inspect.StrType(pattern=str(pattern))):
+            return f"a list of texts of the form {pattern}"
+        case inspect.VarTupleType():
+            return "a list of texts"
         case _:
             return "text"
+
+
+def shown(value: object) -> str:
+    """A value in an error: bounded, and unable to drive a terminal."""
+    return shorten(escape(json.dumps(value, ensure_ascii=False, default=str)), MAX_SHOWN_CHARACTERS)
 
 
 def nearest(name: str, candidates: list[str]) -> str:

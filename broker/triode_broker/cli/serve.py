@@ -22,7 +22,12 @@ from triode_broker.cli.streams import say
 from triode_broker.config import Config
 
 SERVER_DEPENDENCIES = frozenset({"h11", "wsproto", "structlog"})
-FLAGS = ("listen", "node", "data", "restored", "demo", "log_level", "log_format")
+#: Names of the settings that have a flag.
+FLAGS = (
+    *("listen", "workers", "data", "restored", "demo", "log_level", "log_format"),
+    *("node", "cluster", "cluster_listen", "cluster_advertise", "cluster_secret_file", "seeds"),
+    *("durable", "create_store", "advertise"),
+)
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> ExitCode:

@@ -5,7 +5,6 @@ the place it came from to the end. That lets an error name the file or variable 
 which layer won.
 """
 
-import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -15,25 +14,28 @@ from typing import Any, TypeVar
 import msgspec
 from attrs import field, frozen
 from msgspec import Struct
-from triode_protocol.topics import BadTopic, check_filter, is_reserved
 
+from triode_broker.cli.contradictions import contradictions
 from triode_broker.cli.known_settings import (
     PREFIX,
     allowed,
+    as_list,
+    is_list,
     is_record,
     nearest,
     row_name,
+    shown,
     single_settings,
     tables,
     variable,
 )
-from triode_broker.config import DELIVERY_OVERHEAD_BYTES, Config
-from triode_broker.edge.listeners import parse_address
-from triode_broker.printable import escape, shorten
+from triode_broker.config import Config
+from triode_broker.printable import escape
 
 #: TRIODE_* that are not the broker's settings: the file's place, the client's, those of the project's own tests.
 OTHER_VARIABLES = frozenset({"CONFIG", "URL", "TOKEN", "REQUIRE_BROWSER", "FUZZ_SECONDS"})
-MAX_SHOWN_CHARACTERS = 200  # of a value in an error
+#: Flags that are given once for each value of a list, and so are not named as the list is.
+FLAGS_OF_LISTS = {"seeds": "seed"}
 
 _Record = TypeVar("_Record", bound=Struct)
 
@@ -61,7 +63,7 @@ def load(
 ) -> Settings:
     """Put the layers together. Raises BadSettings with all that is wrong in any of them.
 
-    `flags`: names of top-level settings to values, None where the flag was not given.
+    `flags`: names of top-level settings to values, for a list its texts; None where the flag was not given.
     """
     layers = _Layers()
     if file is not None:
@@ -71,10 +73,18 @@ def load(
     if layers.problems:
         raise BadSettings(layers.problems)
     config = layers.record(Config)
-    problems = [f"{layers.source(name)}{name}{text}" for name, text in _contradictions(config)]
+    found = contradictions(config, {name: value for name, (value, _) in layers.values.items()})
+    problems = [f"{layers.source(name)}{name}{text}" for name, text in found]
     if problems:
         raise BadSettings(problems)
-    return Settings(config, {name: source for name, (_, source) in layers.values.items()})
+    sources = {name: source for name, (_, source) in layers.values.items()}
+    return Settings(config, {**_sources_of_what_follows(config), **sources})
+
+
+def _sources_of_what_follows(config: Config) -> dict[str, str]:
+    """Of values that `Config` itself takes from others, where they are not given."""
+    found = {"cluster_listen": "default with seeds"} if config.seeds else {}
+    return {**found, "durable_shards": "as many as durable names"} if config.durable else found
 
 
 @frozen
@@ -110,11 +120,11 @@ class _Layers:
             elif isinstance(value, dict):
                 self._add_table(value, source, f"{name}.")
             else:
-                self.problems.append(f"{source}: {name} = {_shown(value)}: allowed is a table, [{name}]")
+                self.problems.append(f"{source}: {name} = {shown(value)}: allowed is a table, [{name}]")
 
     def _add_rows(self, name: str, value: object, source: str, record: type[Struct]) -> None:
         if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
-            self.problems.append(f"{source}: {name} = {_shown(value)}: allowed are tables, each under [[{name}]]")
+            self.problems.append(f"{source}: {name} = {shown(value)}: allowed are tables, each under [[{name}]]")
             return
         self.rows[name] = len(value)
         types = {one.name: one.type for one in msgspec.structs.fields(record)}
@@ -132,7 +142,8 @@ class _Layers:
         for key in sorted(key for key in environ if key.startswith(PREFIX)):
             if key in known:
                 name, type = known[key]
-                self._add(name, environ[key], f"environment {key}", type, is_text=True)
+                text = environ[key]
+                self._add(name, as_list(text) if is_list(type) else text, f"environment {key}", type, is_text=True)
             elif key in lists:
                 self.problems.append(f"environment {key}: [[{lists[key]}]] can only be set in the file")
             elif key.removeprefix(PREFIX) not in OTHER_VARIABLES and not _is_service_link(key, environ):
@@ -141,14 +152,18 @@ class _Layers:
     def add_flags(self, flags: Mapping[str, object]) -> None:
         known = single_settings()
         for name, value in flags.items():
-            if value is not None:
-                self._add(name, value, f"--{name.replace('_', '-')}", known[name])
+            if value is None:
+                continue
+            source = f"--{FLAGS_OF_LISTS.get(name, name).replace('_', '-')}"
+            if is_list(known[name]) and isinstance(value, list):
+                value = [part for text in value for part in as_list(text)]
+            self._add(name, value, source, known[name], is_text=isinstance(value, str))
 
     def _add(self, name: str, value: object, source: str, type: Any, *, is_text: bool = False) -> None:
         try:
             self.values[name] = (msgspec.convert(value, type, strict=not is_text), source)
         except msgspec.ValidationError:
-            self.problems.append(f"{source}: {name} = {_shown(value)}: allowed is {allowed(type)}")
+            self.problems.append(f"{source}: {name} = {shown(value)}: allowed is {allowed(type)}")
 
     def record(self, record: type[_Record], prefix: str = "") -> _Record:
         """The record of all values whose names begin with `prefix`, the others at their defaults."""
@@ -168,55 +183,7 @@ class _Layers:
         return f"{self.values[name][1]}: " if name in self.values else ""
 
 
-#: Pairs of limits, the first not above the second: else what the one allows, the other never lets by.
-_ORDERED = (
-    ("max_packet_bytes", "max_frame_bytes"),
-    ("max_packet_bytes", "max_outbox_bytes"),
-    ("max_connect_bytes", "max_before_connect_bytes"),
-    ("reconnect_min_ms", "reconnect_max_ms"),
-)
-
-
-def _contradictions(config: Config) -> list[tuple[str, str]]:
-    """Name of a setting, and what is wrong with it though its type is right."""
-    found = []
-    try:
-        parse_address(config.listen)
-    except ValueError as error:
-        found.append(("listen", f": {error}"))
-    if config.data and Path(config.data).exists() and not Path(config.data).is_dir():
-        found.append(("data", f" = {_shown(config.data)}: is not a directory"))
-    if config.restored and not config.data:
-        found.append(("restored", " = true: of which data? give its directory: --data DIR"))
-    limits = config.limits
-    for low, high in _ORDERED:
-        least, most = getattr(limits, low), getattr(limits, high)
-        if least > most:
-            found.append((f"limits.{low}", f" = {least}: allowed is at most limits.{high}, which is {most}"))
-    room = limits.max_packet_bytes + DELIVERY_OVERHEAD_BYTES
-    if limits.max_packet_bytes <= limits.max_frame_bytes < room:
-        wrong = f" = {limits.max_frame_bytes}: a message must fit with what surrounds it: at least {room}"
-        found.append(("limits.max_frame_bytes", wrong))
-    for number, rule in enumerate(config.topics, 1):
-        try:
-            check_filter(rule.filter, limits.max_topic_levels, limits.max_topic_bytes)
-        except BadTopic as error:
-            name = row_name("topics", number, "filter")
-            found.append((name, f" = {_shown(rule.filter)}: not a filter: {error}"))
-        if rule.storage == "disk" and not config.data:
-            name = row_name("topics", number, "storage")
-            found.append((name, ' = "disk": needs a directory: --data DIR (or data = "DIR" in the file)'))
-        if is_reserved(rule.filter) and not rule.compact:
-            name = row_name("topics", number, "compact")
-            found.append((name, f" = false: dead letters ({_shown(rule.filter)}) need compact = true"))
-    return found
-
-
 def _is_service_link(key: str, environ: Mapping[str, str]) -> bool:
     """Whether Kubernetes made this variable: pods beside a service named triode… get TRIODE…_SERVICE_HOST etc."""
     hosts = [name.removesuffix("_SERVICE_HOST") for name in environ if name.endswith("_SERVICE_HOST")]
     return any(re.fullmatch(rf"{re.escape(host)}_(SERVICE_(HOST|PORT\w*)|PORT(_\d+_\w+)?)", key) for host in hosts)
-
-
-def _shown(value: object) -> str:
-    return shorten(escape(json.dumps(value, ensure_ascii=False, default=str)), MAX_SHOWN_CHARACTERS)
