@@ -171,10 +171,11 @@ class Deliver(Frame, tag=21):
 
 
 class Mark(Frame, tag=22):
-    """Everything of this log up to `pos` that was wanted was sent."""
+    """Everything of this log up to `pos` that was wanted was sent; `prev` as in Deliver, and the next one's is `pos`."""
 
     log: str
     pos: int
+    prev: int
 
 
 class Behind(Frame, tag=23):

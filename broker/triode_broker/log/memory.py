@@ -128,7 +128,7 @@ class MemoryLog:
             rows = self._snapshot_rows(filter, after, newest_at, now_ms)
             done(_page(rows, after, newest_at, max_bytes, max_records))
             return
-        if is_wildcard(filter):
+        if not filter or is_wildcard(filter):
             rows = self._ordered_rows(filter, after, now_ms)
         else:
             rows = self._topic_rows(filter, after, now_ms)
@@ -152,7 +152,7 @@ class MemoryLog:
             topic = record.topic
             prev = prevs.get(topic)
             if prev is None:
-                prev = prevs[topic] = -2 if matches(filter, topic) else -1
+                prev = prevs[topic] = -2 if not filter or matches(filter, topic) else -1
                 if prev == -2 and not is_recent and (history := self._topics.get(topic)) is not None:
                     self._trim_topic(history, now_ms)
             is_held = record.is_retained or (record.pos > recent_after and not record.is_obsolete)
@@ -186,6 +186,8 @@ class MemoryLog:
 
     def _loss(self, filter: str, after: int) -> int:
         """The newest loss behind `after` of the topics a filter matches; dropped topics may be among them."""
+        if not filter:
+            return self._losses if max(self._trimmed, self._forgotten) > after else 0
         loss = self._forgotten_loss if self._forgotten > after else 0
         if not is_wildcard(filter):
             history = self._topics.get(filter)

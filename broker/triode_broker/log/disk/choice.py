@@ -49,7 +49,7 @@ class Choice:
 
     def __init__(self, source: Source, filter: str, after: int, max_bytes: int, now_ms: int) -> None:
         self._source = source
-        self._filter = filter  # "": all rows are of one topic
+        self._filter = filter  # "": all rows are wanted
         self._after = after
         self._now_ms = now_ms
         self._room = max_bytes

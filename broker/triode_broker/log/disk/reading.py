@@ -141,9 +141,10 @@ class Reading:
 
     def _read(self, filter: str, after: int, max_bytes: int, max_records: int, now_ms: int) -> Page:
         contents = self.contents
-        topic = None if is_wildcard(filter) else contents.topics.get(filter)
-        choice = Choice(self, filter if is_wildcard(filter) else "", after, max_bytes, now_ms)
-        is_end = topic is None and not is_wildcard(filter)
+        is_of_many = not filter or is_wildcard(filter)
+        topic = None if is_of_many else contents.topics.get(filter)
+        choice = Choice(self, filter if is_of_many else "", after, max_bytes, now_ms)
+        is_end = topic is None and not is_of_many
         while not is_end and not choice.is_full and choice.looked_at < max_records:
             limit = min(choice.rows_that_fit(PIECE_ROWS), max_records - choice.looked_at)
             if topic is None:
@@ -255,6 +256,8 @@ class Reading:
     def _loss(self, filter: str, after: int) -> int:
         """The newest loss behind `after` of the topics a filter matches; forgotten topics may be among them."""
         contents = self.contents
+        if not filter:
+            return contents.losses if max(contents.trimmed, contents.forgotten) > after else 0
         loss = contents.forgotten_loss if contents.forgotten > after else 0
         if not is_wildcard(filter):
             topic = contents.topics.get(filter)

@@ -59,5 +59,5 @@ def _record(reading: "Reading", pos: int) -> Record | None:
 
 
 def _is_due(record: Record, filter: str, now_ms: int) -> bool:
-    is_wanted = matches(filter, record.topic) if is_wildcard(filter) else record.topic == filter
+    is_wanted = not filter or record.topic == filter or (is_wildcard(filter) and matches(filter, record.topic))
     return is_wanted and not record.is_expired(now_ms)
