@@ -276,7 +276,7 @@ async def test_a_node_that_ends_takes_no_more_for_its_disk(tmp_path: Path) -> No
 
 def status(node: Running) -> tuple[int, str]:
     """Of /healthz: the HTTP status and what it says."""
-    code, _, body = pages(node.broker.health)["/healthz"]("/healthz")
+    code, _, body = pages(node.broker.health, list)["/healthz"]("/healthz")
     return code, msgspec.json.decode(body)["status"]
 
 

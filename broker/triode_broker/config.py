@@ -43,6 +43,14 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     max_head_bytes: Positive = 8_192
     max_headers: Positive = 64
 
+    # Presence and wills
+    max_presence_state_bytes: Positive = 1_024  # of one member
+    max_presence_members: Positive = 1_000  # of one topic on one node
+    max_presence_owed: Positive = 10_000  # members' changes kept for one slow connection; beyond: closed
+    presence_debounce_ms: NotNegative = 1_000  # a lost connection's members stay so long
+    max_will_delay_ms: NotNegative = 3_600_000
+    max_will_bytes: NotNegative = 16_777_216  # wills of lost connections that wait; beyond: published at once
+
     # Names
     max_topic_bytes: Annotated[int, Meta(ge=1, le=1_024)] = 255
     max_topic_levels: Annotated[int, Meta(ge=1, le=16)] = 8
@@ -60,6 +68,25 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     close_timeout_ms: Positive = 5_000  # from our close frame to the peer's
     drain_timeout_ms: Positive = 30_000  # an outbox over its bound, until the connection is closed
     ping_ms: Positive = 25_000  # between pings; silent for twice as long: closed
+
+    # Storms of connects: what is beyond is told when to come back
+    max_handshakes: NotNegative = 8_192  # connections that have not got through `connect`; 0 = max_connections
+    max_connects_per_second: NotNegative = 2_000  # 0 = as many as come
+    max_connect_burst: Positive = 5_000  # at once, after a quiet time
+    max_connect_wait_ms: NotNegative = 2_000  # for its turn; clients that resume go first
+    max_reconnect_after_ms: Positive = 60_000  # how far ahead those who are sent away are spread
+
+    # Drain: the node is taken out of service
+    drain_window_ms: NotNegative = 10_000  # over which clients are sent to the other nodes; 0 = at once
+    drain_alone_ms: NotNegative = 1_000  # the same where there is no other node: they come back to this one
+    drain_reconnect_ms: NotNegative = 1_000  # over which each is told to spread its return
+
+    # Peers: links between nodes
+    max_peer_outbox_bytes: Positive = 8_388_608  # waiting for one peer; beyond: it reads; twice as much: closed
+    max_peer_message_bytes: Positive = 4_194_304  # of a WebSocket message between nodes
+    peer_ping_ms: Positive = 1_000
+    peer_silent_ms: Positive = 10_000  # a link without a message for so long is closed
+    peer_closed_ms: Positive = 3_000  # a node that nobody has a link with for so long is dead
 
     # Reconnects, as announced to clients
     reconnect_min_ms: Positive = 250

@@ -1,17 +1,18 @@
 """The composition root: builds the parts, owns the top nursery, and the order of start and end.
 
 Nobody imports this but the command line and tests. Order of start: files, router, their threads, edge, listeners,
-then what uses the broker as a client (the demo). Order of end: what was accepted is committed and answered, no
-more accepting, bye to everyone, flush, the files are closed, gone.
+then what uses the broker as a client (the demo). Order of end: the drain, if the end may take its time; what was
+accepted is committed and answered, no more accepting, bye to everyone, flush, the files are closed, gone.
 """
 
 import gc
+import random
 import re
 import secrets
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,13 +24,16 @@ from triode_protocol.errors import CloseCode
 from triode_protocol.topics import is_reserved
 
 from triode_broker.admin.calls import make_calls
+from triode_broker.admin.drain import drain_calls
 from triode_broker.admin.listener import serve_calls
 from triode_broker.config import DEAD_LETTER_RULE, GC_THRESHOLDS, Config, TopicRule
+from triode_broker.core.node import Node
 from triode_broker.core.outbox import Outbox
 from triode_broker.core.policy import Policies
 from triode_broker.core.router import Router
-from triode_broker.core.session import Node, Session
+from triode_broker.core.session import Session
 from triode_broker.core.shard import Shard
+from triode_broker.draining import Draining, Readiness
 from triode_broker.edge.listeners import listen, url
 from triode_broker.edge.reactor import Edge
 from triode_broker.http.pages import pages
@@ -183,15 +187,24 @@ class Broker:
         self.node.timers.wake = self.router.delayed.sooner = self._wake
         self.edge = Edge(
             accept=self._accept,
-            routes=pages(self.health),
+            routes=pages(self.health, self._unready),
             limits=limits,
             now_ms=now_ms,
             log=self._log,
+            crowd=self.node.admission,
         )
+        self.draining = Draining(self.node, self.edge, random.random, self._log)
+        self.readiness = Readiness(self.draining.reason, self._failed_store)
         self._started = time.monotonic()
 
     def _accept(self, outbox: Outbox) -> Session:
         return Session(self.node, outbox)
+
+    def _unready(self) -> list[str]:
+        return self.readiness.unready()
+
+    def _failed_store(self) -> str:
+        return ", ".join(f"the store {store.name} has failed" for store in self.stores if store.state == "failed")
 
     def health(self) -> dict[str, object]:
         """What /healthz says."""
@@ -200,6 +213,7 @@ class Broker:
         states = {store.name: store.state for store in self.stores}
         return {
             "status": STATUS[max(states.values(), key=list(STATUS).index, default="ok")],
+            "draining": self.draining.is_begun,
             "node": self.config.node,
             "version": installed_version(),
             "uptime_seconds": round(time.monotonic() - self._started, 1),
@@ -224,7 +238,7 @@ class Broker:
         }
 
     async def run(self, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until cancelled; once. Raises OSError when the address cannot be had."""
+        """Serve until drained or cancelled; once. Raises OSError when the address cannot be had."""
         try:
             listeners = listen(self.config.listen)
         except BaseException:
@@ -234,22 +248,25 @@ class Broker:
         # Both outlive the cancelling of everything else. Without the edge nobody could be told bye (SPEC 5.3.1);
         # and whom it says goodbye to gives back deliveries, which is kept too.
         edge_scope, stores_scope = trio.CancelScope(shield=True), trio.CancelScope(shield=True)
+        stores_closed = trio.Event()
         async with trio.open_nursery() as nursery:
             try:
                 serve_stores = partial(committer.serve, self.stores, self.edge.flush, self._log.error)
-                await nursery.start(_within, stores_scope, serve_stores)
-                await nursery.start(_within, edge_scope, partial(self.edge.serve, listeners))
+                await nursery.start(_within, stores_scope, serve_stores, stores_closed)
+                await nursery.start(_within, edge_scope, partial(self.edge.serve, listeners), trio.Event())
                 await self._start_others(nursery, urls)
+                self.readiness.started()
                 self._log.info("started", node=self.config.node, urls=urls)
                 task_status.started(urls)
-                await trio.sleep_forever()
+                await self.draining.run()
             finally:
                 with trio.CancelScope(shield=True):
                     await self._settle()
                     await self.edge.close_all(CloseCode.SHUTDOWN)
                     self.node.consumers.save()
-                edge_scope.cancel()
-                stores_scope.cancel()
+                    edge_scope.cancel()
+                    stores_scope.cancel()
+                    await stores_closed.wait()  # `triode drain` hears of the end, when another may open the files
                 self._log.info("stopped", node=self.config.node)
                 nursery.cancel_scope.cancel()
 
@@ -259,6 +276,7 @@ class Broker:
         nursery.start_soon(self._keep_time)
         if self.config.data:
             calls = make_calls(self.router, self.node.consumers, now_ms, self.edge.flush)
+            calls |= drain_calls(self.draining.begin, lambda: self.edge.statistics().connections)
             await nursery.start(partial(serve_calls, Path(self.config.data), calls, log=self._log))
         if self.config.demo:
             from triode_broker import demo  # a client of ours: nothing else here needs one
@@ -300,10 +318,16 @@ class Broker:
 
 
 async def _within(
-    scope: trio.CancelScope, serve: Callable[..., Awaitable[None]], task_status: trio.TaskStatus[None]
+    scope: trio.CancelScope,
+    serve: Callable[..., Awaitable[None]],
+    ended: trio.Event,
+    task_status: trio.TaskStatus[None],
 ) -> None:
-    with scope:
-        await serve(task_status=task_status)
+    try:
+        with scope:
+            await serve(task_status=task_status)
+    finally:
+        ended.set()
 
 
 async def serve(
@@ -312,7 +336,7 @@ async def serve(
     log: Any = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Run a broker until cancelled. `task_status` gets its base URLs, for example http://127.0.0.1:7400."""
+    """Run a broker until drained or cancelled. `task_status` gets its base URLs, for example http://127.0.0.1:7400."""
     await Broker(config, structlog.get_logger() if log is None else log).run(task_status)
 
 
@@ -329,16 +353,27 @@ def tune_collector() -> None:
 
 
 async def serve_until_signal(config: Config, *, log: Any, announce: Callable[[list[str]], None]) -> None:
-    """`serve` for a process: SIGTERM and SIGINT end it in good order; `announce` is told the URLs."""
+    """`serve` for a process: SIGTERM drains it, another or SIGINT ends it at once; `announce` is told the URLs."""
+    broker = Broker(config, log)
     async with trio.open_nursery() as nursery:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
 
             async def serve_it(task_status: trio.TaskStatus[list[str]]) -> None:
-                await serve(config, log=log, task_status=task_status)
+                await broker.run(task_status)
+                nursery.cancel_scope.cancel()  # drained
 
             announce(await nursery.start(serve_it))
             tune_collector()
-            async for number in signals:
-                log.info("signal", name=signal.Signals(number).name)
-                break
+            await _end_by_signal(signals, broker, log)
             nursery.cancel_scope.cancel()
+
+
+async def _end_by_signal(signals: AsyncIterator[int], broker: Broker, log: Any) -> None:
+    """Until a signal that may not take its time."""
+    was_asked = False
+    async for number in signals:
+        log.info("signal", name=signal.Signals(number).name)
+        if number != signal.SIGTERM or was_asked:
+            return
+        was_asked = True
+        broker.draining.begin()

@@ -21,6 +21,7 @@ class Echo:
     """Sends back what it gets, text as text and binary as binary."""
 
     is_connected = True
+    is_answered = True
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox

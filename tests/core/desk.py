@@ -26,6 +26,7 @@ class Line:
     def __init__(self, desk: "Desk") -> None:
         self._desk = desk
         self.closed_with = 0
+        self.reconnect_after_ms = 0
         self.outbox = Outbox(self, desk.dirty, desk.frame, desk.limits.max_outbox_bytes)
         self.session = Session(desk.node, self.outbox)
 
@@ -36,7 +37,12 @@ class Line:
 
     def close(self, code: int, reconnect_after_ms: int = 0) -> None:
         """The core ends the connection."""
-        self.closed_with = self.closed_with or code
+        if not self.closed_with:
+            self.closed_with, self.reconnect_after_ms = code, reconnect_after_ms
+
+    def wake(self) -> None:
+        """The core asks for a turn."""
+        self.outbox.wants_room = True
 
     def send(self, *packets: Packet) -> None:
         """Hand one message of packets to the session, as the edge does; read nothing back."""

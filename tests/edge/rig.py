@@ -75,6 +75,7 @@ class Talker:
 
     outbox: Outbox
     is_connected: bool = True
+    is_answered: bool = True
     heard: list[str | bytes] = attrs.field(factory=list)
     times: list[int] = attrs.field(factory=list)
     rooms: int = 0

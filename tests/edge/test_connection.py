@@ -162,6 +162,7 @@ class Broken:
     """An application that has a bug in every call."""
 
     is_connected = True
+    is_answered = True
 
     def __init__(self, outbox: Outbox) -> None:
         self.outbox = outbox

@@ -14,19 +14,31 @@ MAX_LINE_CHARACTERS = 100
 
 def test_healthz_says_what_health_says() -> None:
     report = {"status": "ok", "node": "n1", "connections": 3, "heads": {"m0-x": 7}}
-    status, content_type, body = pages(lambda: report)["/healthz"]("/healthz?verbose")
+    status, content_type, body = pages(lambda: report, list)["/healthz"]("/healthz?verbose")
     assert (status, content_type) == (200, "application/json")
     assert msgspec.json.decode(body) == report
 
 
 def test_healthz_asks_at_every_request() -> None:
-    reports = iter([{"status": status} for status in ("ok", "degraded", "failed", "draining")])
-    healthz = pages(lambda: next(reports))["/healthz"]
-    assert [healthz("/healthz")[0] for _ in range(4)] == [200, 200, 503, 503]
+    reports = iter([{"status": status} for status in ("ok", "degraded", "failed")])
+    healthz = pages(lambda: next(reports), list)["/healthz"]
+    assert [healthz("/healthz")[0] for _ in range(3)] == [200, 200, 503]
+
+
+def test_readyz_says_whether_the_node_takes_clients_and_why_not() -> None:
+    reasons: list[str] = []
+    readyz = pages(dict, lambda: reasons)["/readyz"]
+    assert readyz("/readyz") == (200, "application/json", b'{"ready":true,"reasons":[]}\n')
+    reasons += ["starting", "draining"]
+    assert readyz("/readyz?a=1") == (
+        503,
+        "application/json",
+        b'{"ready":false,"reasons":["starting","draining"]}\n',
+    )
 
 
 def test_root_is_the_demo_page() -> None:
-    status, content_type, body = pages(dict)["/"]("/?filter=rooms/%23")
+    status, content_type, body = pages(dict, list)["/"]("/?filter=rooms/%23")
     assert (status, content_type) == (200, "text/html; charset=utf-8")
     assert body.decode() == demo_page()
 

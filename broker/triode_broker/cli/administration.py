@@ -45,6 +45,22 @@ class Node:
             raise Failure(ExitCode.REFUSED, str(result["error"]))
         return result["ok"]
 
+    def outlast(self, name: str, seconds: float) -> None:
+        """Make a call that lasts as long as the node does. Raises Failure where that is longer than `seconds`."""
+        path = self._directory / SOCKET_NAME
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
+                line.settimeout(seconds)
+                line.connect(str(path))
+                line.sendall(msgspec.json.encode({"call": name}) + b"\n")
+                line.recv(1)
+        except TimeoutError:
+            raise Failure(ExitCode.TIMEOUT, f"the broker has not ended within {seconds:.0f} s") from None
+        except (FileNotFoundError, ConnectionError):
+            return  # it had ended before it was asked, or in the middle of it
+        except OSError as error:
+            raise self._failure(path, error) from None
+
     def _failure(self, path: Path, error: OSError) -> Failure:
         directory = self._directory
         if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:

@@ -20,7 +20,7 @@ class Guest(Protocol):
         """Its turn has come. Called from a timer; must not raise."""
 
     def turned_away(self, after_ms: int) -> None:
-        """There is no room; it may come back after so long. Called from a timer, or out of `ask`; must not raise."""
+        """No room; it may come back after so long. Called from a timer, or out of `ask`; must not raise."""
 
 
 class Admission:

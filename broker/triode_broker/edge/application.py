@@ -6,7 +6,7 @@ into the outbox it was made with, and ends its connection through `outbox.connec
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from triode_broker.core.outbox import Outbox
 
@@ -22,6 +22,10 @@ class Application(Protocol):
     def is_connected(self) -> bool:
         """Whether the client has introduced itself; until then its time and its bytes are short."""
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether nothing that it took in still waits for its answer; then a drain may close it."""
+
     def receive_text(self, text: str, now_ms: int) -> None:
         """A whole text message. Not called while the outbox is over its bound (G6)."""
 
@@ -31,7 +35,8 @@ class Application(Protocol):
     def room(self, now_ms: int) -> None:
         """The outbox `wants_room` and has drained to half; called until it wants none any more, once per turn.
 
-        Noticed after a write of this outbox: whoever sets `wants_room` puts something, or knows that some waits.
+        Noticed after a write of this outbox: whoever sets `wants_room` puts something, or knows that some waits;
+        or calls `outbox.connection.wake`, which sets it too.
         """
 
     def keepalive(self, now_ms: int) -> None:
@@ -39,6 +44,17 @@ class Application(Protocol):
 
     def detach(self) -> None:
         """The connection takes no more output. Called exactly once, also when the edge itself ends."""
+
+
+class Crowd(Protocol):
+    """Who keeps order among those who want to connect; the broker's is `core.admission.Admission`."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nobody who comes now has a chance: told so by HTTP, before there is a WebSocket."""
+
+    def later_ms(self) -> int:
+        """When the next one who is sent away may come back, from now: another time for each."""
 
 
 #: Makes the application of a connection that was just upgraded.
@@ -52,6 +68,7 @@ class Nobody:
     """The application of a connection that has none, not yet or no more."""
 
     is_connected = False
+    is_answered = True
 
     def receive_text(self, text: str, now_ms: int) -> None:
         """Nobody listens."""
@@ -67,3 +84,16 @@ class Nobody:
 
     def detach(self) -> None:
         """Nobody leaves."""
+
+
+class NoCrowd:
+    """Nobody keeps order: all may come in, and who cannot for want of room comes back soon."""
+
+    is_full = False
+
+    def later_ms(self) -> int:
+        """In a second."""
+        return 1_000
+
+
+NO_CROWD: Final[Crowd] = NoCrowd()

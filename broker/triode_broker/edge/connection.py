@@ -47,6 +47,8 @@ class Connection(Wire):
         self._skip = 0  # bytes of the frame under way, once a close is awaited
         shared.poller.register(self.fd, READ)
         shared.connections[self.fd] = self
+        shared.newcomers += 1
+        self._is_new = True
         shared.connect_deadlines.add(self, shared.now)
 
     # Called when the socket is ready
@@ -152,6 +154,7 @@ class Connection(Wire):
     def _go_live(self, now: float) -> bool:
         if not self._is_live and self._application.is_connected:
             self._is_live = True
+            self._count_in()
             self._heard = now
             self._shared.look_deadlines.add(self, now)
         return self._is_live
@@ -165,6 +168,7 @@ class Connection(Wire):
                 return
             method = request.method
             if request.path == shared.websocket_path:
+                shared.check_open()
                 self._upgrade(head.upgrade(request), request.size)
                 return
             route = shared.routes.get(request.path)
@@ -309,6 +313,7 @@ class Connection(Wire):
         if self.phase == OPEN and outbox.has_room:
             if outbox.wants_room:
                 self._application.room(now_ms)
+                self._go_live(now)  # it may have waited for its turn to connect
             if self._paused_at is not None and not outbox.is_over:
                 self._paused_at = None
                 self._heard = now

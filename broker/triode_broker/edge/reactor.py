@@ -10,37 +10,46 @@ import contextlib
 import errno
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from math import ceil
 from typing import Any, Final
 
 import trio
+from triode_protocol.errors import CloseCode
 
 from triode_broker.config import Limits
 from triode_broker.core.outbox import Outbox
-from triode_broker.edge.application import Accept, Route
+from triode_broker.edge.application import NO_CROWD, Accept, Crowd, Route
 from triode_broker.edge.connection import Connection
 from triode_broker.edge.deadlines import Deadlines
 from triode_broker.edge.frames import FASTEST, Unmasking
-from triode_broker.edge.head import Refusal
 from triode_broker.edge.poller import READ, make_poller
-from triode_broker.edge.shared import Shared, Statistics
-from triode_broker.edge.wire import GONE
+from triode_broker.edge.shared import Shared, Statistics, come_back
+from triode_broker.edge.wire import GONE, OPEN
 
 EVENTS_PER_TURN: Final = 256
 ACCEPTS_PER_TURN: Final = 64  # of one listener
 STALL_SECONDS: Final = 1.0  # between two sweeps: this process was held up, and nobody could be heard or pinged
 SWEEP_SECONDS: Final = 0.25  # at most, between two looks at the deadlines
 _SWEEPS_PER_PERIOD: Final = 8  # at least, in the shortest of the periods
+DRAIN_STEP_SECONDS: Final = 0.05  # between two groups that are sent away
+#: A connection that is sent away and waits for answers is closed without them after so long.
+ANSWER_SECONDS: Final = 1.0
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 #: A queue of deadlines is only thinned where it holds more than this, and mostly what is gone.
 _FEW_ITEMS: Final = 1024
 #: So many more than max_connections are told so; what comes on top is closed without a word.
 _TOLD_THAT_IT_IS_FULL: Final = 256
+FULL_SECONDS: Final = 5  # until one who is told so may try again
+
+#: `reconnect_after_ms` and `urls` of one `bye`.
+Farewell = tuple[int, Sequence[str]]
 
 
 class Edge:
     """Everything that touches client sockets.
 
     `accept` makes the application of each WebSocket; `routes` answer other paths; `now_ms` is the wall clock.
+    `crowd` says who may come in when many want to at once.
     `dirty` is what outboxes enter: who puts into one outside of the edge's own calls ends its turn with `flush`.
     """
 
@@ -54,14 +63,16 @@ class Edge:
         log: Any,
         websocket_path: str = "/ws",
         unmasking: Unmasking = FASTEST,
+        crowd: Crowd = NO_CROWD,
     ) -> None:
         self._poller = make_poller()
-        self._shared = Shared(limits, self._poller, accept, routes, websocket_path, unmasking, log)
+        self._shared = Shared(limits, self._poller, accept, routes, websocket_path, unmasking, crowd, log)
         self._now_ms = now_ms
         self._swept = 0.0  # when the deadlines were last looked at
         self._listeners: dict[int, socket.socket] = {}
         self._is_accepting = False
         self._is_short = False  # of descriptors: said once, until a client was accepted again
+        self._hushed: list[tuple[float, Connection]] = []  # sent away, waiting for answers until then
         self._empty: trio.Event | None = None  # someone waits for the last connection to go
         shared = self._shared
         self._checks: tuple[tuple[Deadlines[Any], Callable[[Any, float, int], None]], ...] = (
@@ -128,6 +139,9 @@ class Edge:
         `reconnect_after_ms` is asked once per connection, so that they need not return all at once.
         """
         self._close_listeners()
+        for _, connection in self._hushed:
+            connection.part()
+        self._hushed = []
         everybody = list(self._shared.connections.values())
         for start in range(0, len(everybody), EVENTS_PER_TURN):
             for connection in everybody[start : start + EVENTS_PER_TURN]:
@@ -139,6 +153,48 @@ class Edge:
             with trio.move_on_after(self._shared.limits.close_timeout_ms / 1000 + SWEEP_SECONDS):
                 await self._empty.wait()
 
+    def close_doors(self, reopens_at: float) -> None:
+        """Answer whoever wants a WebSocket with 503 from now on, to come back then, on trio's clock."""
+        self._shared.reopens_at = reopens_at
+
+    async def drain(self, ends_at: Callable[[], float], farewell: Callable[[], Farewell]) -> None:
+        """Send everybody away (4200), evenly until `ends_at()` on trio's clock; returns when all were told so.
+
+        To be called behind closed doors. `farewell` is asked once per connection. Whoever is told has been
+        answered what it asked, except what took longer than ANSWER_SECONDS.
+        """
+        rest = list(self._shared.connections.values())[::-1]  # the oldest are the first to go
+        while rest or self._hushed:
+            left_seconds = ends_at() - trio.current_time()
+            steps = max(left_seconds / DRAIN_STEP_SECONDS, 1)
+            told = [rest.pop() for _ in range(ceil(len(rest) / steps))]
+            for start in range(0, len(told), EVENTS_PER_TURN):
+                for connection in told[start : start + EVENTS_PER_TURN]:
+                    self._hush(connection, farewell)
+                self._part_answered()
+                await trio.lowlevel.checkpoint()
+            self._part_answered()
+            if rest or self._hushed:
+                await trio.sleep(DRAIN_STEP_SECONDS)
+
+    def _hush(self, connection: Connection, farewell: Callable[[], Farewell]) -> None:
+        """One that has not got through its handshake is refused, or dropped at the end."""
+        if connection.phase == OPEN:
+            connection.hush(CloseCode.DRAINING, *farewell())
+            self._hushed.append((trio.current_time() + ANSWER_SECONDS, connection))
+
+    def _part_answered(self) -> None:
+        """Those that wait for nothing, and those that have waited long enough."""
+        now = trio.current_time()
+        waiting = []
+        for until, connection in self._hushed:
+            if connection.is_answered or now >= until:
+                connection.part()
+            else:
+                waiting.append((until, connection))
+        self._hushed = waiting
+        self.flush()
+
     # One turn
 
     def adopt(self, client: socket.socket) -> None:
@@ -147,8 +203,11 @@ class Edge:
         self._shared.accepted += 1
         self._is_short = False
         connection = Connection(client, self._shared)
-        if len(self._shared.connections) > self._shared.limits.max_connections:
-            connection.refuse(Refusal(503, "This server is full.", [("Retry-After", "5")]))
+        shared = self._shared
+        if len(shared.connections) > shared.limits.max_connections:
+            connection.refuse(come_back("This server is full.", FULL_SECONDS * 1000))
+        elif shared.newcomers > (shared.limits.max_handshakes or shared.newcomers):
+            connection.refuse(come_back("Too many clients are connecting.", shared.crowd.later_ms()))
 
     def poll(self) -> Sequence[tuple[int, int]]:
         """What is ready, for one turn."""

@@ -6,15 +6,17 @@ written here once per tick and read by whoever needs the time; nobody asks a clo
 
 from collections import Counter
 from collections.abc import Mapping
+from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 from triode_broker.config import Limits
 from triode_broker.core.outbox import Outbox
-from triode_broker.edge.application import Accept, Route
+from triode_broker.edge.application import Accept, Crowd, Route
 from triode_broker.edge.deadlines import Deadlines
 from triode_broker.edge.frames import Unmasking, text_frame
+from triode_broker.edge.head import Refusal
 from triode_broker.edge.poller import Poller
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ class Shared:
     routes: Mapping[str, Route]
     websocket_path: str
     unmasking: Unmasking
+    crowd: Crowd
     log: Any
 
     plain_bytes: int = attrs.field(init=False)  # larger frames are not plain
@@ -57,6 +60,8 @@ class Shared:
     leaving: "list[Wire]" = attrs.field(init=False, factory=list)  # to be closed then
     nowhere: Outbox = attrs.field(init=False)  # of connections that have none
     now: float = attrs.field(init=False, default=0.0)  # monotonic seconds, of this tick
+    newcomers: int = attrs.field(init=False, default=0)  # connections that have not got through `connect`
+    reopens_at: float | None = attrs.field(init=False, default=None)  # no more WebSockets: the node is drained
     awake_since: float = attrs.field(init=False, default=0.0)  # nobody's silence counts from before
 
     connect_deadlines: "Deadlines[Connection]" = attrs.field(init=False)
@@ -81,6 +86,13 @@ class Shared:
         self.drain_deadlines = Deadlines(limits.drain_timeout_ms / 1000)
         self.close_deadlines = Deadlines(limits.close_timeout_ms / 1000)
 
+    def check_open(self) -> None:
+        """Whether one more WebSocket may begin. Raises Refusal."""
+        if self.reopens_at is not None:
+            raise come_back("This server is being taken out of service.", (self.reopens_at - self.now) * 1000)
+        if self.crowd.is_full:
+            raise come_back("Too many clients are connecting.", self.crowd.later_ms())
+
     def statistics(self) -> Statistics:
         """The counters as they stand."""
         return Statistics(
@@ -93,3 +105,8 @@ class Shared:
             self.bytes_out,
             dict(self.closes),
         )
+
+
+def come_back(text: str, after_ms: float) -> Refusal:
+    """503, and when to try again: in a second at the earliest, which is the unit of `Retry-After`."""
+    return Refusal(503, text, [("Retry-After", str(max(ceil(after_ms / 1000), 1)))])

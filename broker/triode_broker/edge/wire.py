@@ -11,6 +11,7 @@ FINISHED: both close frames are there, only our own bytes have to leave.
 """
 
 import socket
+from collections.abc import Sequence
 from typing import Final
 
 from triode_protocol.codec import encode
@@ -48,6 +49,7 @@ class Wire:
         "_farewell",
         "_interest",
         "_is_live",
+        "_is_new",
         "_outbox",
         "_paused_at",
         "_shared",
@@ -64,16 +66,23 @@ class Wire:
         self._application: Application = _NOBODY
         self._outbox = shared.nowhere
         self._ahead = NOTHING  # wire bytes that go before what the outbox holds
+        self._is_new = False  # counted as a newcomer: not live yet
         self._is_live = False  # open and connected: the hot path
         self._paused_at: float | None = None  # since when nothing is read, because the outbox is over its bound
         self._interest = READ
-        self._farewell: tuple[int, str, int] | None = None  # code, reason, reconnect_after_ms
+        self._farewell: tuple[int, str, int, Sequence[str]] | None = None  # code, reason, reconnect_after_ms, urls
 
     # Called by the core, from anywhere
 
     def close(self, code: int, reconnect_after_ms: int = 0) -> None:
         """End the connection when the tick ends, with a bye for codes ≥ 4000. Idempotent; only marks."""
         self._leave(int(code), "", reconnect_after_ms)
+
+    def wake(self) -> None:
+        """Call `room` of the application soon, in a turn of its own."""
+        if self.phase == OPEN:
+            self._outbox.wants_room = True
+            self._watch()
 
     @property
     def close_code(self) -> int:
@@ -84,10 +93,27 @@ class Wire:
         if self.phase <= OPEN:
             self.phase = LEAVING
             self._is_live = False
-            self._farewell = (code, reason, reconnect_after_ms)
+            self._farewell = (code, reason, reconnect_after_ms, ())
             self._shared.leaving.append(self)
 
     # Called by the reactor
+
+    def hush(self, code: int, reconnect_after_ms: int, urls: Sequence[str]) -> None:
+        """Take nothing more in; `part` ends it, once what was taken is answered. Nothing before the upgrade."""
+        if self.phase == OPEN:
+            self.phase = LEAVING
+            self._is_live = False
+            self._farewell = (code, "", reconnect_after_ms, urls)
+            self._watch()
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether nothing that it sent waits for an answer."""
+        return self._application.is_answered
+
+    def part(self) -> None:
+        """End what was hushed, when the tick ends."""
+        self._shared.leaving.append(self)
 
     def write(self) -> None:
         """Send what waits, in one send."""
@@ -127,10 +153,10 @@ class Wire:
         if self._outbox is self._shared.nowhere:
             self.drop()  # before the upgrade there is no way to say it
             return
-        code, reason, reconnect_after_ms = self._farewell
+        code, reason, reconnect_after_ms, urls = self._farewell
         name = _CLOSE_NAMES.get(code, "")
         if code >= _FIRST_OWN_CODE:
-            self._outbox.put(encode(Bye(code, name, reconnect_after_ms)))
+            self._outbox.put(encode(Bye(code, name, reconnect_after_ms, list(urls))))
         is_orderly = code >= _FIRST_OWN_CODE or code == _NORMAL
         self._shared.closes[code] += 1
         self._finish(close_frame(code, reason or name), CLOSING if is_orderly else LINGERING)
@@ -161,6 +187,7 @@ class Wire:
             self._shared.closes[ABNORMAL] += 1
         self.phase = GONE
         self._is_live = False
+        self._count_in()
         del self._shared.connections[self.fd]
         self._socket.close()  # which also takes it out of the poller
         self._take_output()
@@ -171,6 +198,12 @@ class Wire:
     def check_closed(self, now: float, now_ms: int) -> None:
         """close_timeout after our close frame, or our only response, was queued."""
         self.drop()
+
+    def _count_in(self) -> None:
+        """It is no newcomer any more: it has connected, or will not."""
+        if self._is_new:
+            self._is_new = False
+            self._shared.newcomers -= 1
 
     # Beside the outbox
 
@@ -205,7 +238,7 @@ class Wire:
     def _watch(self) -> None:
         """Watch for what matters now. WRITE is also how `room` and the end of a pause get their turn."""
         is_paused = self._paused_at is not None
-        interest = 0 if is_paused else READ
+        interest = 0 if is_paused or self.phase == LEAVING else READ
         if is_paused or self._ahead or self._outbox.wants_room:
             interest |= WRITE
         if interest != self._interest and self.phase != GONE:
@@ -218,6 +251,7 @@ class Wire:
         """The only words of a connection that does not become a WebSocket."""
         self._ahead = response
         self._forget_input()
+        self._count_in()
         self.phase = LINGERING
         self._shared.close_deadlines.add(self, self._shared.now)
         self._write_ahead()
@@ -227,6 +261,7 @@ class Wire:
         self._ahead += self._take_output() + last
         self.phase = phase
         self._is_live = False
+        self._count_in()
         self._paused_at = None
         if phase != CLOSING:
             self._forget_input()

@@ -1,14 +1,14 @@
-"""The pages of a node: the demo at `/` and its health at `/healthz`.
+"""The pages of a node: the demo at `/`, its health at `/healthz`, whether it takes clients at `/readyz`.
 
 Plain functions from a request target to status, content type and body; knows no socket and no broker, what health
-says comes from outside. The surprising decision: the demo's Content-Security-Policy stands in the page itself and
-names its script by its hash, computed here when the page is read. So a message that somehow became markup could
-still run nothing, and nobody has to keep a hash current by hand.
+and readiness say comes from outside. The surprising decision: the demo's Content-Security-Policy stands in the
+page itself and names its script by its hash, computed here when the page is read. So a message that somehow became
+markup could still run nothing, and nobody has to keep a hash current by hand.
 """
 
 import base64
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import Final
 
@@ -17,16 +17,19 @@ import msgspec
 #: request target, query included → status, content type, body
 Route = Callable[[str], tuple[int, str, bytes]]
 
-#: What `status` says when traffic had better go elsewhere.
-FAILING: Final = frozenset({"failed", "draining"})
+#: What `status` says when the node had better be started again. One that drains is healthy, and not ready.
+FAILING: Final = frozenset({"failed"})
 
 _SCRIPT_BEGIN: Final = '<script type="module">'
 _SCRIPT_END: Final = "</script>"
 _SCRIPT_HASH: Final = "@SCRIPT@"  # in the page's policy
 
 
-def pages(health: Callable[[], Mapping[str, object]]) -> Mapping[str, Route]:
-    """The routes by path. `health` is asked at every request; its `status` is "ok" or says what is not."""
+def pages(health: Callable[[], Mapping[str, object]], unready: Callable[[], Sequence[str]]) -> Mapping[str, Route]:
+    """The routes by path, both asked at every request.
+
+    `health`: its `status` is "ok" or says what is not. `unready`: why clients had better go elsewhere; () = ready.
+    """
     page = demo_page().encode()
 
     def demo(target: str) -> tuple[int, str, bytes]:
@@ -34,9 +37,17 @@ def pages(health: Callable[[], Mapping[str, object]]) -> Mapping[str, Route]:
 
     def healthz(target: str) -> tuple[int, str, bytes]:
         report = health()
-        return 503 if report["status"] in FAILING else 200, "application/json", msgspec.json.encode(report) + b"\n"
+        return _json(503 if report["status"] in FAILING else 200, report)
 
-    return {"/": demo, "/healthz": healthz}
+    def readyz(target: str) -> tuple[int, str, bytes]:
+        reasons = list(unready())
+        return _json(503 if reasons else 200, {"ready": not reasons, "reasons": reasons})
+
+    return {"/": demo, "/healthz": healthz, "/readyz": readyz}
+
+
+def _json(status: int, report: Mapping[str, object]) -> tuple[int, str, bytes]:
+    return status, "application/json", msgspec.json.encode(report) + b"\n"
 
 
 def demo_page() -> str:
