@@ -9,7 +9,7 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Union, get_args
 
 import msgspec
 
@@ -87,6 +87,19 @@ def spec_text(text: str, tables: dict[str, str]) -> str:
     return text
 
 
+def _describable_type(type_: Any) -> Any:
+    """A union in which records that carry JSON are describable themselves."""
+    parts = get_args(type_)
+    if not any(getattr(part, "__struct_fields__", None) and _carries_json(part) for part in parts):
+        return type_
+    described = [_describable(part) if hasattr(part, "__struct_fields__") else part for part in parts]
+    return Union[tuple(described)]  # noqa: UP007  # a tuple made at run time
+
+
+def _carries_json(record: type[msgspec.Struct]) -> bool:
+    return any(field.type is msgspec.Raw for field in msgspec.structs.fields(record))
+
+
 def _describable(packet: type[msgspec.Struct]) -> type[msgspec.Struct]:
     """The packet with its raw JSON fields as "any", and "absent" (0, "", an empty Raw) as no default at all."""
     absent = msgspec.field(default_factory=lambda: None)
@@ -95,7 +108,7 @@ def _describable(packet: type[msgspec.Struct]) -> type[msgspec.Struct]:
         if isinstance(field.default, msgspec.Raw):
             fields.append((field.name, Any, absent))
         elif field.default in (0, -1, "", msgspec.UNSET) and field.default is not False:
-            fields.append((field.name, field.type, absent))
+            fields.append((field.name, _describable_type(field.type), absent))
         elif field.default is not msgspec.NODEFAULT:
             fields.append((field.name, field.type, field.default))
         elif field.default_factory is not msgspec.NODEFAULT:

@@ -11,15 +11,19 @@ from collections.abc import Sequence
 from typing import Any, Final, TypeVar, Union
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
 from triode_protocol.errors import RETRY, ErrorName
 from triode_protocol.packets import (
+    ABSENT,
     CLIENT_PACKETS,
     SERVER_PACKETS,
     ClientPacket,
+    Connect,
     Publish,
+    Seen,
     ServerPacket,
+    Subscribe,
 )
 from triode_protocol.positions import MAX_INTEGER
 
@@ -131,12 +135,25 @@ def _decode_element(raw: Raw, max_packet_bytes: int) -> ClientPacket | Refused:
 
 
 def _shallow(packet: ClientPacket) -> ClientPacket | Refused:
-    """The packet, unless its data nests too deep: only `data` can, the other fields have types."""
-    if type(packet) is not Publish or not is_too_deep(packet.data):
+    """The packet, unless what it carries nests too deep: the other fields have types."""
+    carried, field = _carried(packet)
+    if not is_too_deep(carried):
         return packet
-    refused = Refused(ErrorName.MALFORMED, f"data nests deeper than {MAX_DATA_DEPTH} levels", field="data")
-    refused.id = packet.id
+    refused = Refused(ErrorName.MALFORMED, f"{field} nests deeper than {MAX_DATA_DEPTH} levels", field=field)
+    refused.id = getattr(packet, "id", 0)
+    refused.sub = getattr(packet, "sub", 0)
     return refused
+
+
+def _carried(packet: ClientPacket) -> tuple[Raw, str]:
+    """What of a packet passes through as the text it came in, and the name of its field."""
+    if type(packet) is Publish:
+        return packet.data, "data"
+    if type(packet) is Subscribe and isinstance(packet.presence, Seen):
+        return packet.presence.state, "state"
+    if type(packet) is Connect and packet.will is not UNSET:
+        return packet.will.data, "data"
+    return ABSENT, ""
 
 
 def decode_server(text: str) -> list[ServerPacket]:

@@ -55,6 +55,22 @@ class ClientInfo(Struct, frozen=True, forbid_unknown_fields=True):
     version: Text = ""
 
 
+class Seen(Struct, forbid_unknown_fields=True):
+    """`presence` as an object: watch and be seen, in this state (SPEC 10.1)."""
+
+    state: Raw
+
+
+class Will(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """What is published when the connection is lost (SPEC 10.6)."""
+
+    topic: str
+    data: Raw = ABSENT
+    b64: Raw = ABSENT
+    key: str = ""
+    delay_ms: Whole = 0
+
+
 class ClientPacket(Struct, tag_field="type", forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """What a client may send."""
 
@@ -68,7 +84,7 @@ class Connect(ClientPacket, tag="connect"):
     capabilities: Annotated[list[Text], Meta(max_length=64)] = []
     replaces: Text = ""
     resume: bool = False
-    will: Raw = ABSENT
+    will: Will | UnsetType = UNSET
 
 
 class Subscribe(ClientPacket, tag="subscribe", rename={"from_": "from"}):
@@ -80,7 +96,7 @@ class Subscribe(ClientPacket, tag="subscribe", rename={"from_": "from"}):
     from_: From = "new"
     after: Position | UnsetType = UNSET
     overflow: Overflow | UnsetType = UNSET  # "replay" unless given; not for acknowledged subscriptions
-    presence: Raw = ABSENT
+    presence: Literal["watch"] | Seen | UnsetType = UNSET
     durable: Name = ""
     shared: bool = False
     group: Name = ""
@@ -159,7 +175,7 @@ class HistoryRequest(ClientPacket, tag="history"):
 
 
 class PresenceRequest(ClientPacket, tag="presence"):
-    """Asks who is on a topic."""
+    """Asks who is on a topic (SPEC 10.4)."""
 
     topic: str
     id: Number = 0
@@ -318,6 +334,38 @@ class History(ServerPacket, tag="history"):
     id: int = 0
 
 
+class Present(Struct, omit_defaults=True):
+    """A member of a topic, as it stands in the packets below."""
+
+    id: str
+    user: str
+    state: Raw
+
+
+class Presence(ServerPacket, tag="presence"):
+    """Answers presence: the members (`Present`) of one topic (SPEC 10.4)."""
+
+    topic: str
+    members: list[Raw]
+    complete: bool
+    id: int = 0
+
+
+class Joined(ServerPacket, tag="joined"):
+    """Somebody is on a topic, or has another state; with `sub`, it is that subscription itself (SPEC 10.2)."""
+
+    topic: str
+    member: Raw
+    sub: int = 0
+
+
+class Left(ServerPacket, tag="left"):
+    """Somebody is on a topic no more (SPEC 10.2)."""
+
+    topic: str
+    member: Raw
+
+
 class Acked(ServerPacket, tag="acked"):
     """Answers an ack, nack or extend that had an id."""
 
@@ -390,6 +438,9 @@ SERVER_PACKETS: tuple[type[ServerPacket], ...] = (
     Unsubscribed,
     Published,
     History,
+    Presence,
+    Joined,
+    Left,
     Acked,
     ServerPing,
     ServerPong,

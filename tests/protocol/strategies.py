@@ -1,7 +1,7 @@
 """Hypothesis strategies for everything that the protocol can say: JSON, packets, topics, filters, positions."""
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from hypothesis import strategies as st
@@ -48,6 +48,10 @@ _FIELDS: dict[Any, st.SearchStrategy[Any]] = {
     packets.Overflow | msgspec.UnsetType: st.just(UNSET)
     | st.sampled_from(["replay", "gap", "conflate", "disconnect"]),
     packets.Position | msgspec.UnsetType: st.just(UNSET) | maps,
+    packets.Will | msgspec.UnsetType: st.just(UNSET)
+    | st.builds(packets.Will, texts, raws_or_absent, raws_or_absent, texts, wholes),
+    Literal["watch"] | packets.Seen | msgspec.UnsetType: st.sampled_from([UNSET, "watch"])
+    | st.builds(packets.Seen, raws),
     dict[str, int]: maps,
     dict[str, str]: st.dictionaries(texts, texts, max_size=3),
     list[str]: st.lists(texts, max_size=3),

@@ -7,7 +7,7 @@ import attrs
 from msgspec import UNSET
 from triode_protocol.codec import Refused
 from triode_protocol.errors import ErrorName
-from triode_protocol.packets import ABSENT, Subscribe
+from triode_protocol.packets import Subscribe
 from triode_protocol.topics import BadTopic, check_topic, is_reserved, is_wildcard, matches
 
 from triode_broker.config import Limits
@@ -72,7 +72,7 @@ def _check_fields(packet: Subscribe) -> None:
     if packet.overflow is not UNSET:
         message = "overflow is not for acknowledged subscriptions: the server waits"
         raise Refused(ErrorName.MALFORMED, message, field="overflow")
-    if packet.presence is not ABSENT:
+    if packet.presence is not UNSET:
         raise Refused(ErrorName.MALFORMED, "presence is not for acknowledged subscriptions", field="presence")
 
 

@@ -12,15 +12,29 @@ from triode_broker.config import Limits
 from triode_broker.core.admission import Admission
 from triode_broker.core.consumers import Consumers
 from triode_broker.core.moving import Moving
+from triode_broker.core.presence import Presence
 from triode_broker.core.router import Router
 from triode_broker.core.subscription import Subscription
 from triode_broker.core.timers import Timers
+from triode_broker.core.wills import Wills
 
 if TYPE_CHECKING:
     from triode_broker.core.session import Session
 
 #: What this broker offers, as announced in `connected` (SPEC 7.2).
-CAPABILITIES = ["batch", "history", "resume", "dedupe", "conflate", "delay", "compact", "group", "durable"]
+CAPABILITIES = [
+    "batch",
+    "history",
+    "resume",
+    "dedupe",
+    "conflate",
+    "delay",
+    "compact",
+    "group",
+    "durable",
+    "presence",
+    "will",
+]
 
 
 @attrs.define
@@ -37,6 +51,8 @@ class Node:
     consumers: Consumers = attrs.field(init=False)
     admission: Admission = attrs.field(init=False)
     moving: Moving = attrs.field(init=False)
+    presence: Presence = attrs.field(init=False)
+    wills: Wills = attrs.field(init=False)
     _announced: AnnouncedLimits = attrs.field(init=False)  # the same for everybody: made once
     _reconnect: Reconnect = attrs.field(init=False)
     _capabilities: list[str] = attrs.field(init=False)
@@ -53,8 +69,10 @@ class Node:
         self.timers = Timers(self.steady_ms)
         self.consumers = Consumers(self.router, limits, self.timers)
         self.moving = Moving(self.router, self.consumers, self._subscriptions, self.timers)
-        self.router.moved = self.moving.moved
+        self.router.moved, self.router.interrupt = self.moving.moved, self.moving.interrupt
         self.admission = Admission(limits, self.timers)
+        self.presence = Presence(limits, self.timers, self.random_id)
+        self.wills = Wills(self.router, limits, self.timers)
         offered = {"delay": limits.max_delay_seconds > 0, "durable": self.router.has_disk}
         self._capabilities = [name for name in CAPABILITIES if offered.get(name, True)]
         self._reconnect = Reconnect(limits.reconnect_min_ms, limits.reconnect_max_ms)
@@ -74,3 +92,15 @@ class Node:
             self._reconnect,
             id,
         )
+
+    def replace(self, connection: str, by: str, user: str) -> None:
+        """A client says that its connection `by` takes the place of an earlier one of its own (SPEC 3.1.4)."""
+        old = self.sessions.get(connection)
+        if old is not None and old.user == user:
+            old.give_way()
+        self.presence.replace(connection, by, user)
+        self.wills.cancel(connection, user)
+
+    def replaced_elsewhere(self, connection: str, user: str) -> None:
+        """The same where the new connection is another node's: members that are held go when their time is up."""
+        self.replace(connection, connection, user)

@@ -8,11 +8,10 @@ protocol itself raises Disconnect.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Raw
 from triode_protocol.codec import Refused, decode, encode
 from triode_protocol.errors import CloseCode, ErrorName
 from triode_protocol.packets import (
-    ABSENT,
     Ack,
     Auth,
     ClientPacket,
@@ -24,6 +23,7 @@ from triode_protocol.packets import (
     History,
     HistoryRequest,
     Nack,
+    Presence,
     PresenceRequest,
     Publish,
     ServerPacket,
@@ -43,6 +43,7 @@ from triode_broker.core.errors import Disconnect
 from triode_broker.core.history import answer_history, check_history
 from triode_broker.core.node import Node
 from triode_broker.core.outbox import Outbox
+from triode_broker.core.presence import fitting
 from triode_broker.core.roster import Member
 from triode_broker.core.start import check_start, start
 from triode_broker.core.subscription import Subscription
@@ -70,6 +71,7 @@ class Session:
         "_outbox",
         "_subscriptions",
         "_used",
+        "_will",
         "connection_id",
         "histories",
         "inflight",
@@ -86,11 +88,12 @@ class Session:
         self._subscriptions: dict[int, Subscription] | None = None  # made at need: idle connections are many
         self._members: dict[int, Member] | None = None  # the acknowledged ones
         self._used: UsedNumbers | None = None
+        self._will: tuple[Publish, int] | None = None  # what, and how long after the connection is lost
         self.connection_id = ""
         self.user = ""  # anonymous clients are one identity
         self.wildcards = 0
         self.inflight = 0  # publishes that wait for a disk
-        self.histories = 0  # history requests that do
+        self.histories = 0  # requests for history or presence that wait for an answer
 
     @property
     def is_connected(self) -> bool:
@@ -140,6 +143,7 @@ class Session:
                     sub.pending.advance(now_ms)
         for member in list((self._members or {}).values()):
             member.consumer.room(member, now_ms)
+        self._node.presence.room(self._outbox)
 
     def keepalive(self, now_ms: int) -> None:
         """Send a ping, with the bookmark of what live subscriptions have had (SPEC 4.8)."""
@@ -155,13 +159,35 @@ class Session:
         self._outbox.is_closed = True  # what one of its members held goes to none of its others
         node = self._node
         node.sessions.pop(self.connection_id, None)
+        code = self._outbox.connection.close_code
+        self._be_absent(is_clean=code == NORMAL_CLOSE)
         for sub in (self._subscriptions or {}).values():
             node.router.close(sub)
         self._subscriptions = None
         members, self._members = self._members or {}, None
-        is_clean = self._outbox.connection.close_code in CLEAN_CLOSES
         for member in members.values():
-            node.consumers.leave(member, is_clean=is_clean)
+            node.consumers.leave(member, is_clean=code in CLEAN_CLOSES)
+        if self._will is not None and code not in CLEAN_CLOSES:
+            node.wills.lost(self.connection_id, self.user, *self._will)
+
+    def give_way(self) -> None:
+        """Another connection of its client takes its place, its members included; its will is not needed."""
+        self._outbox.connection.close(CloseCode.REPLACED)
+        self._will = None
+        self._be_absent(is_clean=False)
+
+    def _be_absent(self, *, is_clean: bool) -> None:
+        """What its subscriptions have to do with presence is over; first nobody is told anything here."""
+        presence = self._node.presence
+        attendances = []
+        for sub in (self._subscriptions or {}).values():
+            if (attendance := sub.attendance) is not None:
+                attendances.append(attendance)
+                sub.attendance = None
+                presence.unwatch(attendance)
+        presence.gone(self._outbox)
+        for attendance in attendances:
+            presence.leave(attendance, self.connection_id, self.user, is_clean=is_clean)
 
     # Serving
 
@@ -237,14 +263,16 @@ class Session:
     def _connect(self, packet: Connect, now_ms: int) -> None:
         if self.connection_id:
             raise Refused(ErrorName.BAD_STATE, "this connection is connected already")
-        _refuse_absent(packet, ("will",))
         node = self._node
-        if packet.replaces and (old := node.sessions.get(packet.replaces)) is not None:
-            old._outbox.connection.close(CloseCode.REPLACED)
+        if packet.will is not UNSET:
+            self._will = node.wills.check(packet.will), packet.will.delay_ms
         # Not where something waits that was framed already: it cannot go into an array.
         if "batch" in packet.capabilities and not self._outbox.items:
             self._outbox.hold_payloads()
         self.connection_id = "c-" + node.random_id()
+        if packet.replaces:
+            node.replace(packet.replaces, self.connection_id, self.user)
+            node.presence.elsewhere.replaced(packet.replaces, self.user)
         node.sessions[self.connection_id] = self
         self._outbox.put(encode(node.greet(self.connection_id, packet.id)))
 
@@ -287,14 +315,16 @@ class Session:
         self.wildcards -= is_wildcard(self._members.pop(number).consumer.filter)
 
     def _open(self, packet: Subscribe) -> Subscription:
-        _refuse_absent(packet, ("presence",))
+        presence = self._node.presence
         self._check_subscribe(packet)
         overflow = "replay" if packet.overflow is UNSET else packet.overflow
         shards = self._node.router.covered(packet.filter)
         sub = Subscription(packet.sub, packet.filter, overflow, self._outbox, shards)
         check_start(packet, sub.is_wildcard)
         self._check_room(sub.is_wildcard)
+        presence.check(packet, self.connection_id, self.user)
         self._use(packet)
+        sub.attendance = presence.attend(packet, self._outbox, self.connection_id, self.user)
         if self._subscriptions is None:
             self._subscriptions = {}
         self._subscriptions[packet.sub] = sub
@@ -338,6 +368,10 @@ class Session:
             raise refused
         self.wildcards -= sub.is_wildcard
         self._node.router.close(sub)
+        if (attendance := sub.attendance) is not None:
+            presence = self._node.presence
+            presence.unwatch(attendance)
+            presence.leave(attendance, self.connection_id, self.user, is_clean=True)
         self._outbox.put(encode(Unsubscribed(packet.sub, packet.id)))
 
     def _history(self, packet: HistoryRequest, now_ms: int) -> None:
@@ -356,6 +390,21 @@ class Session:
             self.answer(history)
 
         answer_history(shard.log, packet, node.limits, shard.clock(now_ms), answer, self.histories)
+
+    def _presence(self, packet: PresenceRequest, now_ms: int) -> None:
+        node = self._node
+        node.router.check_topic(packet.topic)
+        _check_questions(self.histories, MAX_HISTORIES)
+        self.histories += 1
+
+        def answer(members: list[bytes], is_complete: bool) -> None:
+            self.histories -= 1
+            node.presence.answered(self._outbox, packet.topic)
+            told = fitting(members, node.limits.max_frame_bytes)
+            complete = is_complete and len(told) == len(members)
+            self.answer(Presence(packet.topic, list(map(Raw, told)), complete, packet.id))
+
+        node.presence.ask(packet.topic, answer)
 
     def _ack(self, packet: Ack, now_ms: int) -> None:
         self._node.consumers.ack(self._member(packet.sub), packet, now_ms)
@@ -406,14 +455,6 @@ def _check_questions(count: int, limit: int) -> None:
         raise Refused(ErrorName.INFLIGHT, message, retry_after_ms=RETRY_QUEUE_MS)
 
 
-def _refuse_absent(packet: Struct, fields: Sequence[str]) -> None:
-    """Raise Refused if the packet has one of the fields this node does not offer."""
-    for field in fields:
-        value: object = getattr(packet, field)
-        if value and value is not ABSENT:
-            raise Refused(ErrorName.UNSUPPORTED, f"this node does not offer {field}", field=field)
-
-
 HANDLERS: dict[type, Callable[[Session, Any, int], None]] = {
     Connect: Session._connect,
     Publish: Session._publish,
@@ -427,6 +468,6 @@ HANDLERS: dict[type, Callable[[Session, Any, int], None]] = {
     Ack: Session._ack,
     Nack: Session._nack,
     Extend: Session._extend,
-    PresenceRequest: Session._not_offered,
+    PresenceRequest: Session._presence,
     Auth: Session._not_offered,
 }

@@ -9,6 +9,7 @@ from typing import Protocol
 from triode_protocol.topics import is_wildcard
 
 from triode_broker.core.outbox import Outbox
+from triode_broker.core.presence import Attendance
 from triode_broker.core.shard import Shard
 
 
@@ -23,6 +24,7 @@ class Subscription:
     """What one `subscribe` asked for (SPEC 3.2)."""
 
     __slots__ = (
+        "attendance",
         "filter",
         "is_live",
         "is_open",
@@ -46,6 +48,7 @@ class Subscription:
         self.is_open = True
         self.is_live = False
         self.pending: Pending | None = None
+        self.attendance: Attendance | None = None  # what it has to do with presence
 
     def heads(self) -> dict[str, int]:
         """The position that has everything so far, of the shards that are reached."""

@@ -1,0 +1,113 @@
+"""Wills: what a client wants to have published when its connection is lost (SPEC 10.6-10.9).
+
+Knows publishes and time, nothing of sessions: they say which connections are lost and which came back. The
+surprising decision: where too many wait, one is published early. Never to publish it would be worse than too soon.
+"""
+
+from functools import partial
+
+from msgspec import Struct
+from triode_protocol.codec import Refused
+from triode_protocol.errors import ErrorName
+from triode_protocol.packets import Publish, ServerPacket, Will
+
+from triode_broker.config import Limits
+from triode_broker.core.router import Router
+from triode_broker.core.timers import Timers
+
+#: What a will that waits costs beside its payload, in bytes: names, timer.
+WILL_OVERHEAD_BYTES = 1_024
+
+
+class _Waiting(Struct):
+    """The will of a lost connection."""
+
+    user: str
+    packet: Publish
+    serial: int  # of the timer
+
+    @property
+    def size(self) -> int:
+        """Bytes it counts for."""
+        return _size(self.packet)
+
+
+class Wills:
+    """The wills of lost connections that wait, and how the others went."""
+
+    def __init__(self, router: Router, limits: Limits, timers: Timers) -> None:
+        self._router = router
+        self._limits = limits
+        self._timers = timers
+        self._waiting: dict[str, _Waiting] = {}  # by connection
+        self.size = 0  # bytes of those that wait
+        self.published = 0
+        self.refused = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def check(self, will: Will) -> Publish:
+        """The publish that it stands for. Raises Refused, as for one, with its field."""
+        limit = self._limits.max_will_delay_ms
+        if will.delay_ms > limit:
+            raise Refused(ErrorName.MALFORMED, f"delay_ms is at most {limit}", field="delay_ms")
+        packet = Publish(will.topic, will.data, 1, key=will.key, b64=will.b64)  # with an id: answered
+        self._router.check_publishable(packet)
+        return packet
+
+    def lost(self, connection: str, user: str, packet: Publish, delay_ms: int) -> None:
+        """A connection is lost: its will is published after the delay, or now if too many wait."""
+        size = _size(packet)
+        if not delay_ms or self.size + size > self._limits.max_will_bytes:
+            self._publish(user, packet)
+            return
+        due_ms = self._timers.steady_ms() + delay_ms
+        serial = self._timers.at(due_ms, partial(self._is_due, connection))
+        self._waiting[connection] = _Waiting(user, packet, serial)
+        self.size += size
+
+    def cancel(self, connection: str, user: str) -> None:
+        """A connection of the same identity takes its place."""
+        waiting = self._waiting.get(connection)
+        if waiting is not None and waiting.user == user:
+            del self._waiting[connection]
+            self.size -= waiting.size
+            self._timers.drop(waiting.serial)
+
+    def _is_due(self, connection: str, now_ms: int) -> None:
+        waiting = self._waiting.pop(connection)
+        self.size -= waiting.size
+        self._publish(waiting.user, waiting.packet)
+
+    def _publish(self, user: str, packet: Publish) -> None:
+        teller = _Teller(self)
+        try:
+            published = self._router.publish(packet, user, self._timers.now_ms, teller)
+        except Refused as refused:
+            teller.refuse(refused)
+        else:
+            if published is not None:
+                teller.answer(published)
+
+
+class _Teller:
+    """Counts what became of one will; `interfaces.Publisher`."""
+
+    __slots__ = ("_wills", "inflight")
+
+    def __init__(self, wills: Wills) -> None:
+        self._wills = wills
+        self.inflight = 0
+
+    def answer(self, packet: ServerPacket) -> None:
+        """It was published."""
+        self._wills.published += 1
+
+    def refuse(self, refused: Refused) -> None:
+        """It was not, and there is nobody to tell."""
+        self._wills.refused += 1
+
+
+def _size(packet: Publish) -> int:
+    return len(memoryview(packet.data)) + len(memoryview(packet.b64)) + WILL_OVERHEAD_BYTES
