@@ -20,6 +20,7 @@ from triode.session import Session
 from triode.transport import Transport, TransportEnded, open_transport
 from triode.watching import Events, log_event, say
 
+_RETRY_DIGITS: Final = 9  # of what may be any number
 _LOGGED_AT_ONCE: Final = 10  # events of one text: a broker must not fill our log
 
 Token = str | Callable[[], Awaitable[str]]
@@ -80,7 +81,7 @@ class Driver:
         """One connection from dialling to its end. The one barrier: nothing a remote side does passes it."""
         session = self.session
         attempt = session.attempt
-        reason = "the connection was lost"
+        reason, after_ms = "the connection was lost", 0
         try:
             with trio.CancelScope() as self._wanted:
                 await self._renew_token()
@@ -88,13 +89,13 @@ class Driver:
                 async with open_transport(url, receive_bytes, self._ssl_context) as transport:
                     await self._converse(transport)
         except* Exception as errors:  # noqa: BLE001  # no list is complete: the libraries raise more than they say
-            reason = _describe(errors)
+            reason, after_ms = _describe(errors), _asked_ms(errors)
             level = (
                 logging.ERROR if session.state is State.CONNECTED else logging.DEBUG
             )  # a dial fails, and so what
             say(level, "connection_failed", error=errors, url=url)
         if session.attempt == attempt and session.is_attached:
-            session.lost(trio.current_time(), reason=reason)
+            session.lost(trio.current_time(), reason=reason, after_ms=after_ms)
         self.settle()
 
     async def _renew_token(self) -> None:
@@ -191,10 +192,26 @@ class Driver:
 
 
 def _describe(error: BaseException) -> str:
-    """The innermost cause in words; what a failed handshake raises is wrapped in groups."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
+    """The innermost cause in words."""
+    error = _first(error)
     if isinstance(error, trio_websocket.ConnectionRejected):
         return f"the broker answered the WebSocket handshake with HTTP {error.status_code}"
     cause = _describe(error.__cause__) if error.__cause__ is not None else ""
     return ": ".join(filter(None, (str(error), cause))) or type(error).__name__
+
+
+def _asked_ms(error: BaseException) -> int:
+    """The pause that a refused handshake asks for with `Retry-After: SECONDS`; 0 where it does not."""
+    error = _first(error)
+    if isinstance(error, trio_websocket.ConnectionRejected):
+        for name, value in error.headers:
+            if name.lower() == b"retry-after" and value.isdigit():
+                return int(value[:_RETRY_DIGITS]) * 1000
+    return 0
+
+
+def _first(error: BaseException) -> BaseException:
+    """What a failed handshake raises is wrapped in groups."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

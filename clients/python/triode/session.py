@@ -149,13 +149,16 @@ class Session:
         self.subscriptions.attach()
         self.reader.attach()
 
-    def lost(self, now: float, code: int = ABNORMAL_CLOSURE, reason: str = "") -> None:
-        """The transport is gone, or could not be had; `code` is the close code of the WebSocket."""
+    def lost(self, now: float, code: int = ABNORMAL_CLOSURE, reason: str = "", *, after_ms: int = 0) -> None:
+        """The transport is gone, or could not be had; `code` is the close code of the WebSocket.
+
+        `after_ms`: what an HTTP answer in its place asked for as a pause (SPEC 1.1).
+        """
         if not self.is_attached:
             return
         if code == TOO_BIG:
             self.publisher.fail_largest()
-        self._depart(now, action(code), reason or "the connection was lost", code)
+        self._depart(now, action(code), reason or "the connection was lost", code, after_ms=after_ms)
         self._say_goodbye()
 
     # What the broker says
