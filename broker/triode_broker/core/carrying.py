@@ -11,9 +11,10 @@ from triode_broker.core.consumer import Consumer
 from triode_broker.core.keeping import resume, start_after
 from triode_broker.core.shard import Shard
 from triode_broker.core.source import Source
+from triode_broker.core.timers import Timers
 
 
-def moved(consumer: Consumer, shard: Shard, before: str, wall_offset_ms: int) -> None:
+def moved(consumer: Consumer, shard: Shard, before: str, timers: Timers) -> None:
     """The shard has another log; `before`: the name of the one it had, "" if it was not known."""
     source = _source(consumer, shard)
     if source is None:
@@ -23,9 +24,10 @@ def moved(consumer: Consumer, shard: Shard, before: str, wall_offset_ms: int) ->
     consumer.by_log[name] = source
     if not source.is_placed:  # it is placed when the shard is reached
         return
-    _start_over(consumer, source, wall_offset_ms)
+    _start_over(consumer, source, timers.offset_ms)
     source.start(0, MAX_INTEGER)  # what retention took until then is part of this gap
     consumer.lost(source, GapReason.RESET, 0)
+    _go_on(consumer, timers.now_ms)
 
 
 def back(consumer: Consumer, shard: Shard, now_ms: int) -> None:
@@ -48,8 +50,7 @@ def back(consumer: Consumer, shard: Shard, now_ms: int) -> None:
         source.note_gap(GapReason.PARTITION, shard.log.head())
     if source.gap_reason:
         consumer.lost(source, GapReason(source.gap_reason), source.gap_at)
-    if consumer.members and consumer.is_ready:
-        consumer.pump(now_ms)
+    _go_on(consumer, now_ms)
 
 
 def interrupt(consumer: Consumer, shard: Shard, now_ms: int) -> None:
@@ -57,8 +58,13 @@ def interrupt(consumer: Consumer, shard: Shard, now_ms: int) -> None:
     source = _source(consumer, shard)
     if source is not None and source.is_live:
         source.leave_live(shard.log.head() + 1)
-        if consumer.members and consumer.is_ready:
-            consumer.pump(now_ms)
+        _go_on(consumer, now_ms)
+
+
+def _go_on(consumer: Consumer, now_ms: int) -> None:
+    """Read, where somebody is there to get it."""
+    if consumer.members and consumer.is_ready:
+        consumer.pump(now_ms)
 
 
 def _source(consumer: Consumer, shard: Shard) -> Source | None:

@@ -46,9 +46,8 @@ class Moving:
             if shard.is_here:
                 self.back(shard)
             return
-        offset_ms = self._timers.offset_ms
         for consumer in self._names(shard):
-            carrying.moved(consumer, shard, before.name, offset_ms)
+            carrying.moved(consumer, shard, before.name, self._timers)
         for sub in self._covering(shard):
             if shard not in sub.missing:
                 self._reset(sub, shard, before.name)
