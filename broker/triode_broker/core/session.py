@@ -212,7 +212,7 @@ class Session:
         self._outbox.connection.wake()
 
     def turned_away(self, after_ms: int) -> None:
-        """SPEC 5.3.5."""
+        """SPEC 3.1.7."""
         self._outbox.connection.close(CloseCode.OVERLOADED, after_ms)
 
     def _check_first(self, packet: ClientPacket | Refused, characters: int) -> Connect:
