@@ -53,11 +53,11 @@ def back(consumer: Consumer, shard: Shard, now_ms: int) -> None:
     _go_on(consumer, now_ms)
 
 
-def interrupt(consumer: Consumer, shard: Shard, now_ms: int) -> None:
-    """What comes next of the log is not all there is: read on behind its head."""
+def interrupt(consumer: Consumer, shard: Shard, at: int, now_ms: int) -> None:
+    """The head has moved on from `at` over what was not delivered: read it."""
     source = _source(consumer, shard)
     if source is not None and source.is_live:
-        source.leave_live(shard.log.head() + 1)
+        source.leave_live(at + 1)
         _go_on(consumer, now_ms)
 
 

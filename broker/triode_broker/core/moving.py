@@ -72,15 +72,15 @@ class Moving:
             if shard in sub.missing:
                 self._take_in(sub, shard)
 
-    def interrupt(self, shard: Shard) -> None:
-        """What comes next of its log is not all there is: each one reads on by itself, from the head so far."""
+    def interrupt(self, shard: Shard, at: int) -> None:
+        """Its head has moved on from `at`, over messages that were not delivered: each one reads on by itself."""
         for consumer in self._names(shard):
-            carrying.interrupt(consumer, shard, self._timers.now_ms)
+            carrying.interrupt(consumer, shard, at, self._timers.now_ms)
         for sub in self._covering(shard):
             if shard in sub.missing:
                 continue
             if sub.is_live:
-                self._catch_up(sub, sub.heads(), GapReason.PARTITION)
+                self._catch_up(sub, sub.heads() | {shard.log.name: at}, GapReason.PARTITION)
             elif isinstance(sub.pending, Conflation):
                 self._catch_up(sub, sub.pending.position, GapReason.PARTITION)
 

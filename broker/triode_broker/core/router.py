@@ -68,7 +68,7 @@ class RouterStatistics:
     overflows: int = 0  # times a subscription left live because its connection was slow
 
 
-def _nobody_cares(shard: Shard, before: Log | None = None) -> None:
+def _nobody_cares(shard: Shard, what: Log | int) -> None:
     """There is no subscription yet."""
 
 
@@ -93,7 +93,7 @@ class Router:
         self._by_shard_name = {shard.name: shard for shard in self._shards}
         self.coverage: Coverage | None = None  # None: every shard is owned here, and nobody has to be told
         self.moved: Callable[[Shard, Log], None] = _nobody_cares  # a shard has another log than this one now
-        self.interrupt: Callable[[Shard], None] = _nobody_cares  # `core.moving`
+        self.interrupt: Callable[[Shard, int], None] = _nobody_cares  # `core.moving`
         self._policies = policies
         self._limits = limits
         self._topics = Topics(limits.max_shard_topics * len(self._shards))
