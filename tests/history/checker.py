@@ -21,6 +21,9 @@ from tests.history.facts import Attempt, Facts, collect
 from tests.history.streams import Seen, Step, Stream
 
 Place = tuple[str, int]
+#: After the last fault a publish succeeds (I14), and in any case it is answered (I15).
+SUCCEED_MS = 5_000
+ANSWER_MS = 10_000
 
 
 @frozen
@@ -57,14 +60,14 @@ def _short(line: str) -> str:
 
 
 def i1_acknowledged_is_readable(facts: Facts) -> Iterator[Violation]:
-    """I1: acked − readable = ∅; in memory only while nothing has crashed since."""
-    readable = {(one.place, one.topic, one.message_id) for one in facts.final}
+    """I1: acked − readable = ∅; in memory only while nothing has crashed since, or the log is still there."""
+    readable = facts.readable
     if not facts.was_read_back:
         yield Violation("reading", "nothing was read back at the end", ())
         return
     last_kill = facts.kills[-1] if facts.kills else 0
     for attempt, place in facts.acknowledged():
-        is_promised = attempt.level != "memory" or attempt.t > last_kill
+        is_promised = attempt.level != "memory" or attempt.t > last_kill or place.log in facts.final_logs
         if is_promised and not facts.is_bounded(place.topic):
             if (place.place, place.topic, place.message_id) not in readable:
                 yield Violation("I1", f"{_say(place)} was acknowledged and is lost", (attempt.t, attempt.answered))
@@ -264,7 +267,8 @@ def i14_everybody_catches_up(facts: Facts) -> Iterator[Violation]:
     known = _Known(facts)
     for stream in _plain(facts):
         if stream.steps and stream.steps[-1].kind != "lost":
-            for log, pos in stream.position.items():
+            # Logs that were there at the end are due to everybody, whether they knew them or not.
+            for log, pos in (dict.fromkeys(sorted(facts.final_logs), 0) | stream.position).items():
                 for one in known.between(stream.filter, log, pos, MAX_INTEGER):
                     text = f"{_of(stream)} was never handed {_say(one)}"
                     yield Violation("I14", text, (one.t, stream.steps[-1].t))
@@ -304,7 +308,7 @@ def _numbers(one: Seen) -> tuple[tuple[tuple[str, str], int], ...]:
 
 def i8_delivered_stays(facts: Facts) -> Iterator[Violation]:
     """I8: what anybody was handed of a durable topic is still there at the end."""
-    readable = {(one.place, one.topic, one.message_id) for one in facts.final}
+    readable = facts.readable
     told: set[Place] = set()
     for one in facts.handed():
         is_promised = facts.was_read_back and facts.is_durable(one.topic) and not facts.is_bounded(one.topic)
@@ -341,11 +345,35 @@ def i10_places_rise(facts: Facts) -> Iterator[Violation]:
             top[one.log] = one
 
 
+def i14_publishes_succeed_again(facts: Facts) -> Iterator[Violation]:
+    """I14: a while after the last fault every publish is taken."""
+    for attempt in facts.attempts:
+        if facts.healed is not None and attempt.error and attempt.ms > facts.healed.ms + SUCCEED_MS:
+            text = (
+                f"{attempt.message_id} on {attempt.topic} was refused, {attempt.error}, long after all was healed"
+            )
+            yield Violation("I14", text, (facts.healed.t, attempt.t, attempt.answered))
+
+
 def i15_every_publish_is_answered(facts: Facts) -> Iterator[Violation]:
-    """I15: no publish is met with silence while its connection lives."""
+    """I15: no publish is met with silence while its connection lives, and its node is not stopped."""
     for attempt in facts.attempts:
         if not attempt.answered and (attempt.who, attempt.line) not in facts.lost:
             yield Violation("I15", f"{attempt.message_id} on {attempt.topic} was never answered", (attempt.t,))
+        late_ms = attempt.answered_ms - attempt.ms - facts.stopped_ms(attempt)
+        if attempt.answered and late_ms > ANSWER_MS:
+            text = f"{attempt.message_id} on {attempt.topic} was answered after {late_ms} ms"
+            yield Violation("I15", text, (attempt.t, attempt.answered))
+
+
+def g3_readers_agree(facts: Facts) -> Iterator[Violation]:
+    """G3: at the end every node has the same to say."""
+    told: set[Place] = set()
+    for one in facts.final:
+        is_there = (one.place, one.topic, one.message_id) in facts.readable
+        if not is_there and not facts.is_bounded(one.topic) and one.place not in told:
+            told.add(one.place)
+            yield Violation("G3", f"{_say(one)} can be read from some nodes only", (one.t,))
 
 
 def a1_everything_is_delivered(facts: Facts) -> Iterator[Violation]:
@@ -492,7 +520,9 @@ INVARIANTS: tuple[Callable[[Facts], Iterator[Violation]], ...] = (
     i9_sent_again_is_stored_once,
     i10_places_rise,
     i14_everybody_catches_up,
+    i14_publishes_succeed_again,
     i15_every_publish_is_answered,
+    g3_readers_agree,
     a1_everything_is_delivered,
     a2_settled_stays_settled,
     a3_rejected_is_a_dead_letter,

@@ -15,8 +15,24 @@ Packet = dict[str, Any]
 
 #: rules: what holds for the topics, first of all. start, up, kill, ended: the broker's lives.
 #: open, lost: one connection of a client. sent, got: a packet on it.
-#: final: from here on, what `who` is handed is what can still be read at the end.
-Op = Literal["rules", "start", "up", "kill", "ended", "open", "lost", "sent", "got", "final"]
+#: stop, continue, fault, heal: what befell nodes and the ways between them; heal ends all of it.
+#: final: from here on, what `who` is handed is what can still be read at the end; one reader for each node.
+Op = Literal[
+    "rules",
+    "start",
+    "up",
+    "kill",
+    "ended",
+    "stop",
+    "continue",
+    "fault",
+    "heal",
+    "open",
+    "lost",
+    "sent",
+    "got",
+    "final",
+]
 
 
 class Event(Struct, omit_defaults=True):
@@ -48,8 +64,13 @@ class Recorder:
         self._now_ms = now_ms
         self._noted = noted
         self._start_ms = now_ms()
+        self._watcher: Callable[[Event], None] = lambda event: None
         self.events: list[Event] = []
         self.note("rules", "history", about=msgspec.to_builtins(rules))
+
+    def watch(self, watcher: Callable[[Event], None]) -> None:
+        """It is shown every event from now on."""
+        self._watcher = watcher
 
     def note(self, op: Op, who: str, line: int = 0, packet: Packet | None = None, **about: Any) -> Event:
         """Add an event."""
@@ -57,6 +78,7 @@ class Recorder:
         event = Event(len(self.events) + 1, op, who, line, packet or {}, ms, about.get("about", about))
         self.events.append(event)
         self._noted()
+        self._watcher(event)
         return event
 
 

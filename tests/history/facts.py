@@ -4,6 +4,7 @@ from functools import cached_property
 
 import msgspec
 from attrs import define, field
+from triode_protocol.positions import MAX_INTEGER
 from triode_protocol.topics import matches
 
 from tests.history.events import Event, Packet, Rules
@@ -21,7 +22,9 @@ class Attempt:
     message_id: str
     content: str
     key: str
+    ms: int = 0
     answered: int = 0  # when
+    answered_ms: int = 0
     error: str = ""
     place: Seen | None = None
     level: str = ""
@@ -49,12 +52,27 @@ class Facts:
     attempts: list[Attempt] = field(factory=list)
     streams: dict[tuple[str, int], Stream] = field(factory=dict)
     final: list[Seen] = field(factory=list)
-    was_read_back: bool = False
+    readers: dict[str, list[Seen]] = field(factory=dict)  # the same by who read it
+    final_logs: set[str] = field(factory=set)  # that were there at the end
     kills: list[int] = field(factory=list)
+    healed: Event | None = None  # the end of the last fault
+    nodes: dict[tuple[str, int], str] = field(factory=dict)  # that a connection was made to
+    stops: list[tuple[str, int, int]] = field(factory=list)  # of a node: from, to, in ms
     settled: list[Settled] = field(factory=list)
     #: Per connection: (got, since): what comes after `got` was sent by the server after the moment `since`.
     barriers: dict[tuple[str, int], list[tuple[int, int]]] = field(factory=dict)
     lost: set[tuple[str, int]] = field(factory=set)
+
+    @property
+    def was_read_back(self) -> bool:
+        """Whether anybody looked at the end."""
+        return bool(self.readers)
+
+    @cached_property
+    def readable(self) -> set[tuple[tuple[str, int], str, str]]:
+        """Place, topic and message id of what everybody could read at the end."""
+        found = [{(one.place, one.topic, one.message_id) for one in seen} for seen in self.readers.values()]
+        return set.intersection(*found) if found else set()
 
     def is_durable(self, topic: str) -> bool:
         """Whether what is acknowledged on it outlives a crash."""
@@ -71,6 +89,14 @@ class Facts:
     def is_compacted(self, topic: str) -> bool:
         """Whether of it the newest of each key stays."""
         return any(matches(filter, topic) for filter in self.rules.compacted)
+
+    def stopped_ms(self, attempt: Attempt) -> int:
+        """How long its node was stopped while it waited for its answer."""
+        node = self.nodes.get((attempt.who, attempt.line), "")
+        spans = [
+            min(end, attempt.answered_ms) - max(begin, attempt.ms) for who, begin, end in self.stops if who == node
+        ]
+        return sum(span for span in spans if span > 0)
 
     def handed(self) -> list[Seen]:
         """Everything that any subscription was given."""
@@ -109,7 +135,6 @@ class _Collector:
         self.facts = Facts()
         self._requests: dict[tuple[str, int, int], _Request] = {}
         self._held: dict[tuple[str, int, int], set[tuple[str, int]]] = {}  # deliveries, by who, line, sub
-        self._final = ""  # who reads at the end
 
     def take(self, event: Event) -> None:
         facts, line = self.facts, (event.who, event.line)
@@ -118,15 +143,24 @@ class _Collector:
                 facts.rules = msgspec.convert(event.about, Rules)
             case "kill":
                 facts.kills.append(event.t)
+            case "stop":
+                facts.stops.append((event.who, event.ms, MAX_INTEGER))
+            case "continue":
+                facts.stops[:] = [
+                    (who, begin, min(end, event.ms) if who == event.who else end)
+                    for who, begin, end in facts.stops
+                ]
             case "open":
+                facts.nodes[line] = event.about.get("node", "")
                 facts.barriers[line] = [(event.t, event.t)]
             case "lost":
                 facts.lost.add(line)
                 for stream in self._streams_on(event):
                     stream.lost(event.t)
+            case "heal":
+                facts.healed = event
             case "final":
-                self._final = event.who
-                facts.was_read_back = True
+                facts.readers[event.who] = []
             case "sent":
                 self._sent(event)
             case "got":
@@ -143,7 +177,7 @@ class _Collector:
         request = _Request(event.t)
         if packet["type"] == "publish":
             identity = packet["topic"], packet.get("message_id", ""), content_of(packet), packet.get("key", "")
-            request.attempt = Attempt(event.t, event.who, event.line, *identity)
+            request.attempt = Attempt(event.t, event.who, event.line, *identity, ms=event.ms)
             self.facts.attempts.append(request.attempt)
         elif packet["type"] == "subscribe":
             key = event.who, packet["sub"]
@@ -180,12 +214,13 @@ class _Collector:
         if (request := self._requests.pop((*line, packet.get("id", 0)), None)) is not None:
             self.facts.barriers[line].append((event.t, request.t))
             if request.attempt is not None:
+                request.attempt.answered_ms = event.ms
                 _answer(request.attempt, event.t, packet)
             elif packet["type"] == "acked":
                 for settled in request.settles:
                     settled.t = event.t
                     self.facts.settled.append(settled)
-        if event.who == self._final:
+        if event.who in self.facts.readers:
             self._read_back(event)
         else:
             for stream in self._streams_on(event):
@@ -198,7 +233,10 @@ class _Collector:
             messages = [packet["message"]]
         elif packet["type"] == "message":
             messages = [packet]
-        self.facts.final += [seen(event.t, message) for message in messages]
+        read = [seen(event.t, message) for message in messages]
+        self.facts.final += read
+        self.facts.readers[event.who] += read
+        self.facts.final_logs.update(packet.get("after", ()))
 
 
 def _answer(attempt: Attempt, t: int, packet: Packet) -> None:

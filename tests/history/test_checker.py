@@ -275,8 +275,57 @@ def forget_the_state(story: list[Event]) -> None:
     ]
 
 
+def refuse_when_all_is_well(story: list[Event]) -> None:
+    """I14: six seconds after the last fault."""
+    refused = answer(story, "p1-7")
+    refused.packet = {"type": "error", "id": refused.packet["id"], "name": "unavailable"}
+    story.insert(1, Event(0, "heal", "network"))
+    for event in story[2:]:
+        event.ms = 6_000
+
+
+def take_long(story: list[Event]) -> None:
+    """I15: eleven seconds, and the node was stopped for a half of one."""
+    story[1:1] = [Event(0, "stop", "n1"), Event(0, "continue", "n1", ms=500)]
+    for event in story:
+        if event.op == "open":
+            event.about = {"node": "n1"}
+    answer(story, "p1-1").ms = 11_000
+
+
+def disagree(story: list[Event]) -> None:
+    """G3: another node lacks a message."""
+    others = [event for event in deepcopy(story) if event.who == "final"]
+    for event in others:
+        event.who = "final-2"
+    story += [event for event in others if event.packet.get("message", {}).get("message_id") != "p1-2"]
+
+
+def keep_the_log_and_lose_of_it(story: list[Event]) -> None:
+    """I1: what was acknowledged in memory may be lost with its log only."""
+    log = answer(story, "p2-live-1").packet["log"]
+    story.append(Event(0, "got", "final", 1, {"type": "caught_up", "sub": 1, "after": {log: 4}}))
+
+
+def say_nothing_of_a_new_log(story: list[Event]) -> None:
+    """I14: at the end a subscriber knows nothing of a log that is there."""
+    unknown = {
+        "type": "delivery",
+        "sub": 1,
+        "message": deepcopy(of(story, "got", "final", "delivery").packet["message"]),
+    }
+    unknown["message"] |= {"log": "d1-a"}
+    after = {"type": "caught_up", "sub": 1, "after": {"d1-a": 1}}
+    story += [Event(0, "got", "final", 1, unknown), Event(0, "got", "final", 1, after)]
+
+
 LIES: list[tuple[Callable[[list[Event]], None], str]] = [
     (read_nothing, "reading"),
+    (refuse_when_all_is_well, "I14"),
+    (take_long, "I15"),
+    (disagree, "G3"),
+    (keep_the_log_and_lose_of_it, "I1"),
+    (say_nothing_of_a_new_log, "I14"),
     (forget_the_state, "I1"),
     (swap_two, "I6"),
     (forget_what_was_delayed, "I1"),

@@ -1,0 +1,279 @@
+"""The clients of the simulator: publishers and subscribers that follow SPEC.md over lines that come and go.
+
+They know nodes only as places to connect to. Everything is a call at a moment of the virtual time; there are no
+tasks. A client whose node is silent leaves it for another one.
+"""
+
+from collections.abc import Callable
+from random import Random
+from typing import Protocol
+
+from attrs import define, field
+
+from tests.history.events import Packet, Recorder
+from tests.history.streams import Stream
+from tests.sim.line import Line
+from tests.sim.network import Post
+from tests.sim.node import SimNode
+
+#: How often a client looks whether its node lives, and the silence that makes it ask, and leave.
+LOOK_SECONDS = 1.0
+ASK_SECONDS = 2.5
+LEAVE_SECONDS = 6.0
+BACKOFF_SECONDS = (0.02, 0.4)
+
+
+class Role(Protocol):
+    """What a client does on its connections."""
+
+    def first(self) -> list[Packet]:
+        """What is sent right behind `connect`."""
+
+    def got(self, t: int, packet: Packet) -> None:
+        """A packet has come."""
+
+    def lost(self, t: int) -> None:
+        """The connection is gone."""
+
+
+@define(eq=False)
+class Client:
+    """Connects again and again, to one node or to any, and lets its role speak."""
+
+    who: str
+    nodes: list[SimNode]
+    recorder: Recorder
+    post: Post
+    random: Random
+    delay: tuple[float, float] = (0.0005, 0.01)
+    bytes_per_second: float = float("inf")
+    role: Role = field(init=False)
+    line: Line | None = None
+    is_steady: bool = False  # stays with the first of the nodes
+    has_ended: bool = False
+    _number: int = 0
+    _place: int = 0
+    _heard: float = 0.0
+
+    def start(self, after: float) -> None:
+        """Connect for the first time, then."""
+        self.post.later(after, self._open)
+        self.post.later(after, self._look)
+
+    def end(self) -> None:
+        """Not again."""
+        self.has_ended = True
+        if self.line is not None:
+            self.line.cut()
+
+    def send(self, *packets: Packet) -> None:
+        """If it is connected."""
+        if self.line is not None:
+            self.line.send(*packets)
+
+    def _open(self) -> None:
+        if self.has_ended or self.line is not None:
+            return
+        node = self.nodes[self._place % len(self.nodes)]
+        if node.running is None:
+            self._again()
+            return
+        self._number += 1
+        self._heard = self.post.now
+        life = node.running
+        self.line = Line(
+            self.who,
+            self._number,
+            life,
+            self,
+            self.recorder,
+            self.post,
+            self.random,
+            self.delay,
+            self.bytes_per_second,
+        )
+        connect: Packet = {"type": "connect", "client": {"name": self.who}}
+        if self.random.random() < 0.5:
+            connect["capabilities"] = ["batch"]
+        self.line.send(connect, *self.role.first())
+
+    def _again(self) -> None:
+        if not self.is_steady:
+            self._place += self.random.randrange(1, len(self.nodes)) if len(self.nodes) > 1 else 0
+        self.post.later(self.random.uniform(*BACKOFF_SECONDS), self._open)
+
+    def _look(self) -> None:
+        """Whether the node lives."""
+        if self.has_ended:
+            return
+        self.post.later(LOOK_SECONDS, self._look)
+        if self.line is not None:
+            silence = self.post.now - self._heard
+            if silence > LEAVE_SECONDS:
+                self.line.cut()
+            elif silence > ASK_SECONDS:
+                self.line.send({"type": "ping"})
+
+    def got(self, t: int, packet: Packet) -> None:
+        """From the line."""
+        self._heard = self.post.now
+        self.role.got(t, packet)
+
+    def lost(self, t: int) -> None:
+        """From the line."""
+        self.line = None
+        self.role.lost(t)
+        if not self.has_ended:
+            self._again()
+
+
+class Publisher:
+    """Publishes under message ids; what fails for a while, or has no answer, is sent again with its id."""
+
+    def __init__(
+        self, client: Client, topics: list[str], every: float, published: Callable[[str, Packet], None]
+    ) -> None:
+        """`every`: seconds between two, on average. `published(topic, answer)` hears of each acknowledgement."""
+        self._client = client
+        self._topics = topics
+        self._every = every
+        self._published = published
+        self._counter = 0
+        self._pending: dict[str, Packet] = {}  # by message id, in order; without ids of requests
+        self._asked: dict[int, str] = {}  # message id by the request's id, on this connection
+        self._waiting: set[str] = set()  # is sent again in a moment
+        self.is_ending = False
+        client.role = self
+
+    @property
+    def pending(self) -> list[str]:
+        """What has no good answer yet."""
+        return list(self._pending)
+
+    def start(self, after: float) -> None:
+        """Publish from then on."""
+        self._client.start(after)
+        self._client.post.later(after, self._next)
+
+    def _next(self) -> None:
+        if self.is_ending:
+            return
+        random = self._client.random
+        self._client.post.later(random.uniform(0, 2 * self._every), self._next)
+        if len(self._pending) < 32:
+            burst = random.choice((1, 1, 1, 4))
+            self.publish(*(random.choice(self._topics) for _ in range(burst)))
+
+    def publish(self, *topics: str) -> None:
+        """One message on each, at once."""
+        names = []
+        for topic in topics:
+            self._counter += 1
+            name = f"{self._client.who}-{self._counter}"
+            size = self._client.random.choice((1, 20, 400))
+            self._pending[name] = {
+                "type": "publish",
+                "topic": topic,
+                "message_id": name,
+                "data": name + "." * size,
+            }
+            names.append(name)
+        if self._client.line is not None:
+            self._client.send(*self._prepare(names, self._client.line.last_id))
+
+    def _prepare(self, names: list[str], last_id: int) -> list[Packet]:
+        """The packets for these, whose ids will be the next ones."""
+        packets = [dict(self._pending[name]) for name in names]
+        for number, name in enumerate(names, last_id + 1):
+            self._asked[number] = name
+        return packets
+
+    def first(self) -> list[Packet]:
+        """Again what was not answered, in its order."""
+        self._asked.clear()
+        self._waiting.clear()
+        return self._prepare(list(self._pending), 1)
+
+    def got(self, t: int, packet: Packet) -> None:
+        """An answer, maybe."""
+        name = self._asked.pop(packet.get("id", 0), "")
+        if not name or name not in self._pending:
+            return
+        if packet["type"] == "published":
+            self._published(self._pending.pop(name)["topic"], packet)
+        elif packet["type"] == "error":
+            assert packet["retry"] in ("now", "backoff"), packet
+            self._waiting.add(name)
+            seconds = max(packet.get("retry_after_ms", 0) / 1000, self._client.random.uniform(0.05, 0.3))
+            self._client.post.later(seconds, lambda: self._again(name))
+
+    def _again(self, name: str) -> None:
+        if name in self._waiting and self._client.line is not None:
+            self._waiting.discard(name)
+            self._client.send(*self._prepare([name], self._client.line.last_id))
+
+    def lost(self, t: int) -> None:
+        """What is pending stays so."""
+        self._waiting.clear()
+
+
+class Subscriber:
+    """Unacknowledged subscriptions that resume by position."""
+
+    def __init__(self, client: Client, wishes: list[Packet]) -> None:
+        self._client = client
+        self._line = 0
+        self.streams = [
+            (Stream(client.who, number, wish["filter"]), wish) for number, wish in enumerate(wishes, 1)
+        ]
+        client.role = self
+
+    def first(self) -> list[Packet]:
+        """All of them, each from where it is."""
+        self._line += 1
+        requests = []
+        for stream, wish in self.streams:
+            request: Packet = {
+                "type": "subscribe",
+                "sub": stream.sub,
+                "filter": wish["filter"],
+                **stream.again(wish),
+            }
+            if "overflow" in wish:
+                request["overflow"] = wish["overflow"]
+            stream.sent(self._line, request)
+            requests.append(request)
+        return requests
+
+    def got(self, t: int, packet: Packet) -> None:
+        """Only to be noted."""
+        assert packet["type"] not in ("error", "unsubscribed"), packet
+        for stream, _ in self.streams:
+            stream.got(t, packet)
+
+    def lost(self, t: int) -> None:
+        """The positions stay."""
+        for stream, _ in self.streams:
+            stream.lost(t)
+
+    def missing(self, heads: dict[tuple[str, str], int]) -> str:
+        """What some subscription still has to get of what was acknowledged; `heads` by filter and log."""
+        for stream, _ in self.streams:
+            if not stream.is_live:
+                return f"{stream.who}'s {stream.filter} is not live"
+            for (filter, log), pos in heads.items():
+                if filter == stream.filter and stream.position.get(log, pos) < pos:
+                    return f"{stream.who}'s {filter} has not come to {pos} in {log}"
+        return ""
+
+
+@define
+class Heads:
+    """The newest acknowledged message of each filter and log: what everybody is due."""
+
+    filters: dict[str, None] = field(factory=dict)
+    of: dict[tuple[str, str], int] = field(factory=dict)
+
+    def take(self, filter: str, log: str, pos: int) -> None:
+        """One acknowledgement."""
+        self.of[filter, log] = max(pos, self.of.get((filter, log), 0))
