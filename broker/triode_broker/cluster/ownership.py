@@ -13,8 +13,10 @@ within 4 s (it is going, or stuck) is passed over.
 
 **Durable shards.** Who has the file open announces it, nobody else ever, so there are no claims and nobody seals.
 Somebody who announces one and is not its configured holder makes a conflict while it lives: the shard has no owner
-then (log ""), which makes both refuse. A later life of a holder whose epoch is behind what the cluster remembers
-of an earlier one (which slept, or had another file) announces with one more.
+then (log ""), which makes both refuse. A life's first epoch is the file's, which rises with each opening, times
+65,536: the steps between are for the same opening's later incarnations, after sleeps, so that no two of them ever
+announce the same epoch. Where the cluster remembers a greater epoch of this holder (it lost its file and made a
+new one) it announces with one more.
 
 **After a sleep** (a tick that comes more than 5 s after the last) this node does not know what it missed. It has
 not lost its logs, but others may have found it dead and claimed its shards, and have accepted messages since. So
@@ -49,6 +51,8 @@ ALONE_MS: Final = 10_000
 SUCCESSOR_MS: Final = 1_000
 #: How long others wait for the node whose turn it is to claim: longer than that one's own waits.
 PATIENCE_MS: Final = 4_000
+#: What the epoch of a durable shard's file counts for in the table.
+EPOCHS_PER_OPENING: Final = 65_536
 #: How long an heir may take to announce what it was handed.
 HEIR_MS: Final = 5_000
 
@@ -110,7 +114,7 @@ class Ownership:
         self._passed: dict[str, str] = {}  # nodes that did not take their turn
         self._released: dict[str, tuple[Entry, int]] = {}
         for shard, (epoch, log) in durable.items():
-            self._durable[shard] = self._entry(shard, epoch, log)
+            self._durable[shard] = self._entry(shard, epoch * EPOCHS_PER_OPENING, log)
             self.table.announce(self._durable[shard])
 
     # Questions
@@ -208,10 +212,10 @@ class Ownership:
     # Durable shards
 
     def opened(self, shard: str, epoch: int, log: str) -> None:
-        """Its file is open here."""
+        """Its file is open here, for the `epoch`th time."""
         known = self.table.get(shard)
         least = known.epoch + 1 if known is not None and known.node == self.membership.node else 1
-        self._publish(self._put_durable(self._entry(shard, max(epoch, least), log)))
+        self._publish(self._put_durable(self._entry(shard, max(epoch * EPOCHS_PER_OPENING, least), log)))
 
     def failed(self, shard: str) -> None:
         """Its file cannot be served any more, as long as this process lives."""
@@ -269,9 +273,14 @@ class Ownership:
         """What an operator should know, in words."""
         return [
             *(f"node {node} unreachable for {ms // 1000} s" for node, ms in self.membership.unreachable()),
+            *(f"seed {seed} has not answered" for seed in self._missed_seeds()),
             *self._said_of_sleep(),
             *(text for shard in self._shards() if (text := self._said_of(shard))),
         ]
+
+    def _missed_seeds(self) -> list[str]:
+        is_early = self._steady_ms() - self._start_ms < GRACE_MS
+        return [] if is_early else list(self._silent_seeds)
 
     def _said_of_sleep(self) -> Iterable[str]:
         if self._suspended_ms is not None and self._mine:
