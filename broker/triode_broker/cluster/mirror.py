@@ -1,0 +1,407 @@
+"""Mirror: the log of a shard that another node owns, as this node knows it: a `Log` that answers later.
+
+Pure. Everything that this node has registered interest in, up to `head()`, has been delivered here, once and in
+order; the head moves in the very step in which a message is delivered. What is read is asked of the owner, and
+never goes beyond the head, so the core's own hand-over from reading to live holds for remote logs as they are.
+
+A stream is whole while each frame says that it goes on where the one before ended. Whenever it does not (a link
+was lost, the owner stopped because the link was full, the log is new here), the node reads its own interest behind
+the head, page by page, until the owner says that it goes on live: what a client does that resumes.
+
+The surprising decision: a page that is not all there ever was between two positions is not delivered. It moves
+the head, and every subscription is told to read on by itself: each then finds out precisely what it has lost.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from triode_protocol.packets import Start
+
+from triode_broker.cluster.frames import (
+    Behind,
+    Deliver,
+    Found,
+    Frame,
+    Interested,
+    Mark,
+    Older,
+    Read,
+    ReadBack,
+    Rows,
+    Seek,
+)
+from triode_broker.cluster.questions import Answer, Link, Questions, Take
+from triode_broker.config import TopicRule
+from triode_broker.core.interfaces import PAGE_RECORDS, Page, Place
+from triode_broker.core.message_ids import Remembered
+from triode_broker.core.record import Record
+from triode_broker.core.shard import Shard
+
+#: One page of what was missed.
+REPAIR_BYTES = 262_144
+#: As the place to read one's interest from: the owner's head.
+AT_HEAD = -1
+
+
+class Register(Protocol):
+    """Who tells owners what this node wants to hear; `interest.Interests`."""
+
+    def opened(self, owner: "Owner", link: Link) -> None:
+        """Tell it everything."""
+
+    def closed(self, owner: "Owner") -> None:
+        """It knows nothing any more."""
+
+    def interested(self, owner: "Owner", frame: Interested) -> None:
+        """It knows so much."""
+
+    def progressed(self, mirror: "Mirror") -> None:
+        """The head has moved by reading."""
+
+
+class Shown:
+    """What a mirror does to its node; joined to the router by `cluster`."""
+
+    __slots__ = ("changed", "deliver", "interrupt")
+
+    def __init__(
+        self,
+        deliver: Callable[[Record], None],
+        interrupt: Callable[[Shard, int], None],
+        changed: "Callable[[Mirror], None]",
+    ) -> None:
+        """`interrupt(shard, at)`: the head has moved on; what lies behind `at` each one is to read by itself.
+
+        `changed(mirror)`: its head has become known, or its stream live.
+        """
+        self.deliver = deliver
+        self.interrupt = interrupt
+        self.changed = changed
+
+
+class Mirror:
+    """One life of one sequence elsewhere."""
+
+    __slots__ = (
+        "_head",
+        "_is_over",
+        "_is_repairing",
+        "_parked",
+        "_shown",
+        "is_live",
+        "is_ready",
+        "level",
+        "name",
+        "owner",
+        "shard",
+    )
+
+    def __init__(self, name: str, level: str, shard: Shard, owner: "Owner", shown: Shown, *, is_new: bool) -> None:
+        """`is_new`: the log took the place of one that this node knew: it is read from its start."""
+        self.name = name
+        self.level = level
+        self.shard = shard
+        self.owner = owner
+        self._shown = shown
+        self._head = 0
+        self.is_ready = is_new  # the head says something
+        self.is_live = False  # what comes is streamed
+        self._is_repairing = False
+        self._is_over = False
+        self._parked: list[tuple[type[Read | ReadBack | Seek], tuple[str | int, ...], Take]] = []
+
+    # Its life
+
+    def begin(self) -> None:
+        """From here on the owner is asked for it."""
+        self.owner.mirrors[self.name] = self
+        if self.is_ready:
+            self._shown.changed(self)
+        if self.owner.is_confirmed:
+            self._read_on()
+
+    def end(self) -> None:
+        """The shard has another log, or none: nothing comes any more, and who waits is answered with nothing."""
+        self._is_over = True
+        self.is_live = False
+        if self.owner.mirrors.get(self.name) is self:
+            del self.owner.mirrors[self.name]
+        self.fail_pending()
+
+    def fail_pending(self) -> None:
+        """The owner was not reached for a while: who waits is answered with nothing."""
+        parked, self._parked = self._parked, []
+        for take in [*self.owner.questions.withdraw(self.name), *(take for _, _, take in parked)]:
+            take(None)
+
+    def joined(self, head: int | None) -> None:
+        """All interest is registered at the owner; its head there and then, None: it does not serve this log."""
+        if head is not None and not self.is_ready:
+            self._head = head
+            self.is_ready = True
+            self._go_live()
+        elif head == self._head:
+            self._go_live()
+        else:
+            self._read_on()
+
+    def cut(self) -> None:
+        """The link is lost."""
+        self.is_live = self._is_repairing = False
+
+    def tick(self) -> None:
+        """Ask again what the owner did not know."""
+        if self.owner.is_confirmed and not self.is_live:
+            self._read_on()
+        self._ask_parked()
+
+    def _go_live(self) -> None:
+        self.is_live = True
+        self._shown.changed(self)
+        self._ask_parked()
+
+    def _ask_parked(self) -> None:
+        parked, self._parked = self._parked, []
+        for kind, fields, take in parked:
+            self.owner.questions.ask(kind, fields, take)
+
+    # The stream
+
+    def deliver(self, frame: Deliver) -> None:
+        """Messages, where nothing is missing before them."""
+        if self._follows(frame.prev):
+            self._hand_over(frame.records)
+
+    def mark(self, frame: Mark) -> None:
+        """There is nothing else up to there."""
+        if self._follows(frame.prev):
+            self._head = max(self._head, frame.pos)
+
+    def behind(self, frame: Behind) -> None:
+        """The owner has stopped."""
+        if self.is_live:
+            self._read_on()
+
+    def _follows(self, prev: int) -> bool:
+        """Whether the stream goes on where this log ends; if it does not, what is missing is read."""
+        if self.is_live and prev != self._head:
+            self._read_on()
+        return self.is_live
+
+    def _hand_over(self, records: list[Record]) -> None:
+        deliver = self._shown.deliver
+        for record in records:
+            if record.pos > self._head:
+                self._head = record.pos
+                deliver(record)
+
+    def _read_on(self) -> None:
+        """Read what was missed, and have it streamed from there."""
+        self.is_live = False
+        if not self._is_repairing:
+            self._is_repairing = True
+            after = self._head if self.is_ready else AT_HEAD
+            fields = (self.name, "", after, REPAIR_BYTES, PAGE_RECORDS, 0)
+            self.owner.questions.ask_first(fields, self._repair)
+
+    def _repair(self, rows: Answer | None) -> None:
+        assert isinstance(rows, Rows), "a repair is never withdrawn"
+        self._is_repairing = False
+        if self._is_over or not rows.is_known:
+            return  # `tick` asks again; the table will say where the log is
+        if not self.is_ready:
+            self.is_ready = True
+            self._head = rows.upto
+            self._shown.changed(self)
+        elif rows.loss:
+            self._move_over(rows.upto)
+        else:
+            self._hand_over(rows.records)
+            self._head = max(self._head, rows.upto)
+        if rows.is_live:
+            self._go_live()
+        else:
+            self._read_on()
+        self.owner.progressed(self)
+
+    def _move_over(self, upto: int) -> None:
+        at, self._head = self._head, upto
+        self._shown.interrupt(self.shard, at)
+
+    # `core.interfaces.Log`
+
+    def head(self) -> int:
+        """Everything of this node's interest up to there was delivered."""
+        return self._head
+
+    def append(self, record: Record, rule: TopicRule, remembered: Remembered | None = None) -> None:
+        """Never called: who owns the shard appends to its log."""
+        raise AssertionError("another node owns this shard")
+
+    def read(
+        self,
+        filter: str,
+        after: int,
+        max_bytes: int,
+        max_records: int,
+        now_ms: int,
+        done: Callable[[Page], None],
+        newest_at: int = 0,
+    ) -> None:
+        """As the owner answers, up to this node's head. The owner's clock decides what has expired."""
+        fields = (self.name, filter, after, max_bytes, max_records, newest_at)
+
+        def take(rows: Answer | None) -> None:
+            if isinstance(rows, Rows) and rows.is_known:
+                done(self._page(rows))
+            else:
+                self._park_or(Read, fields, take, rows, lambda: done(Page([], [], after, 0, 0, 0)))
+
+        self._ask(Read, fields, take)
+
+    def _page(self, rows: Rows) -> Page:
+        """What the head reaches. While the stream is live that is all: what is more has not been delivered yet."""
+        page = Page(rows.records, rows.prevs, rows.upto, rows.loss, rows.known, rows.looked_at)
+        if page.upto > self._head:
+            page.upto = self._head
+            page.records = [record for record in rows.records if record.pos <= self._head]
+            page.prevs = rows.prevs[: len(page.records)]
+        return page
+
+    def read_back(
+        self,
+        topic: str,
+        before: int,
+        max_bytes: int,
+        max_records: int,
+        now_ms: int,
+        done: Callable[[list[Record], bool], None],
+    ) -> None:
+        """As the owner answers."""
+        fields = (self.name, topic, before, max_bytes, max_records)
+
+        def take(older: Answer | None) -> None:
+            if isinstance(older, Older) and older.is_known:
+                done(older.records, older.has_older)
+            else:
+                self._park_or(ReadBack, fields, take, older, lambda: done([], False))
+
+        self._ask(ReadBack, fields, take)
+
+    def seek(self, filter: str, start: Start, now_ms: int, done: Callable[[Place], None]) -> None:
+        """As the owner answers; a place that the head has not reached is asked for again when it has."""
+        fields = (self.name, filter, start.last, start.since)
+
+        def take(found: Answer | None) -> None:
+            if isinstance(found, Found) and found.is_known and found.pos <= self._head:
+                done(Place(found.pos, found.is_complete, found.loss))
+            else:
+                self._park_or(Seek, fields, take, found, lambda: done(Place(self._head, False, 0)))
+
+        self._ask(Seek, fields, take)
+
+    def trim(self, now_ms: int) -> None:
+        """The owner's business."""
+
+    def _ask(self, kind: type[Read | ReadBack | Seek], fields: tuple[str | int, ...], take: Take) -> None:
+        if self._is_over:
+            take(None)
+        else:
+            self.owner.questions.ask(kind, fields, take)
+
+    def _park_or(
+        self,
+        kind: type[Read | ReadBack | Seek],
+        fields: tuple[str | int, ...],
+        take: Take,
+        answer: Answer | None,
+        give_up: Callable[[], None],
+    ) -> None:
+        """An answer that is of no use is asked for again; if there is none, that is the end."""
+        if answer is None:
+            give_up()
+        else:
+            self._parked.append((kind, fields, take))
+
+
+class Owner:
+    """Another node, as the owner of logs that are mirrored here: what it says on the link that asks it."""
+
+    def __init__(self, node: str, register: "Register") -> None:
+        self.node = node
+        self._register = register
+        self.link: Link | None = None  # the newest
+        self.is_confirmed = False  # all interest there was when the link opened is registered there
+        self.mirrors: dict[str, Mirror] = {}
+        self.questions = Questions()
+
+    def opened(self, link: Link) -> None:
+        """A link that this node dialled is open; what comes of an earlier one is not looked at any more."""
+        if self.link is not None:
+            self.closed(self.link)
+        self.link = link
+        self._register.opened(self, link)
+        self.questions.opened(link)
+
+    def closed(self, link: Link) -> None:
+        """The link is gone."""
+        if link is not self.link:
+            return
+        self.link = None
+        self.is_confirmed = False
+        self._register.closed(self)
+        self.questions.closed()
+        for mirror in self.mirrors.values():
+            mirror.cut()
+
+    def received(self, link: Link, frame: Frame) -> None:
+        """One of the frames of HANDLERS."""
+        if self._is_newest(link):
+            HANDLERS[type(frame)](self, frame)
+
+    def _is_newest(self, link: Link) -> bool:
+        return link is self.link
+
+    def confirmed(self, heads: dict[str, int]) -> None:
+        """The owner has all interest there was; everything behind these heads is streamed."""
+        self.is_confirmed = True
+        for mirror in list(self.mirrors.values()):
+            mirror.joined(heads.get(mirror.name))
+
+    def progressed(self, mirror: Mirror) -> None:
+        """The head of a log has moved by reading."""
+        self._register.progressed(mirror)
+
+    def tick(self) -> None:
+        """About once a second."""
+        for mirror in list(self.mirrors.values()):
+            mirror.tick()
+
+    def _interested(self, frame: Interested) -> None:
+        self._register.interested(self, frame)
+
+    def _deliver(self, frame: Deliver) -> None:
+        if (mirror := self.mirrors.get(frame.log)) is not None:
+            mirror.deliver(frame)
+
+    def _mark(self, frame: Mark) -> None:
+        if (mirror := self.mirrors.get(frame.log)) is not None:
+            mirror.mark(frame)
+
+    def _behind(self, frame: Behind) -> None:
+        if (mirror := self.mirrors.get(frame.log)) is not None:
+            mirror.behind(frame)
+
+    def _answered(self, frame: Answer) -> None:
+        self.questions.answered(frame)
+
+
+HANDLERS: Final[dict[type[Frame], Callable[[Owner, Any], None]]] = {
+    Interested: Owner._interested,
+    Deliver: Owner._deliver,
+    Mark: Owner._mark,
+    Behind: Owner._behind,
+    Rows: Owner._answered,
+    Older: Owner._answered,
+    Found: Owner._answered,
+}
