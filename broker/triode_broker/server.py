@@ -26,7 +26,7 @@ from triode_protocol.topics import is_reserved
 from triode_broker.admin.calls import make_calls
 from triode_broker.admin.drain import drain_calls
 from triode_broker.admin.listener import serve_calls
-from triode_broker.config import DEAD_LETTER_RULE, GC_THRESHOLDS, Config, TopicRule
+from triode_broker.config import DEAD_LETTER_RULE, GC_THRESHOLDS, Config, TopicRule, Worker
 from triode_broker.core.node import Node
 from triode_broker.core.outbox import Outbox
 from triode_broker.core.policy import Policies
@@ -78,8 +78,15 @@ def installed_version() -> str:
         return "0+unknown"
 
 
-def open_stores(config: Config, policies: Policies, log: Any) -> list[DiskLog]:
-    """The files of this node's durable shards; none without `data`. Raises StoreError: then none is open."""
+def open_stores(
+    config: Config, policies: Policies, log: Any, host: str = ""
+) -> list[DiskLog] | list[DiskLog | None]:
+    """The files of the durable shards, in order, None where another node holds it; none where nobody does.
+
+    `host`: the name in the files, where it is not this node's own. Raises StoreError: then none is open.
+    """
+    if config.durable:
+        return _open_held(config, policies, log, host)
     if not config.data:
         return []
     directory = Path(config.data)
@@ -90,13 +97,33 @@ def open_stores(config: Config, policies: Policies, log: Any) -> list[DiskLog]:
         if "d0" in found:
             _check_number(directory, shards, found)
         for shard in reversed(shards):  # the first one last: it says that all of them were made
-            stores.append(_open_store(config, shard, policies, log))
+            stores.append(_open_store(config, shard, policies, log, host))
             if "d0" not in found and stores[-1].head():
                 raise StoreError(_missing(directory, "d0"))
     except BaseException:
         _close_stores(stores)
         raise
     return stores[::-1]
+
+
+def _open_held(config: Config, policies: Policies, log: Any, host: str) -> list[DiskLog | None]:
+    stores: list[DiskLog | None] = []
+    try:
+        for index, holder in enumerate(config.durable):
+            is_here = holder == config.node
+            stores.append(_open_store(config, f"d{index}", policies, log, host) if is_here else None)
+    except BaseException:
+        _close_stores(stores)
+        raise
+    return stores
+
+
+def check_stores(config: Config, log: Any) -> None:
+    """Open and close the files of a host whose workers are each to open some of them. Raises StoreError.
+
+    So what concerns all of them is judged once: that none is missing, and whether they come from a copy.
+    """
+    _close_stores(open_stores(config, Policies(config.topics), log))
 
 
 def _check_number(directory: Path, shards: list[str], found: set[str]) -> None:
@@ -114,10 +141,11 @@ def _missing(directory: Path, shard: str) -> str:
     return f"{directory}: {shard}.sqlite is missing, others are there: bring it back, or restore all of them"
 
 
-def _close_stores(stores: Sequence[DiskLog]) -> None:
+def _close_stores(stores: Sequence[DiskLog | None]) -> None:
     """Those that no committer has begun to serve."""
     for store in stores:
-        store.close()
+        if store is not None:
+            store.close()
 
 
 def _rule_of(policies: Policies, topic: str) -> TopicRule:
@@ -143,11 +171,11 @@ class StoreReport:
         (self._log.error if event == "store_failed" else self._log.warning)(event, **facts)
 
 
-def _open_store(config: Config, shard: str, policies: Policies, log: Any) -> DiskLog:
+def _open_store(config: Config, shard: str, policies: Policies, log: Any, host: str) -> DiskLog:
     store = open_log(
         Path(config.data),
         shard,
-        node=config.node,
+        node=host or config.node,
         limits=config.limits,
         new_name=lambda: new_log_name(shard),
         rule_of=partial(_rule_of, policies),
@@ -166,22 +194,24 @@ __all__ = ["Broker", "StoreError", "serve", "serve_until_signal"]
 class Broker:
     """One node, built from a checked configuration; `run` serves until cancelled. Raises StoreError."""
 
-    def __init__(self, config: Config, log: Any) -> None:
+    def __init__(self, config: Config, log: Any, worker: Worker | None = None) -> None:
         self._log = log
         self.config = config
+        self.worker = worker or Worker()
         policies = Policies(config.topics)
-        self.stores = open_stores(config, policies, log)
+        stores = open_stores(config, policies, log, self.worker.host)
+        self.stores = [store for store in stores if store is not None]
         try:
-            self._build(policies)
+            self._build(policies, stores)
         except BaseException:
             _close_stores(self.stores)
             raise
 
-    def _build(self, policies: Policies) -> None:
+    def _build(self, policies: Policies, stores: Sequence[DiskLog | None]) -> None:
         config, limits = self.config, self.config.limits
         names = [new_log_name(f"m{index}") for index in range(config.memory_shards)]
         shards = [Shard(MemoryLog(name, limits), limits.max_dedupe_bytes) for name in names]
-        self.router = Router(shards, policies, limits, self.stores)
+        self.router = Router(shards, policies, limits, stores)
         self.node = Node(config.node, self.router, limits, lambda: secrets.token_hex(16), steady_ms)
         self._sooner = trio.Event()
         self.node.timers.wake = self.router.delayed.sooner = self._wake
@@ -194,6 +224,9 @@ class Broker:
             crowd=self.node.admission,
         )
         self.draining = Draining(self.node, self.edge, random.random, self._log)
+        self.drain = (
+            self.draining.begin
+        )  # what `triode drain` asks of this node; one of several asks the others too
         self.readiness = Readiness(self.draining.reason, self._failed_store)
         self._started = time.monotonic()
 
@@ -240,7 +273,7 @@ class Broker:
     async def run(self, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until drained or cancelled; once. Raises OSError when the address cannot be had."""
         try:
-            listeners = listen(self.config.listen)
+            listeners = listen(self.config.listen, reuse_port=self.worker.count > 1)
         except BaseException:
             _close_stores(self.stores)
             raise
@@ -274,9 +307,9 @@ class Broker:
         """What ends as soon as the node is told to end."""
         nursery.start_soon(self._trim)
         nursery.start_soon(self._keep_time)
-        if self.config.data:
+        if self.config.data and self.worker.number == 0:
             calls = make_calls(self.router, self.node.consumers, now_ms, self.edge.flush)
-            calls |= drain_calls(self.draining.begin, lambda: self.edge.statistics().connections)
+            calls |= drain_calls(lambda seconds: self.drain(seconds), lambda: self.edge.statistics().connections)
             await nursery.start(partial(serve_calls, Path(self.config.data), calls, log=self._log))
         if self.config.demo:
             from triode_broker import demo  # a client of ours: nothing else here needs one
@@ -352,10 +385,22 @@ def tune_collector() -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
 
 
-async def serve_until_signal(config: Config, *, log: Any, announce: Callable[[list[str]], None]) -> None:
-    """`serve` for a process: SIGTERM drains it, another or SIGINT ends it at once; `announce` is told the URLs."""
-    broker = Broker(config, log)
+async def serve_until_signal(
+    config: Config,
+    *,
+    log: Any,
+    announce: Callable[[list[str]], None],
+    worker: Worker | None = None,
+    attend: Callable[[Broker], Awaitable[None]] | None = None,
+) -> None:
+    """`serve` for a process: SIGTERM drains it, another or SIGINT ends it at once; `announce` is told the URLs.
+
+    `attend` runs beside it, from before the start to the end.
+    """
+    broker = Broker(config, log, worker)
     async with trio.open_nursery() as nursery:
+        if attend is not None:
+            nursery.start_soon(attend, broker)
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
 
             async def serve_it(task_status: trio.TaskStatus[list[str]]) -> None:
