@@ -12,7 +12,7 @@ import attrs
 from triode_broker.config import Limits
 from triode_broker.core.errors import Disconnect
 from triode_broker.core.outbox import Outbox
-from triode_broker.edge.application import Accept, Route
+from triode_broker.edge.application import NO_CROWD, Accept, Crowd, Route
 from triode_broker.edge.frames import FASTEST, Unmasking, extent
 from triode_broker.edge.reactor import Edge
 
@@ -183,6 +183,7 @@ class Rig:
         is_connected: bool = True,
         unmasking: Unmasking = FASTEST,
         accept: Accept | None = None,
+        crowd: Crowd = NO_CROWD,
     ) -> None:
         self.now = 1_000.0
         self.log = Log()
@@ -196,6 +197,7 @@ class Rig:
             now_ms=lambda: int(self.now * 1000),
             log=self.log,
             unmasking=unmasking,
+            crowd=crowd,
         )
         self.edge.sweep(self.now)
 

@@ -10,7 +10,6 @@ import contextlib
 import errno
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from math import ceil
 from typing import Any, Final
 
 import trio
@@ -164,10 +163,13 @@ class Edge:
         answered what it asked, except what took longer than ANSWER_SECONDS.
         """
         rest = list(self._shared.connections.values())[::-1]  # the oldest are the first to go
+        owed = 0.0  # how many should have gone by now and have not
         while rest or self._hushed:
             left_seconds = ends_at() - trio.current_time()
-            steps = max(left_seconds / DRAIN_STEP_SECONDS, 1)
-            told = [rest.pop() for _ in range(ceil(len(rest) / steps))]
+            steps = left_seconds / DRAIN_STEP_SECONDS
+            owed = owed + len(rest) / steps if steps > 1 else len(rest)
+            told = [rest.pop() for _ in range(int(owed))]
+            owed -= len(told)
             for start in range(0, len(told), EVENTS_PER_TURN):
                 for connection in told[start : start + EVENTS_PER_TURN]:
                     self._hush(connection, farewell)

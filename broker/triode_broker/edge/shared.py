@@ -32,6 +32,7 @@ class Statistics:
     """What the edge has done since it was made, and what it holds now."""
 
     connections: int
+    newcomers: int  # of these: have not got through `connect` yet
     accepted: int
     refused: int  # answered with an HTTP error, or not at all for want of room
     upgraded: int
@@ -97,6 +98,7 @@ class Shared:
         """The counters as they stand."""
         return Statistics(
             len(self.connections),
+            self.newcomers,
             self.accepted,
             self.refused,
             self.upgraded,
