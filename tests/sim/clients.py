@@ -10,6 +10,7 @@ from typing import Protocol
 
 from attrs import define, field
 
+from tests.crash.clients import Ledger, Place
 from tests.history.events import Packet, Recorder
 from tests.history.streams import Stream
 from tests.sim.line import Line
@@ -21,6 +22,8 @@ LOOK_SECONDS = 1.0
 ASK_SECONDS = 2.5
 LEAVE_SECONDS = 6.0
 BACKOFF_SECONDS = (0.02, 0.4)
+#: Of workers: what one of them has forgotten comes again.
+ACK_WAIT_MS = 1_500
 
 
 class Role(Protocol):
@@ -265,6 +268,78 @@ class Subscriber:
                 if filter == stream.filter and stream.position.get(log, pos) < pos:
                     return f"{stream.who}'s {filter} has not come to {pos} in {log}"
         return ""
+
+
+class Worker:
+    """A member of a durable subscription: acknowledges in several ways, gives back, rejects, or forgets to."""
+
+    def __init__(self, client: Client, name: str, ledger: Ledger, *, is_shared: bool) -> None:
+        self._client = client
+        self._wish: Packet = {"type": "subscribe", "filter": "durable/#", "durable": name, "from": "earliest"}
+        self._wish |= {"window": 8, "ack_wait_ms": ACK_WAIT_MS} | ({"shared": True} if is_shared else {})
+        self._ledger = ledger
+        self._sub = 0
+        self._asked: dict[int, tuple[Place, ...]] = {}
+        self._held: set[Place] = set()
+        self._had: set[Place] = set()  # all that came on this connection
+        self.is_ending = False
+        client.role = self
+
+    def first(self) -> list[Packet]:
+        """Joins it, as it was asked for first."""
+        self._held, self._had, self._asked = set(), set(), {}
+        self._sub = 1
+        return [{**self._wish, "sub": 1}]
+
+    def got(self, t: int, packet: Packet) -> None:
+        """A delivery is dealt with at once or not at all."""
+        if packet["type"] == "unsubscribed" or (packet["type"] == "error" and packet.get("sub") == self._sub):
+            self._join_again(packet)
+        elif packet["type"] in ("acked", "error"):
+            self._ledger.settle(self._asked.pop(packet["id"], ()))
+        elif packet["type"] == "delivery":
+            message = packet["message"]
+            place = message["log"], message["pos"]
+            self._held.add(place)
+            self._had.add(place)
+            self._ledger.delivered(place)
+            self._answer(place, packet.get("attempt", 1))
+
+    def _join_again(self, packet: Packet) -> None:
+        """Its home is gone, or refuses: in a moment, with a number that was not used."""
+        assert packet["retry"] in ("now", "backoff"), packet
+        line = self._client.line
+        self._sub += 1
+
+        def join() -> None:
+            if self._client.line is line and line is not None:
+                line.send({**self._wish, "sub": self._sub})
+
+        self._client.post.later(self._client.random.uniform(0.05, 0.5), join)
+
+    def lost(self, t: int) -> None:
+        """What was held comes again."""
+        self._ledger.settle(tuple(sorted(self._had)))
+
+    def _answer(self, place: Place, attempt: int) -> None:
+        log, pos = place
+        about: Packet = {"sub": self._sub, "log": log}
+        dice = 0.0 if self.is_ending else self._client.random.random()
+        if dice < 0.75:
+            self._settle({"type": "ack", **about, "pos": pos}, (place,))
+        elif dice < 0.85 and "shared" not in self._wish:  # else it may be with another member by now
+            upto = tuple(held for held in sorted(self._held) if held[0] == log and held[1] <= pos)
+            self._settle({"type": "ack", **about, "upto": pos}, upto)
+        elif dice < 0.9:
+            self._settle({"type": "nack", **about, "pos": pos, "attempt": attempt}, ())
+        elif dice < 0.93:
+            self._settle({"type": "nack", **about, "pos": pos, "attempt": attempt, "reject": True}, (place,))
+
+    def _settle(self, packet: Packet, places: tuple[Place, ...]) -> None:
+        self._held.difference_update(places)
+        if self._client.line is not None:
+            self._asked[self._client.line.last_id + 1] = places
+            self._client.send(packet)
 
 
 @define

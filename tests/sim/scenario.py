@@ -15,9 +15,10 @@ from attrs import define, frozen
 from triode_broker.config import Limits, TopicRule
 from triode_protocol.topics import matches
 
+from tests.crash.clients import Ledger
 from tests.history.checker import Violation, check, explain
 from tests.history.events import Event, Packet, Recorder, Rules
-from tests.sim.clients import Client, Heads, Publisher, Subscriber
+from tests.sim.clients import Client, Heads, Publisher, Subscriber, Worker
 from tests.sim.faults import ALONE, TOGETHER, Faults
 from tests.sim.network import Network
 from tests.sim.node import Shape, SimNode, World
@@ -108,6 +109,8 @@ class _Simulation:
         self.heads = Heads()
         self.publishers: list[Publisher] = []
         self.subscribers: list[Subscriber] = []
+        self.workers: list[Worker] = []
+        self.ledgers: dict[str, Ledger] = {}
         self.clients: list[Client] = []
         self._cast()
 
@@ -117,9 +120,11 @@ class _Simulation:
         names = [f"n{number}" for number in range(1, count + 1)]
         durable = random.sample(names, random.randint(1, count))
         rules = [
-            TopicRule(filter="brief/#", retention_messages=5, retention_seconds=WEEK),
-            TopicRule(filter="durable/#", storage="disk", retention_seconds=WEEK),
-            TopicRule(retention_seconds=WEEK),  # clocks are set: what is not brief stays in spite of that
+            TopicRule(filter="brief/#", retention_messages=5, retention_seconds=WEEK, dedupe_seconds=WEEK),
+            TopicRule(filter="durable/#", storage="disk", retention_seconds=WEEK, dedupe_seconds=WEEK),
+            TopicRule(
+                retention_seconds=WEEK, dedupe_seconds=WEEK
+            ),  # clocks are set: what is not brief stays in spite of that
         ]
         limits = Limits(
             max_outbox_bytes=random.choice((4_096, 32_768, 1_048_576)), max_shard_topics=random.choice((4, 1_000))
@@ -148,6 +153,11 @@ class _Simulation:
             [{"filter": "durable/+", "from": "earliest"}, {"filter": random.choice(LIVE), "from": "earliest"}],
             [{"filter": "brief/#"}, {"filter": random.choice(DURABLE), "from": "last"}],
         ]
+        for name, members in (("audit", 1), ("jobs", 2)) if len(self.nodes) == 1 else ():
+            ledger = self.ledgers[name] = Ledger()
+            for number in range(1, members + 1):
+                client = self._client(f"{name}-{number}")
+                self.workers.append(Worker(client, name, ledger, is_shared=members > 1))
         for number, wish in enumerate(random.sample(wishes, random.randint(2, 4)), 1):
             self.subscribers.append(Subscriber(self._client(f"s{number}", may_be_slow=True), wish))
             self.heads.filters |= dict.fromkeys(one["filter"] for one in wish)
@@ -167,6 +177,9 @@ class _Simulation:
         for filter in self.heads.filters:
             if matches(filter, topic):
                 self.heads.take(filter, answer["log"], answer["pos"])
+        if topic in DURABLE:
+            for ledger in self.ledgers.values():
+                ledger.published((answer["log"], answer["pos"]))
 
     # What happens
 
@@ -179,7 +192,7 @@ class _Simulation:
         for publisher in self.publishers:
             publisher.start(random.uniform(0, 2))
         for client in self.clients:
-            if isinstance(client.role, Subscriber):
+            if not isinstance(client.role, Publisher):
                 client.start(random.uniform(0, 4))
         await passes(random.uniform(1, 4))
         await self._suffer()
@@ -207,6 +220,8 @@ class _Simulation:
         await passes(GO_ON_SECONDS)
         for publisher in self.publishers:
             publisher.is_ending = True
+        for worker in self.workers:
+            worker.is_ending = True
 
     def _missing(self) -> str:
         for number, publisher in enumerate(self.publishers, 1):
@@ -215,6 +230,9 @@ class _Simulation:
         for subscriber in self.subscribers:
             if missing := subscriber.missing(self.heads.of):
                 return missing
+        for name, ledger in self.ledgers.items():
+            if ledger.open:
+                return f"{name} has not settled {len(ledger.open)}, the first at {min(ledger.open)}"
         return ""
 
     async def _until(self, missing: Callable[[], str], what: str, seconds: float) -> None:
@@ -233,7 +251,9 @@ class _Simulation:
             who = f"final-{node.name}"
             self.world.recorder.note("final", who)
             client = Client(who, [node], self.world.recorder, self.world.network.post, Random(1), is_steady=True)
-            readers.append(Subscriber(client, [{"filter": "#", "from": "earliest"}]))
+            readers.append(
+                Subscriber(client, [{"filter": filter, "from": "earliest"} for filter in ("#", "$dead/+")])
+            )
             client.start(0)
 
         def missing() -> str:
