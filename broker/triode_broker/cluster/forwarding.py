@@ -153,7 +153,8 @@ class Forwarder:
             size += sum([len(name) + len(value) for name, value in headers.items()])
         waiting = self._waiting
         total = self.waiting_bytes + size
-        is_over = total > WINDOW_BYTES or len(waiting) + len(self._asked) >= WINDOW_MESSAGES
+        count = len(waiting) + len(self._asked) + len(self._moved)
+        is_over = total > WINDOW_BYTES or count >= WINDOW_MESSAGES
         if (is_lost := self._link is None and self._suspended_ms < 0) or is_over:
             if publisher is not None:
                 publisher.inflight -= 1
@@ -290,7 +291,7 @@ class Forwarder:
 
     def _put(self, link: Link, rows: Iterable[_Row]) -> None:
         """In frames of a bounded size."""
-        self._told = answered = self._asked[0].forwarded.seq - 1
+        self._told = answered = self._settled()
         if self.waiting_bytes <= FRAME_BYTES:
             link.put(Forward(self.shard, answered, [row.forwarded for row in rows]))
             return
@@ -304,6 +305,10 @@ class Forwarder:
                 part, size = [], 0
         if part:
             link.put(Forward(self.shard, answered, part))
+
+    def _settled(self) -> int:
+        """Not past one that has `moved` while others are out: were these taken now, they would overtake it."""
+        return (self._moved or self._asked)[0].forwarded.seq - 1
 
     def _ask_again(self, link: Link) -> None:
         """Those that are settled were applied, or refused, before; so there are no holes for who is asked."""

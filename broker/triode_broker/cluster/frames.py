@@ -1,8 +1,8 @@
-"""Frames: what two nodes say to each other, as records. The one place where their fields stand (docs/peer-protocol.md).
+"""Frames: what two nodes say to each other, as records; their fields stand nowhere else (docs/peer-protocol.md).
 
-Pure. A binary WebSocket message is a msgpack array of frames, each an array that begins with its number. Fields are
-only ever added at the end, with a default: an older node passes over what it does not know, a newer one fills in
-what is missing. A new kind of frame is sent only on links whose hello agreed on a version that has it.
+Pure. A binary WebSocket message is a msgpack array of frames, each an array that begins with its number. Fields
+are only ever added at the end, with a default: an older node passes over what it does not know, a newer one fills
+in what is missing. A new kind of frame is sent only on links whose hello agreed on a version that has it.
 
 Of the two links of a pair, the node that dialled asks and the other one answers. The surprising decision: messages
 travel as the core's own `Record`s, so neither side copies fields from one shape to another.
@@ -96,7 +96,7 @@ class Interest(Frame, tag=10):
 
 
 class Read(Frame, tag=11):
-    """`Log.read`. The filter "" is the node's own interest: a stream that is answered with `is_live` goes on live."""
+    """`Log.read`. The filter "" is the node's own interest: what is answered `is_live` goes on as a stream."""
 
     id: int
     log: str
@@ -144,7 +144,7 @@ class Forwarded(Struct, array_like=True, gc=False):
 
 
 class Forward(Frame, tag=14):
-    """Publishes of one shard, in order. All up to `answered` have been answered: their answers may be forgotten."""
+    """Publishes of one shard, in order. Up to `answered` all have their answers, which may be forgotten."""
 
     shard: str
     answered: int
@@ -162,8 +162,8 @@ class Interested(Frame, tag=20):
 
 
 class Deliver(Frame, tag=21):
-    """Messages of one log, in order of pos. `prev`: the last pos of that log sent on this link before, or where its
-    stream began (`Interested`, `Rows.upto` with `is_live`)."""
+    """Messages of one log, in order of pos. `prev`: the last pos of that log sent on this link before, or where
+    its stream began (`Interested`, `Rows.upto` with `is_live`)."""
 
     log: str
     prev: int
@@ -171,7 +171,7 @@ class Deliver(Frame, tag=21):
 
 
 class Mark(Frame, tag=22):
-    """Everything of this log up to `pos` that was wanted was sent; `prev` as in Deliver, and the next one's is `pos`."""
+    """All that was wanted of this log up to `pos` was sent. `prev` as in Deliver; the next one's is `pos`."""
 
     log: str
     pos: int
@@ -317,7 +317,9 @@ class HandOver(Frame, tag=50):
     epoch: int
     records: list[Record]
     counters: dict[str, int]  # newest offset by topic
-    ids: list[tuple[str, str, str, int, int, int, int]]  # topic, identity, message_id, digest, pos, offset, expires_ms
+    ids: list[
+        tuple[str, str, str, int, int, int, int]
+    ]  # topic, identity, message_id, digest, pos, offset, expires_ms
     is_last: bool
     head: int
     ts: int

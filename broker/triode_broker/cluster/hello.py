@@ -331,7 +331,7 @@ def drift(me: Identity, peer: Identity) -> list[str]:
 def make_identity(
     config: Config, incarnation: str, version: str, urls: Mapping[str, str] | None = None
 ) -> Identity:
-    """This node as its settings have it. `urls` stand in for `advertise` and `cluster_advertise` if those are none."""
+    """This node as its settings have it; `urls` stand in for `advertise` and `cluster_advertise`."""
     known = urls or {}
     return Identity(
         cluster=config.cluster,

@@ -13,10 +13,11 @@ subscriber is better told which shards are missing than kept waiting for a node 
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from triode_protocol.topics import is_wildcard
 
+from triode_broker.cluster.forwarded import Flushing as Flushes
 from triode_broker.cluster.frames import Interest, Interested
 from triode_broker.cluster.mirror import Mirror, Owner
 from triode_broker.cluster.questions import Link
@@ -26,13 +27,6 @@ from triode_broker.core.shard import Shard
 BARRIER_MS: Final = 2_000
 #: Filters in one frame: so that a turn of the owner stays short.
 CHUNK: Final = 1_000
-
-
-class Flushes(Protocol):
-    """Has something to say at the end of the turn; stands in the list of those until `flush`."""
-
-    def flush(self) -> None:
-        """Say it."""
 
 
 class _Barrier:

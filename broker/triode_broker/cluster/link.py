@@ -8,7 +8,7 @@ the middle of everything, never does: a link that it finds too full is told to b
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
@@ -16,7 +16,7 @@ import trio
 from attrs import frozen
 
 from triode_broker.cluster.carrier import Carrier, Ended
-from triode_broker.cluster.frames import AnyFrame, Heard, Ping, Pong, decode, encode
+from triode_broker.cluster.frames import AnyFrame, Frame, Heard, Ping, Pong, decode, encode
 from triode_broker.cluster.hello import UNREADABLE, Identity
 from triode_broker.cluster.outgoing import Outgoing
 from triode_broker.config import Limits
@@ -111,7 +111,7 @@ class Link:
         """Whether streams to this peer are to stop. Requests and answers still go in, until it is closed."""
         return self._outgoing.bytes + self._sending_bytes > self._max_bytes
 
-    def put(self, frame: AnyFrame) -> None:
+    def put(self, frame: Frame) -> None:
         """Send, in order; what is put in one turn travels together. On a closed link nothing happens."""
         if not self.is_open:
             return
@@ -202,7 +202,7 @@ class Link:
                 await self._carrier.send(message)
             self._sending_bytes = 0
 
-    def _encoded(self, frames: list[AnyFrame]) -> list[bytes]:
+    def _encoded(self, frames: Sequence[Frame]) -> list[bytes]:
         """As messages that the other node takes, where estimates were wrong more than one."""
         message = encode(frames)
         if len(message) <= self._settings.limits.max_peer_message_bytes:

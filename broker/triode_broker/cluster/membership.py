@@ -214,7 +214,7 @@ class Membership:
         missed = []
         for node in sorted(self._lives):
             life = self._present(node)
-            if life is None or life.has_left or not life.is_first_hand:
+            if life is None or life.has_left or not life.is_met:
                 continue
             since = life.heard_ms if life.links else life.closed_ms
             if not life.links or now - since >= TAKEN_MS:

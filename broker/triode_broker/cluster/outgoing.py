@@ -51,7 +51,7 @@ class Outgoing:
     def __bool__(self) -> bool:
         return bool(self._frames)
 
-    def put(self, frame: AnyFrame) -> None:
+    def put(self, frame: Any) -> None:
         """Append. The frame, and the lists in it, stay the caller's."""
         kind = type(frame)
         size = _SIZES.get(kind, _small)(frame)
@@ -65,7 +65,7 @@ class Outgoing:
                 self._kind = kind
                 self._open.clear()
                 self._joined_bytes = size
-            key = frame.log if kind is Deliver else frame.shard  # type: ignore[union-attr]  # these kinds have it
+            key = frame.log if kind is Deliver else frame.shard
             at = self._open.get(key)
             if at is not None and join(self._frames[at], frame):
                 self._sizes[at] += size

@@ -152,6 +152,10 @@ class Ownership:
 
     # What happens
 
+    def has_heard(self, node: str) -> bool:
+        """Whether its present life's table was taken in."""
+        return node in self._heard_tables
+
     def seed_answered(self, seed: str) -> None:
         """Its table was taken in, or it is this node itself."""
         self._silent_seeds.pop(seed, None)

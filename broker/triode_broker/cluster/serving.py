@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from triode_protocol.packets import Start
 
+from triode_broker.cluster.forwarded import Flushing as Flushes
 from triode_broker.cluster.frames import (
     Behind,
     Deliver,
@@ -29,7 +30,6 @@ from triode_broker.cluster.frames import (
     Rows,
     Seek,
 )
-from triode_broker.cluster.interest import Flushes
 from triode_broker.cluster.mirror import Mirror
 from triode_broker.cluster.questions import MAX_RUNNING, Link
 from triode_broker.core.interfaces import PAGE_RECORDS, Log, Page, Place

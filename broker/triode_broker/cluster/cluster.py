@@ -1,0 +1,465 @@
+"""Cluster: one node's part in it. Joins the pieces of this package to the node's core; it alone knows them all.
+
+What a frame means is decided where HANDLERS sends it; what is decided here is who is told of what: a link that
+opens or closes, an entry of the table that changes, a tick. Everything is synchronous but `run`. Every turn ends
+with `flush`: what forwarders, streams and interests gathered in it goes out in few frames.
+
+The surprising decision: a shard that is owned elsewhere is nothing special to the rest of the node. It has a log
+(a `Mirror`) and somebody who takes its publishes (a `Forwarder`); this module exchanges the two, and nobody else
+asks where a shard is.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import attrs
+import trio
+from msgspec.structs import replace
+from triode_protocol.codec import Refused
+from triode_protocol.errors import ErrorName
+from triode_protocol.packets import Publish, Published
+
+from triode_broker.cluster.accepting import Accepting
+from triode_broker.cluster.dialling import LINKED
+from triode_broker.cluster.forwarded import Flushing
+from triode_broker.cluster.forwarding import Forwarder
+from triode_broker.cluster.frames import Answered, AnyFrame, Entry, Forward, Frame, Ping, Pong, Table
+from triode_broker.cluster.hello import INCARNATION_BYTES, NAME_TAKEN, SELF, Identity, Refusal, make_identity
+from triode_broker.cluster.interest import Interests
+from triode_broker.cluster.link import Link
+from triode_broker.cluster.links import Connect, Links, Means, connect_tcp
+from triode_broker.cluster.listening import AnyListener
+from triode_broker.cluster.membership import Membership
+from triode_broker.cluster.mirror import HANDLERS as OWNER_HANDLERS
+from triode_broker.cluster.mirror import Mirror, Owner, Shown
+from triode_broker.cluster.ownership import Ownership
+from triode_broker.cluster.serving import HANDLERS as SERVING_HANDLERS
+from triode_broker.cluster.serving import Serving
+from triode_broker.cluster.table import Table as ShardTable
+from triode_broker.config import Config
+from triode_broker.core.interfaces import Acceptor, Log, Publisher
+from triode_broker.core.node import Node
+from triode_broker.core.nowhere import Nowhere
+from triode_broker.core.shard import Shard
+
+TICK_SECONDS: Final = 0.2
+#: Ticks between two looks at what need not be exact: marks, drops of interest.
+TICKS_A_SECOND: Final = 5
+#: How long an owner may be out of reach before whoever catches up goes on without it.
+LOST_MS: Final = 2_000
+#: What a publisher is told while this node does not know whether it still owns a shard.
+RETRY_SUSPENDED_MS: Final = 500
+SLEPT: Final = "slept"
+
+
+@attrs.define(kw_only=True)
+class Outside:
+    """What a cluster node takes from the world."""
+
+    new_log: Callable[[str], Log]  # a new life of a memory shard
+    flush: Callable[[], None]  # ends a turn: what was put into outboxes is sent
+    now_ms: Callable[[], int]
+    steady_ms: Callable[[], int]
+    random_bytes: Callable[[int], bytes]
+    random_float: Callable[[], float]
+    log: Any
+    version: str = ""
+    secret: bytes = b""
+    connect: Connect = connect_tcp
+    urls: Mapping[str, str] = attrs.field(factory=dict)  # where this node listens: see `make_identity`
+
+
+class Dirty(list[Flushing]):
+    """Who has something to flush; whoever is the first rings."""
+
+    ring: Callable[[], None] = staticmethod(lambda: None)
+
+    def append(self, one: Flushing) -> None:
+        """To be flushed at the end of the turn."""
+        if not self:
+            self.ring()
+        super().append(one)
+
+
+class Withheld:
+    """An acceptor: takes nothing, for a reason."""
+
+    def __init__(self, message: str) -> None:
+        self._message = message
+
+    def accept(
+        self, topic: Any, packet: Publish, user: str, publisher: Publisher | None, now_ms: int
+    ) -> Published | None:
+        """Refuse it."""
+        raise Refused(ErrorName.UNAVAILABLE, self._message, retry_after_ms=RETRY_SUSPENDED_MS)
+
+
+class Cluster:
+    """Built before its node has clients; `run` until cancelled. A `link.Sink` and `ownership.Actions`."""
+
+    def __init__(
+        self, config: Config, node: Node, outside: Outside, durable: Mapping[str, tuple[int, str]]
+    ) -> None:
+        """`durable`: epoch and log of each durable shard whose file is open here."""
+        self._config = config
+        self._node = node
+        self._router = node.router
+        self._outside = outside
+        self._log = outside.log
+        self.dirty = Dirty()
+        self._rung = trio.Event()
+        self.dirty.ring = self._ring
+        limits, steady_ms = config.limits, outside.steady_ms
+        self.identity = make_identity(config, self._new_incarnation(), outside.version, outside.urls)
+        self.membership = Membership(config.node, self.identity.incarnation, steady_ms)
+        holders = config.durable or (config.node,) * (config.durable_shards if config.data else 0)
+        self.table = ShardTable(config.memory_shards, holders)
+        self.ownership = Ownership(
+            self.table,
+            self.membership,
+            self,
+            steady_ms,
+            durable=durable,
+            seeds=config.seeds,
+            creates_stores=config.create_store,
+        )
+        self.interests = Interests(self._router.shard_of, steady_ms, self.dirty)
+        self.serving = Serving(self._router, outside.now_ms, self.dirty)
+        self.accepting = Accepting(self._router, outside.now_ms, self.dirty)
+        self.owners: dict[str, Owner] = {}
+        self.forwarders: dict[str, Forwarder] = {}
+        self.mirrors: dict[str, Mirror] = {}
+        self._entries: dict[str, Entry] = {}  # as last told by ownership
+        self._stores: dict[str, Acceptor] = {}  # who takes the publishes of a durable shard whose file is here
+        self._unreached_ms: dict[str, int] = {}  # shards whose owner has no link, since when
+        self._shown = Shown(self._router.deliver, self._router.interrupt, self._mirror_changed)
+        self._ticks = 0
+        self.links = Links(
+            self.identity,
+            Means(
+                sink=self,
+                limits=limits,
+                log=self._log,
+                steady_ms=steady_ms,
+                random_bytes=outside.random_bytes,
+                random_float=outside.random_float,
+                heard=self.membership.report,
+                secret=outside.secret,
+                connect=outside.connect,
+                admit=self._admit,
+            ),
+        )
+        self._router.coverage = self.interests
+        for shard in self._router.shards:
+            self._begin(shard)
+
+    def _begin(self, shard: Shard) -> None:
+        forwarder = self.forwarders[shard.name] = Forwarder(
+            shard.name, self._config.limits, self._outside.steady_ms, self.dirty
+        )
+        if shard.is_here and shard.acceptor is not None:
+            self._stores[shard.name] = shard.acceptor
+            return
+        shard.begin(Nowhere("disk" if shard.name in self.table.holders else "memory"))
+        shard.is_here = shard.is_reachable = False
+        shard.acceptor = forwarder
+
+    def _new_incarnation(self) -> str:
+        return self._outside.random_bytes(INCARNATION_BYTES).hex()
+
+    # Running
+
+    async def run(
+        self, listeners: Sequence[AnyListener], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Link to others and take part, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.links.run, listeners, self._config.seeds)
+            nursery.start_soon(self._keep_time)
+            nursery.start_soon(self._keep_flushing)
+            task_status.started()
+
+    async def _keep_time(self) -> None:
+        while True:
+            self._guarded(self.tick)
+            await trio.sleep(TICK_SECONDS)
+
+    async def _keep_flushing(self) -> None:
+        while True:
+            await self._rung.wait()
+            self._rung = trio.Event()
+            self._guarded(self.flush)
+
+    def _guarded(self, call: Callable[[], None]) -> None:
+        """The barrier of what no link is to blame for."""
+        try:
+            call()
+        except Exception:  # noqa: BLE001  # a bug: logged once with its traceback, the node goes on
+            self._log.exception("cluster_failed")
+
+    def _ring(self) -> None:
+        self._rung.set()
+
+    def flush(self) -> None:
+        """Put what was gathered in this turn on the links."""
+        while self.dirty:
+            dirty = list(self.dirty)
+            self.dirty.clear()
+            for one in dirty:
+                one.flush()
+
+    def tick(self) -> None:
+        """What time brings; several times a second."""
+        self._hear_seeds()
+        self.ownership.tick()
+        self._check_suspended()
+        for forwarder in self.forwarders.values():
+            forwarder.tick()
+        self.interests.tick()
+        self._look_for_lost()
+        self._ticks += 1
+        if self._ticks % TICKS_A_SECOND == 0:
+            self.serving.tick()
+            for owner in self.owners.values():
+                owner.tick()
+        self._end_turn()
+
+    def _end_turn(self) -> None:
+        self.flush()
+        self._outside.flush()
+
+    def check_awake(self) -> None:
+        """Before clients are served: after a sleep others may have claimed shards of this node."""
+        if self.ownership.is_late():
+            self.tick()
+
+    def _hear_seeds(self) -> None:
+        for address in self.links.addresses:
+            is_heard = address.state == LINKED and self.ownership.has_heard(address.node)
+            if address.is_seed and (is_heard or address.state == SELF):
+                self.ownership.seed_answered(address.url)
+
+    # Links (`link.Sink`)
+
+    def _admit(self, peer: Identity, is_dialler: bool) -> Refusal | None:
+        if self.membership.admits(peer.node, peer.incarnation):
+            return None
+        return Refusal(NAME_TAKEN, f"another node called {peer.node} is alive")
+
+    def opened(self, link: Link) -> None:
+        """A link is open: exchange tables, and take up what was going on."""
+        node, incarnation = link.peer.node, link.peer.incarnation
+        self.membership.link_opened(node, incarnation)
+        link.put(Table(self.table.entries()))
+        if link.is_dialler:
+            self._owner(node).opened(link)
+            for entry in self._entries.values():
+                self._connect(entry)
+        else:
+            self.serving.opened(link)
+        self._end_turn()
+
+    def closed(self, link: Link, reason: str) -> None:
+        """A link is gone."""
+        self.membership.link_closed(link.peer.node, link.peer.incarnation)
+        if link.is_dialler:
+            self._owner(link.peer.node).closed(link)
+            for forwarder in self.forwarders.values():
+                forwarder.closed(link)
+        else:
+            self.serving.closed(link)
+        self._end_turn()
+
+    def received(self, link: Link, frames: list[AnyFrame]) -> None:
+        """What a peer says."""
+        self.membership.heard_from(link.peer.node, link.peer.incarnation)
+        for frame in frames:
+            HANDLERS[type(frame)](self, link, frame)
+        self._end_turn()
+
+    def _owner(self, node: str) -> Owner:
+        owner = self.owners.get(node)
+        if owner is None:
+            owner = self.owners[node] = Owner(node, self.interests)
+        return owner
+
+    def _take_ping(self, link: Link, frame: Ping) -> None:
+        self.membership.heard_of(link.peer.node, frame.heard)
+
+    def _take_table(self, link: Link, frame: Table) -> None:
+        self.ownership.received(link.peer.node, link.peer.incarnation, frame.entries)
+        self._check_suspended()
+
+    def _take_forward(self, link: Link, frame: Forward) -> None:
+        _expect(not link.is_dialler)
+        self.accepting.receive(link, link.peer.incarnation, frame)
+
+    def _take_answered(self, link: Link, frame: Answered) -> None:
+        _expect(link.is_dialler and frame.shard in self.forwarders)
+        self.forwarders[frame.shard].answered(link, frame)
+
+    def _take_of_owner(self, link: Link, frame: Frame) -> None:
+        _expect(link.is_dialler)
+        self._owner(link.peer.node).received(link, frame)
+
+    def _take_of_asker(self, link: Link, frame: Frame) -> None:
+        _expect(not link.is_dialler)
+        self.serving.received(link, frame)
+
+    def _pass_over(self, link: Link, frame: Frame) -> None:
+        """The link has seen it."""
+
+    # Owning (`ownership.Actions`)
+
+    def own(self, shard: str, epoch: int) -> str:
+        """This node has claimed a memory shard."""
+        log = self._outside.new_log(shard)
+        self._log.info("shard_claimed", shard=shard, epoch=epoch, log=log.name)
+        self._own(self._shard(shard), log)
+        return log.name
+
+    def _own(self, shard: Shard, log: Log) -> None:
+        self._router.own(shard, log)
+        self._end_mirror(shard.name)
+        self.interests.moved(shard)
+        self.forwarders[shard.name].own(self._router.publish, self._outside.now_ms())
+
+    def seal(self, shard: str) -> None:
+        """Another node has claimed it, or is to."""
+        self._log.warning("shard_sealed", shard=shard)
+        self._router.disown(self._shard(shard), self.forwarders[shard])
+
+    def announce(self, entries: list[Entry]) -> None:
+        """Tell everybody."""
+        told: dict[str, None] = {}
+        for link in [*self._links(is_dialler=True), *self._links(is_dialler=False)]:
+            if link.peer.node not in told:
+                told[link.peer.node] = None
+                link.put(Table(entries))
+
+    def _links(self, *, is_dialler: bool) -> list[Link]:
+        return [link for link in self.links.links if link.is_dialler is is_dialler]
+
+    def changed(self, entry: Entry) -> None:
+        """The table says something new about a shard."""
+        self._entries[entry.shard] = entry
+        shard = self._shard(entry.shard)
+        if entry.shard in self._stores:
+            self._give_or_withhold(shard, entry)
+        elif self._is_mine(entry) and not entry.heir:
+            return  # `own` has done it
+        elif not entry.log:
+            self.forwarders[entry.shard].link_lost()
+        else:
+            self._follow(shard, entry)
+            self._connect(entry)
+
+    def _is_mine(self, entry: Entry) -> bool:
+        return (entry.node, entry.incarnation) == (self.membership.node, self.membership.incarnation)
+
+    def _give_or_withhold(self, shard: Shard, entry: Entry) -> None:
+        """A durable shard whose file is here: served, unless somebody else says that it is there too."""
+        if self.ownership.owns(shard.name):
+            shard.acceptor = self._stores[shard.name]
+            return
+        self._log.error("durable_shard_in_conflict", shard=shard.name, announced_by=entry.node)
+        shard.acceptor = Withheld(f"another node announces shard {shard.name} too: see triode cluster")
+
+    def _follow(self, shard: Shard, entry: Entry) -> None:
+        """Have its log mirrored here, where it is not."""
+        known = self.mirrors.get(shard.name)
+        owner = self._owner(entry.node)
+        if known is not None and known.name == entry.log and known.owner is owner:
+            return
+        level = "disk" if shard.name in self.table.holders else "memory"
+        mirror = Mirror(entry.log, level, shard, owner, self._shown, is_new=shard.log.name != "")
+        self._log.info("shard_followed", shard=shard.name, owner=entry.node, log=entry.log)
+        self._router.follow_owner(shard, mirror, self.forwarders[shard.name])
+        self._end_mirror(shard.name)
+        self.mirrors[shard.name] = mirror
+        mirror.begin()
+        self.interests.moved(shard)
+
+    def _end_mirror(self, shard: str) -> None:
+        if (mirror := self.mirrors.pop(shard, None)) is not None:
+            mirror.end()
+
+    def _connect(self, entry: Entry) -> None:
+        """Publishes go where the shard is, if there is a link to that very life of the node."""
+        if self._is_mine(entry) or not entry.log or entry.heir:
+            return
+        owner = self.owners.get(entry.node)
+        if owner is not None and owner.link is not None and _leads_to(owner.link, entry):
+            self.forwarders[entry.shard].link_to(owner.link, entry.incarnation, entry.log)
+
+    def orphaned(self, shard: str) -> None:
+        """Its owner is dead: publishes are refused until somebody has claimed it."""
+        self.forwarders[shard].link_lost()
+
+    def woke_late(self) -> None:
+        """This process has slept for so long that others may have found it dead: it begins anew (cluster.md)."""
+        self._log.warning("slept_too_long")
+        self.identity = replace(self.identity, incarnation=self._new_incarnation())
+        self.links.restart(self.identity, SLEPT)
+        self.accepting.restart()
+        for forwarder in self.forwarders.values():
+            forwarder.restart()
+        self.ownership.renew(self.identity.incarnation)
+
+    def _check_suspended(self) -> None:
+        """Shards that may have been claimed meanwhile take nothing until that is known."""
+        for shard in self._router.shards:
+            if not shard.is_here or shard.name in self._stores:
+                continue
+            if not self.ownership.is_suspended(shard.name):
+                shard.acceptor = None
+            elif shard.acceptor is None:
+                shard.acceptor = Withheld(f"this node has slept and asks whether it still owns {shard.name}")
+
+    def _shard(self, name: str) -> Shard:
+        shard = self._router.shard_named(name)
+        assert shard is not None, "the table knows the shards of the configuration"
+        return shard
+
+    # Reached and lost
+
+    def _mirror_changed(self, mirror: Mirror) -> None:
+        shard = mirror.shard
+        if shard.log is mirror and mirror.is_live and not shard.is_reachable:
+            self._node.moving.back(shard)
+
+    def _look_for_lost(self) -> None:
+        now_ms = self._outside.steady_ms()
+        for name, mirror in self.mirrors.items():
+            if mirror.owner.is_confirmed:
+                self._unreached_ms.pop(name, None)
+            elif now_ms - self._unreached_ms.setdefault(name, now_ms) >= LOST_MS and mirror.shard.is_reachable:
+                mirror.fail_pending()
+                self._node.moving.lost(mirror.shard)
+
+    # What is told of it
+
+    def degraded(self) -> list[str]:
+        """What an operator should know, in words."""
+        return self.ownership.degraded()
+
+
+def _leads_to(link: Any, entry: Entry) -> bool:
+    return bool(link.peer.incarnation == entry.incarnation)
+
+
+def _expect(is_so: bool) -> None:
+    """Raises ValueError for a frame that has no place on this link: it is then closed."""
+    if not is_so:
+        raise ValueError("a frame of the other role")
+
+
+HANDLERS: Final[dict[type[Frame], Callable[[Cluster, Link, Any], None]]] = {
+    Ping: Cluster._take_ping,
+    Pong: Cluster._pass_over,
+    Table: Cluster._take_table,
+    Forward: Cluster._take_forward,
+    Answered: Cluster._take_answered,
+    **dict.fromkeys(OWNER_HANDLERS, Cluster._take_of_owner),
+    **dict.fromkeys(SERVING_HANDLERS, Cluster._take_of_asker),
+}
