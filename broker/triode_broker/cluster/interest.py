@@ -1,7 +1,7 @@
 """Interest: which filters this node wants to hear of, counted, and which owners know it. The core's `Coverage`.
 
 Pure. An exact topic is told to the one node that owns its shard, a wildcard to every node there is a link to, for
-all of its shards: so wildcards cost filters times nodes, in memory at the owners and in bytes at every opening of a
+all of its shards: so wildcards cost filters times nodes, in memory at owners and in bytes at every opening of a
 link. What is wanted anew in one turn is one frame; what nobody wants any more is dropped by the tick, so that who
 comes back soon finds it in force.
 

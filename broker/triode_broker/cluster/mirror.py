@@ -260,13 +260,19 @@ class Mirror:
         self._ask(Read, fields, take)
 
     def _page(self, rows: Rows) -> Page:
-        """What the head reaches. While the stream is live that is all: what is more has not been delivered yet."""
+        """What the head reaches; what is more has not been delivered here yet."""
+        self._notice(rows.upto)
         page = Page(rows.records, rows.prevs, rows.upto, rows.loss, rows.known, rows.looked_at)
         if page.upto > self._head:
             page.upto = self._head
             page.records = [record for record in rows.records if record.pos <= self._head]
             page.prevs = rows.prevs[: len(page.records)]
         return page
+
+    def _notice(self, upto: int) -> None:
+        """The owner has sent everything up to there before its answer: if it did not come, there is a hole."""
+        if self.is_live and upto > self._head:
+            self._read_on()
 
     def read_back(
         self,
@@ -282,6 +288,7 @@ class Mirror:
 
         def take(older: Answer | None) -> None:
             if isinstance(older, Older) and older.is_known:
+                self._notice(older.head)
                 done(older.records, older.has_older)
             else:
                 self._park_or(ReadBack, fields, take, older, lambda: done([], False))
@@ -293,6 +300,8 @@ class Mirror:
         fields = (self.name, filter, start.last, start.since)
 
         def take(found: Answer | None) -> None:
+            if isinstance(found, Found) and found.is_known:
+                self._notice(found.head)
             if isinstance(found, Found) and found.is_known and found.pos <= self._head:
                 done(Place(found.pos, found.is_complete, found.loss))
             else:
