@@ -109,6 +109,32 @@ class Process:
             if node > self.node and not any(link.other(self).node == node for link in self.links):
                 self.world.dial(self, node)
 
+    def hand_over(self) -> None:
+        """Release a shard to a peer, which takes it, refuses it, or never hears of it."""
+        if not self.logs or not self.links:
+            return
+        shard = self.world.random.choice(sorted(self.logs))
+        link = self.world.random.choice(self.links)
+        heir = link.other(self)
+        entry = self.ownership.release(shard, f"{heir.node}/{link.life(heir)}")
+        assert self.ownership.release(shard) is None
+        fate = self.world.random.random()
+        if entry is not None and fate < 0.6:
+            link.send(self, ("handed", entry))
+        elif fate < 0.8:
+            self.ownership.refused(shard)
+
+    def adopt(self, entry: Entry) -> None:
+        """The log is opened again here, if this node is the heir still."""
+        if entry.shard in self.logs or self.world.sealed.get(entry.log) != entry.node:
+            assert not self.ownership.adopt(entry.shard, entry.log)
+            return
+        self.logs[entry.shard] = entry.log
+        del self.world.sealed[entry.log]
+        if not self.ownership.adopt(entry.shard, entry.log):
+            del self.logs[entry.shard]
+            self.world.sealed[entry.log] = entry.node
+
     def take(self, peer: "Process", peer_life: str, message: tuple[str, Any]) -> None:
         """Something has come from a peer."""
         kind, content = message
@@ -116,6 +142,8 @@ class Process:
         if kind == "ping":
             heard: dict[str, Heard] = content
             self.membership.heard_of(peer.node, heard)
+        elif kind == "handed":
+            self.adopt(content)
         else:
             self.ownership.received(peer.node, peer_life, content)
             self.ownership.seed_answered(peer.node)

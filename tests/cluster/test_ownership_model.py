@@ -1,7 +1,7 @@
 """Ownership in a world of faults (G8): whatever happened, when all is quiet there is one owner of each shard.
 
-Each seed is one history of cuts, deaths, restarts and sleeps over two to four nodes, and a failure names it.
-Planted bugs show that the model sees what it is there to see.
+Each seed is one history of cuts, deaths, restarts, sleeps and hand-overs over two to four nodes, and a failure
+names it. Planted bugs show that the model sees what it is there to see.
 """
 
 from collections import Counter
@@ -39,7 +39,7 @@ def fault(world: World) -> None:
     pick = world.random
     a, b = pick.sample(world.nodes, 2)
     is_breaking = pick.random() < 0.5
-    what = pick.randrange(7)
+    what = pick.randrange(8)
     if what == 0:
         world.kill(a)
     elif what == 1:
@@ -57,8 +57,10 @@ def fault(world: World) -> None:
             if other != a:
                 world.cut(a, other, is_breaking=is_breaking)
                 world.cut(other, a, is_breaking=is_breaking)
-    else:
+    elif what == 6:
         world.heal()
+    elif a in world.processes and world.processes[a].asleep_until < world.now:
+        world.processes[a].hand_over()
 
 
 def check_quiet(world: World) -> None:
