@@ -458,7 +458,9 @@ class Ownership:
     def _is_due(self, shard: str, now: int) -> bool:
         """Whether the dead owner's node has no new life, or that has had its second."""
         entry, since = self._orphans[shard]
-        if entry is None or not entry.log or self.membership.incarnation_of(entry.node) is None:
+        if entry is None or not entry.log:
+            return True
+        if self.membership.incarnation_of(entry.node) in (None, entry.incarnation):
             return True
         return now - since >= SUCCESSOR_MS
 
