@@ -15,7 +15,7 @@ import pytest
 import trio
 import trio.testing
 import triode
-from triode_broker import server
+from triode_broker import stores
 from triode_broker.config import Config
 from triode_broker.http.pages import pages
 from triode_broker.log.disk import open_log
@@ -253,7 +253,7 @@ async def test_at_the_end_what_was_accepted_is_stored_and_answered(tmp_path: Pat
         with trio.fail_after(PATIENCE_SECONDS):
             await enough.wait()
             await node.broker._settle()
-        (shard,) = [shard for shard in node.broker.router.shards if shard.is_durable]
+        (shard,) = [shard for shard in node.broker.router.shards if shard.log.level == "disk"]
         assert shard.pos == shard.log.head()
         nursery.cancel_scope.cancel()
     async with running(tmp_path) as node, triode.connect(node.url) as client:
@@ -323,7 +323,7 @@ class FailingDisk:
 async def test_a_store_that_fails_is_said_once_and_memory_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "open_log", partial(open_log, connect=FailingDisk))
+    monkeypatch.setattr(stores, "open_log", partial(open_log, connect=FailingDisk))
     monkeypatch.setattr(FailingDisk, "is_broken", False)
     async with running(tmp_path) as node, triode.connect(node.url, publish_expiry_seconds=0.1) as client:
         await client.publish("jobs/a", 0)
@@ -353,7 +353,7 @@ async def test_names_of_a_failed_store_are_not_changed(tmp_path: Path) -> None:
 
 def test_a_disk_that_stays_full_is_said_once_until_there_is_room() -> None:
     log = EventLog()
-    report = server.StoreReport(log)
+    report = stores.StoreReport(log)
     for event in ("store_full", "store_full", "damaged_value", "store_has_room", "store_full", "store_failed"):
         report(event, log="d0-x")
     events = [(level, event) for level, event, _ in log.events]
@@ -367,4 +367,4 @@ def test_a_disk_that_stays_full_is_said_once_until_there_is_room() -> None:
 
 
 def test_log_names_are_of_their_shard() -> None:
-    assert re.fullmatch(r"d3-[a-z2-7]{16}", server.new_log_name("d3"))
+    assert re.fullmatch(r"d3-[a-z2-7]{16}", stores.new_log_name("d3"))

@@ -7,7 +7,6 @@ accepted is committed and answered, no more accepting, bye to everyone, flush, t
 
 import gc
 import random
-import re
 import secrets
 import signal
 import sys
@@ -21,12 +20,11 @@ from typing import Any
 import structlog
 import trio
 from triode_protocol.errors import CloseCode
-from triode_protocol.topics import is_reserved
 
 from triode_broker.admin.calls import make_calls
 from triode_broker.admin.drain import drain_calls
 from triode_broker.admin.listener import serve_calls
-from triode_broker.config import DEAD_LETTER_RULE, GC_THRESHOLDS, Config, TopicRule, Worker
+from triode_broker.config import GC_THRESHOLDS, Config, Worker
 from triode_broker.core.node import Node
 from triode_broker.core.outbox import Outbox
 from triode_broker.core.policy import Policies
@@ -37,9 +35,11 @@ from triode_broker.draining import Draining, Readiness
 from triode_broker.edge.listeners import listen, url
 from triode_broker.edge.reactor import Edge
 from triode_broker.http.pages import pages
+from triode_broker.joining import Joining
 from triode_broker.log import committer
-from triode_broker.log.disk import DiskLog, StoreError, open_log
+from triode_broker.log.disk import DiskLog, StoreError
 from triode_broker.log.memory import MemoryLog
+from triode_broker.stores import check_stores, close_stores, missing, new_log_name, open_store, open_stores
 
 TRIM_SECONDS = 1.0
 #: Longest time that is given to the disks, at the end, to take what was accepted while clients still listen.
@@ -52,12 +52,6 @@ SWITCH_SECONDS = 0.0005
 MIN_TICK_MS = 5.0
 #: What health says of a node by the worst of its stores, best first.
 STATUS = {"ok": "ok", "full": "degraded", "failed": "failed"}
-_LOG_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"  # 5 bits each
-
-
-def new_log_name(shard: str) -> str:
-    """A name for a new life of a shard: the shard and 80 random bits."""
-    return f"{shard}-" + "".join(secrets.choice(_LOG_ALPHABET) for _ in range(16))
 
 
 def now_ms() -> int:
@@ -78,117 +72,7 @@ def installed_version() -> str:
         return "0+unknown"
 
 
-def open_stores(
-    config: Config, policies: Policies, log: Any, host: str = ""
-) -> list[DiskLog] | list[DiskLog | None]:
-    """The files of the durable shards, in order, None where another node holds it; none where nobody does.
-
-    `host`: the name in the files, where it is not this node's own. Raises StoreError: then none is open.
-    """
-    if config.durable:
-        return _open_held(config, policies, log, host)
-    if not config.data:
-        return []
-    directory = Path(config.data)
-    shards = [f"d{index}" for index in range(config.durable_shards)]
-    found = {path.stem for path in directory.glob("d*.sqlite") if re.fullmatch(r"d\d+", path.stem)}
-    stores: list[DiskLog] = []
-    try:
-        if "d0" in found:
-            _check_number(directory, shards, found)
-        for shard in reversed(shards):  # the first one last: it says that all of them were made
-            stores.append(_open_store(config, shard, policies, log, host))
-            if "d0" not in found and stores[-1].head():
-                raise StoreError(_missing(directory, "d0"))
-    except BaseException:
-        _close_stores(stores)
-        raise
-    return stores[::-1]
-
-
-def _open_held(config: Config, policies: Policies, log: Any, host: str) -> list[DiskLog | None]:
-    stores: list[DiskLog | None] = []
-    try:
-        for index, holder in enumerate(config.durable):
-            is_here = holder == config.node
-            stores.append(_open_store(config, f"d{index}", policies, log, host) if is_here else None)
-    except BaseException:
-        _close_stores(stores)
-        raise
-    return stores
-
-
-def check_stores(config: Config, log: Any) -> None:
-    """Open and close the files of a host whose workers are each to open some of them. Raises StoreError.
-
-    So what concerns all of them is judged once: that none is missing, and whether they come from a copy.
-    """
-    _close_stores(open_stores(config, Policies(config.topics), log))
-
-
-def _check_number(directory: Path, shards: list[str], found: set[str]) -> None:
-    """Topics are spread over the shards by their number: with another one they would not be found."""
-    if found == set(shards):
-        return
-    if gone := {f"d{index}" for index in range(len(found))} - found:
-        raise StoreError(_missing(directory, min(gone)))
-    message = f"durable_shards is {len(shards)}, but {directory} was made with {len(found)}, for good"
-    away = sorted(f"{one}.sqlite" for one in set(shards) - found)
-    raise StoreError(f"{message}: set it to {len(found)}{', or bring back ' + ', '.join(away) if away else ''}")
-
-
-def _missing(directory: Path, shard: str) -> str:
-    return f"{directory}: {shard}.sqlite is missing, others are there: bring it back, or restore all of them"
-
-
-def _close_stores(stores: Sequence[DiskLog | None]) -> None:
-    """Those that no committer has begun to serve."""
-    for store in stores:
-        if store is not None:
-            store.close()
-
-
-def _rule_of(policies: Policies, topic: str) -> TopicRule:
-    return policies.of(topic, DEAD_LETTER_RULE) if is_reserved(topic) else policies.of(topic)
-
-
-class StoreReport:
-    """What one store says, as lines of the node's log; called in the loop and in the store's thread.
-
-    A full disk is looked at every second, and said to be full once until there is room.
-    """
-
-    def __init__(self, log: Any) -> None:
-        self._log = log
-        self._is_full = False
-
-    def __call__(self, event: str, **facts: object) -> None:
-        """Write it down."""
-        if (event == "store_full" and self._is_full) or event == "store_has_new_life":  # that one is `new_log`
-            return
-        if event in ("store_full", "store_has_room"):
-            self._is_full = event == "store_full"
-        (self._log.error if event == "store_failed" else self._log.warning)(event, **facts)
-
-
-def _open_store(config: Config, shard: str, policies: Policies, log: Any, host: str) -> DiskLog:
-    store = open_log(
-        Path(config.data),
-        shard,
-        node=host or config.node,
-        limits=config.limits,
-        new_name=lambda: new_log_name(shard),
-        rule_of=partial(_rule_of, policies),
-        restored=config.restored,
-        report=StoreReport(log),
-    )
-    loaded = store.loaded()
-    if loaded.reason:
-        log.warning("new_log", log=store.name, previous=loaded.previous, reason=loaded.reason)
-    return store
-
-
-__all__ = ["Broker", "StoreError", "serve", "serve_until_signal"]
+__all__ = ["Broker", "StoreError", "check_stores", "serve", "serve_until_signal"]
 
 
 class Broker:
@@ -204,7 +88,7 @@ class Broker:
         try:
             self._build(policies, stores)
         except BaseException:
-            _close_stores(self.stores)
+            close_stores(self.stores)
             raise
 
     def _build(self, policies: Policies, stores: Sequence[DiskLog | None]) -> None:
@@ -219,16 +103,44 @@ class Broker:
             accept=self._accept,
             routes=pages(self.health, self._unready),
             limits=limits,
-            now_ms=now_ms,
+            now_ms=self._begin_turn,
             log=self._log,
             crowd=self.node.admission,
         )
         self.draining = Draining(self.node, self.edge, random.random, self._log)
-        self.drain = (
-            self.draining.begin
-        )  # what `triode drain` asks of this node; one of several asks the others too
+        self.drain = self.draining.begin  # what `triode drain` asks; one of several processes asks the others too
         self.readiness = Readiness(self.draining.reason, self._failed_store)
+        self.committer = committer.Committer(self.stores, self.edge.flush, self._log.error)
+        self.joining = self._join(policies) if config.cluster_listen else None
+        if self.joining is not None:
+            self.draining.other_urls = self.joining.other_urls
+            self.readiness.reasons.append(self.joining.unready)
         self._started = time.monotonic()
+
+    def _join(self, policies: Policies) -> Joining:
+        def make_store(shard: str) -> DiskLog:
+            store = open_store(self.config, shard, policies, self._log, self.worker.host)
+            self.stores.append(store)
+            return store
+
+        return Joining(
+            self.config,
+            self.worker,
+            self.node,
+            stores=self.stores,
+            missing=missing(self.config),
+            make_store=make_store,
+            flush=self.edge.flush,
+            now_ms=now_ms,
+            version=installed_version(),
+            log=self._log,
+        )
+
+    def _begin_turn(self) -> int:
+        """The time, for a turn of the edge that begins: who has slept has to find that out before all else."""
+        if self.joining is not None:
+            self.joining.cluster.check_awake()
+        return now_ms()
 
     def _accept(self, outbox: Outbox) -> Session:
         return Session(self.node, outbox)
@@ -244,8 +156,13 @@ class Broker:
         seen = self.edge.statistics()
         counters = self.router.statistics
         states = {store.name: store.state for store in self.stores}
+        status = STATUS[max(states.values(), key=list(STATUS).index, default="ok")]
+        degraded = self.joining.cluster.degraded() if self.joining is not None else []
+        if degraded and status == "ok":
+            status = "degraded"
         return {
-            "status": STATUS[max(states.values(), key=list(STATUS).index, default="ok")],
+            "status": status,
+            "degraded": degraded,
             "draining": self.draining.is_begun,
             "node": self.config.node,
             "version": installed_version(),
@@ -253,7 +170,7 @@ class Broker:
             "connections": seen.connections,
             "sessions": len(self.node.sessions),
             "live_subscriptions": self.router.live_subscriptions,
-            "published": sum(shard.pos for shard in self.router.shards),
+            "published": sum(shard.pos for shard in self.router.shards if shard.is_here),
             "duplicates": counters.duplicates,
             "delivered": self.router.delivered,
             "overflows": counters.overflows,
@@ -267,7 +184,7 @@ class Broker:
                 }
                 for store in self.stores
             },
-            "heads": {shard.log.name: shard.log.head() for shard in self.router.shards},
+            "heads": {shard.log.name: shard.log.head() for shard in self.router.shards if shard.log.name},
         }
 
     async def run(self, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
@@ -275,7 +192,7 @@ class Broker:
         try:
             listeners = listen(self.config.listen, reuse_port=self.worker.count > 1)
         except BaseException:
-            _close_stores(self.stores)
+            close_stores(self.stores)
             raise
         urls = [url(listener) for listener in listeners]
         # Both outlive the cancelling of everything else. Without the edge nobody could be told bye (SPEC 5.3.1);
@@ -284,8 +201,7 @@ class Broker:
         stores_closed = trio.Event()
         async with trio.open_nursery() as nursery:
             try:
-                serve_stores = partial(committer.serve, self.stores, self.edge.flush, self._log.error)
-                await nursery.start(_within, stores_scope, serve_stores, stores_closed)
+                await nursery.start(_within, stores_scope, self.committer.run, stores_closed)
                 await nursery.start(_within, edge_scope, partial(self.edge.serve, listeners), trio.Event())
                 await self._start_others(nursery, urls)
                 self.readiness.started()
@@ -307,6 +223,8 @@ class Broker:
         """What ends as soon as the node is told to end."""
         nursery.start_soon(self._trim)
         nursery.start_soon(self._keep_time)
+        if self.joining is not None:
+            await nursery.start(self.joining.run, self.committer)
         if self.config.data and self.worker.number == 0:
             calls = make_calls(self.router, self.node.consumers, now_ms, self.edge.flush)
             calls |= drain_calls(lambda seconds: self.drain(seconds), lambda: self.edge.statistics().connections)

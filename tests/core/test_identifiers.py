@@ -5,7 +5,8 @@ It looks at `server.py`, because there the factories are chosen that the core is
 
 import structlog
 from triode_broker.config import Config
-from triode_broker.server import Broker, new_log_name
+from triode_broker.server import Broker
+from triode_broker.stores import new_log_name
 from triode_protocol.positions import is_log
 
 from tests.core.desk import Desk

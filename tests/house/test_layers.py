@@ -43,6 +43,7 @@ def broker(*ours: str, libraries: tuple[str, ...] = ()) -> Row:
 CORE, LOG, EDGE, HTTP = "triode_broker.core", "triode_broker.log", "triode_broker.edge", "triode_broker.http"
 ADMIN = "triode_broker.admin"
 AUTH, CLUSTER, CLI = "triode_broker.auth", "triode_broker.cluster", "triode_broker.cli"
+WORKERS = "triode_broker.workers"
 CORE_FACES = ("triode_broker.core.interfaces", "triode_broker.core.record", "triode_broker.core.message_ids")
 
 TABLE = {
@@ -61,9 +62,19 @@ TABLE = {
     ADMIN: broker(CORE, ADMIN, libraries=("trio",)),
     AUTH: broker("triode_broker.core.interfaces", AUTH, libraries=("jwt",)),
     CLUSTER: broker(CORE, CLUSTER, libraries=("trio", "trio_websocket")),
+    WORKERS: broker("triode_broker.edge.listeners", WORKERS, libraries=("trio",)),
     # Feeds the demo through a real connection: a program like any other, only shipped with the broker.
     "triode_broker.demo": Row(
         ("triode", "triode_broker.config", "triode_broker.demo"), (*EVERYWHERE_IN_THE_BROKER, "trio")
+    ),
+    "triode_broker.stores": broker("triode_broker.core", "triode_broker.log"),
+    "triode_broker.joining": broker(
+        "triode_broker.core",
+        "triode_broker.log",
+        "triode_broker.edge",
+        "triode_broker.cluster",
+        "triode_broker.stores",
+        libraries=("trio",),
     ),
     "triode_broker.server": Row(OURS, (*EVERYWHERE_IN_THE_BROKER, "trio")),
     CLI: Row(OURS, (*EVERYWHERE_IN_THE_BROKER, "trio")),

@@ -37,7 +37,7 @@ from triode_broker.cluster.serving import HANDLERS as SERVING_HANDLERS
 from triode_broker.cluster.serving import Serving
 from triode_broker.cluster.table import Table as ShardTable
 from triode_broker.config import Config
-from triode_broker.core.interfaces import Acceptor, Log, Publisher
+from triode_broker.core.interfaces import Acceptor, DurableLog, Log, Publisher
 from triode_broker.core.node import Node
 from triode_broker.core.nowhere import Nowhere
 from triode_broker.core.shard import Shard
@@ -354,6 +354,15 @@ class Cluster:
             self._follow(shard, entry)
             self._connect(entry)
 
+    def open_store(self, shard: str, store: DurableLog, epoch: int) -> None:
+        """A durable shard's file was made here, after the start."""
+        held = self._shard(shard)
+        self._router.own_store(held, store)
+        assert held.acceptor is not None
+        self._stores[shard] = held.acceptor
+        self.ownership.opened(shard, epoch, store.name)
+        self._end_turn()
+
     def _is_mine(self, entry: Entry) -> bool:
         return (entry.node, entry.incarnation) == (self.membership.node, self.membership.incarnation)
 
@@ -438,6 +447,15 @@ class Cluster:
                 self._node.moving.lost(mirror.shard)
 
     # What is told of it
+
+    def ownerless(self) -> list[str]:
+        """Shards in memory that nobody is known to own: as at the start of a cluster."""
+        return [shard for shard in self.table.memory if self.ownership.owner(shard) is None]
+
+    def other_urls(self) -> list[str]:
+        """Where clients reach the other nodes that there is a link to, each once."""
+        urls = (link.peer.advertise for link in self.links.links)
+        return list(dict.fromkeys(url for url in urls if url))
 
     def degraded(self) -> list[str]:
         """What an operator should know, in words."""

@@ -21,8 +21,9 @@ class Committer:
 
     def __init__(self, logs: Sequence[DiskLog], flush: Callable[[], None], report: Callable[..., None]) -> None:
         """`flush` ends a turn in which something was told; `report(event, **facts)` hears of broken callbacks."""
-        self._logs = logs
+        self._logs = list(logs)
         self._flush = flush
+        self._token: trio.lowlevel.TrioToken | None = None  # while it runs
         self._report = report
         self._bell = trio.Event()
         self._is_rung = False  # in the thread: the loop is on its way
@@ -30,13 +31,9 @@ class Committer:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled."""
-        token = trio.lowlevel.current_trio_token()
+        self._token = trio.lowlevel.current_trio_token()
         for log in self._logs:
-            log.wake = self._ring
-            log.answered = partial(self._ring_from_thread, token)
-            log.barrier = self._call
-            thread = threading.Thread(target=self._work, args=(log, token), name=f"log-{log.name}", daemon=True)
-            thread.start()
+            self._begin(log, self._token)
         task_status.started()
         self._ring()
         try:
@@ -47,6 +44,20 @@ class Committer:
                 await self._close()
             if scope.cancelled_caught:
                 self._report("store_not_closed", error=f"the disk has not answered for {CLOSE_SECONDS} s")
+
+    def add(self, log: DiskLog) -> None:
+        """Serve one more, from now on. Only while it runs."""
+        assert self._token is not None
+        self._logs.append(log)
+        self._begin(log, self._token)
+        self._ring()
+
+    def _begin(self, log: DiskLog, token: trio.lowlevel.TrioToken) -> None:
+        log.wake = self._ring
+        log.answered = partial(self._ring_from_thread, token)
+        log.barrier = self._call
+        thread = threading.Thread(target=self._work, args=(log, token), name=f"log-{log.name}", daemon=True)
+        thread.start()
 
     async def _turn(self) -> None:
         await self._bell.wait()

@@ -114,6 +114,11 @@ class DiskLog:
         return self._head
 
     @property
+    def epoch(self) -> int:
+        """How often the file was opened, new lives included: rises at each start (cluster.md, ownership)."""
+        return int(self._store.contents.meta["epoch"])
+
+    @property
     def damaged_messages(self) -> int:
         """Found damaged since the start, each counted once; for health."""
         return self._reading.damaged

@@ -1,0 +1,104 @@
+"""Joining: what a broker process does to be a node of a cluster: sockets, the secret, stores that are made late.
+
+A part of the composition root; the rules of the cluster are in `cluster`. The surprising decision: a durable
+shard's file that is missing is made here, while the node already serves, once all other holders have said that
+they know of none; until then the node is one that does not hold it.
+"""
+
+import random
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import trio
+
+from triode_broker.cluster.cluster import Cluster, Outside
+from triode_broker.cluster.listening import as_listeners
+from triode_broker.cluster.secret import read_secret
+from triode_broker.config import Config, Worker
+from triode_broker.core.node import Node
+from triode_broker.edge.listeners import listen
+from triode_broker.log.committer import Committer
+from triode_broker.log.disk import DiskLog
+from triode_broker.log.memory import MemoryLog
+from triode_broker.stores import new_log_name
+
+#: How often a missing store looks whether it may be made.
+LOOK_SECONDS = 0.2
+
+
+class Joining:
+    """One node's part in a cluster, beside everything else that it does."""
+
+    def __init__(
+        self,
+        config: Config,
+        worker: Worker,
+        node: Node,
+        *,
+        stores: Sequence[DiskLog],
+        missing: Sequence[str],
+        make_store: Callable[[str], DiskLog],
+        flush: Callable[[], None],
+        now_ms: Callable[[], int],
+        version: str,
+        log: Any,
+    ) -> None:
+        """`missing`: durable shards to be held here that have no file. Raises BadSecret."""
+        self._config = config
+        self._worker = worker
+        self._node = node
+        self._missing = list(missing)
+        self._make_store = make_store
+        self._stores = list(stores)
+        self._log = log
+        secret = worker.secret.encode()
+        if config.cluster_secret_file:
+            secret = read_secret(config.cluster_secret_file)
+        by_name = {store.name.partition("-")[0]: store for store in stores}
+        self.cluster = Cluster(
+            config,
+            node,
+            Outside(
+                new_log=lambda shard: MemoryLog(new_log_name(shard), config.limits),
+                flush=flush,
+                now_ms=now_ms,
+                steady_ms=node.steady_ms,
+                random_bytes=secrets.token_bytes,
+                random_float=random.random,
+                log=log,
+                version=version,
+                secret=secret,
+            ),
+            {shard: (store.epoch, store.name) for shard, store in by_name.items()},
+        )
+
+    async def run(
+        self, committer: Committer, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Take part until cancelled. Raises OSError when the address for other nodes cannot be had."""
+        sockets = listen(self._config.cluster_listen, reuse_port=self._worker.count > 1)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.cluster.run, as_listeners(sockets))
+            task_status.started()
+            await self._make_missing(committer)
+
+    async def _make_missing(self, committer: Committer) -> None:
+        while self._missing:
+            for shard in list(self._missing):
+                if self.cluster.ownership.may_create(shard):
+                    self._missing.remove(shard)
+                    store = self._make_store(shard)
+                    committer.add(store)
+                    self.cluster.open_store(shard, store, store.epoch)
+                    self._log.info("store_made", shard=shard, log=store.name)
+            await trio.sleep(LOOK_SECONDS)
+
+    def other_urls(self) -> list[str]:
+        """Where clients reach the other nodes that there is a link to."""
+        return self.cluster.other_urls()
+
+    def unready(self) -> str:
+        """Why clients had better wait: shards that nobody is known to own yet."""
+        ownerless = self.cluster.ownerless()
+        return f"no owner is known of {', '.join(ownerless)}" if ownerless else ""
