@@ -324,9 +324,9 @@ class Links:
             self._log.warning("peer_connection_failed", url=attempt.url, exc_info=group)
 
     def _say_refused(self, attempt: "_Attempt", refused: HelloRefused) -> None:
-        reason, is_known = refused.reason, refused.reason in REASONS
-        if refused.is_theirs and (not is_known or reason in _QUIET):  # those two only this side can know
-            reason = BAD_HELLO
+        reason = refused.reason
+        if refused.is_theirs and (reason not in REASONS or (reason in _QUIET and attempt.address is not None)):
+            reason = BAD_HELLO  # that it has dialled itself, or somebody twice, only the dialler can know
         attempt.outcome = reason
         is_quiet = reason in _QUIET or not self._may_warn(reason)
         (self._log.debug if is_quiet else self._log.warning)(

@@ -82,12 +82,13 @@ class Outgoing:
             frames, size = self._frames, self.bytes
             self.clear()
             return frames, size
-        count, size = 1, self._sizes[0]
-        while size + self._sizes[count] <= max_bytes:
-            size += self._sizes[count]
+        sizes = self._sizes
+        count, size = 1, sizes[0]
+        while count < len(sizes) and size + sizes[count] <= max_bytes:
+            size += sizes[count]
             count += 1
         frames = self._frames[:count]
-        del self._frames[:count], self._sizes[:count]
+        del self._frames[:count], sizes[:count]
         self.bytes -= size
         return frames, size
 
