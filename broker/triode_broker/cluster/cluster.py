@@ -20,10 +20,11 @@ from triode_protocol.errors import ErrorName
 from triode_protocol.packets import Publish, Published
 
 from triode_broker.cluster.accepting import Accepting
+from triode_broker.cluster.calls import Calls
 from triode_broker.cluster.dialling import LINKED
 from triode_broker.cluster.forwarded import Flushing
 from triode_broker.cluster.forwarding import Forwarder
-from triode_broker.cluster.frames import Answered, AnyFrame, Entry, Forward, Frame, Ping, Pong, Table
+from triode_broker.cluster.frames import Answered, AnyFrame, Call, Entry, Forward, Frame, Ping, Pong, Reply, Table
 from triode_broker.cluster.hello import INCARNATION_BYTES, NAME_TAKEN, SELF, Identity, Refusal, make_identity
 from triode_broker.cluster.interest import Interests
 from triode_broker.cluster.link import Link
@@ -126,6 +127,7 @@ class Cluster:
         self.interests = Interests(self._router.shard_of, steady_ms, self.dirty)
         self.serving = Serving(self._router, outside.now_ms, self.dirty)
         self.accepting = Accepting(self._router, outside.now_ms, self.dirty)
+        self.calls = Calls({}, self._log)
         self.owners: dict[str, Owner] = {}
         self.forwarders: dict[str, Forwarder] = {}
         self.mirrors: dict[str, Mirror] = {}
@@ -174,6 +176,7 @@ class Cluster:
     ) -> None:
         """Link to others and take part, until cancelled."""
         async with trio.open_nursery() as nursery:
+            await nursery.start(self.calls.run)
             await nursery.start(self.links.run, listeners, self._config.seeds)
             nursery.start_soon(self._keep_time)
             nursery.start_soon(self._keep_flushing)
@@ -262,6 +265,7 @@ class Cluster:
     def closed(self, link: Link, reason: str) -> None:
         """A link is gone."""
         self.membership.link_closed(link.peer.node, link.peer.incarnation)
+        self.calls.closed(link)
         if link.is_dialler:
             self._owner(link.peer.node).closed(link)
             for forwarder in self.forwarders.values():
@@ -297,6 +301,21 @@ class Cluster:
     def _take_answered(self, link: Link, frame: Answered) -> None:
         _expect(link.is_dialler and frame.shard in self.forwarders)
         self.forwarders[frame.shard].answered(link, frame)
+
+    def _take_call(self, link: Link, frame: Call) -> None:
+        self.calls.called(link, frame)
+
+    def _take_reply(self, link: Link, frame: Reply) -> None:
+        self.calls.replied(link, frame)
+
+    def asking_links(self) -> list[Link]:
+        """One link to every node that is reached, in order of names."""
+        links = self._links(is_dialler=True)
+        return sorted(links, key=lambda link: link.peer.node)
+
+    def link_to(self, node: str) -> Link | None:
+        """The link that asks this node."""
+        return next((link for link in self.asking_links() if link.peer.node == node), None)
 
     def _take_of_owner(self, link: Link, frame: Frame) -> None:
         _expect(link.is_dialler)
@@ -477,6 +496,8 @@ HANDLERS: Final[dict[type[Frame], Callable[[Cluster, Link, Any], None]]] = {
     Pong: Cluster._pass_over,
     Table: Cluster._take_table,
     Forward: Cluster._take_forward,
+    Call: Cluster._take_call,
+    Reply: Cluster._take_reply,
     Answered: Cluster._take_answered,
     **dict.fromkeys(OWNER_HANDLERS, Cluster._take_of_owner),
     **dict.fromkeys(SERVING_HANDLERS, Cluster._take_of_asker),
