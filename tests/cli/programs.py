@@ -129,6 +129,14 @@ class Lines:
         """The next lines."""
         return [await self.next() for _ in range(count)]
 
+    async def rest(self) -> list[str]:
+        """All further lines, until the stream's end."""
+        with trio.fail_after(PATIENCE_SECONDS):
+            async for piece in self._stream:
+                self._rest += piece
+        said, self._rest = self._rest.decode().splitlines(), b""
+        return said
+
     async def until(self, words: str) -> str:
         """The next line that has these words in it."""
         while True:

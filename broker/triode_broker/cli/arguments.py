@@ -85,8 +85,8 @@ _DRAIN_EXAMPLES = """examples:
   triode drain --seconds 0                       everybody at once
 
 The broker stops being ready (/readyz), refuses new connections, and sends its clients away, spread over
-drain_window_ms where they have other nodes to go to, over drain_alone_ms where not. What they publish until their own
-goodbye is taken and answered. Then it ends; this command ends after it, so the next one can be started at once.
+drain_window_ms where they have other nodes to go to, over drain_alone_ms where not. What they publish until their
+own goodbye is taken and answered. Then it ends; this command ends after it, so the next one can be started at once.
 The broker is found as by `triode subs`: --data, TRIODE_DATA or the file's `data`. One without has no command: send
 it SIGTERM. A second SIGTERM, or SIGINT, ends it without the window."""
 
@@ -163,6 +163,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     add("--log-level", metavar="LEVEL", help="debug, info, warning or error")
     add("--log-format", metavar="FORMAT", help="auto, json or console; auto: console on a terminal")
     add("--check", action="store_true", help="check the settings, print those in effect, do not serve")
+    add("--as-worker", metavar="NAME", help=argparse.SUPPRESS)  # what `workers` starts; named for `ps`
 
 
 def _add_cluster(parser: argparse.ArgumentParser) -> None:

@@ -9,17 +9,24 @@ import errno
 import os
 import shutil
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from triode_broker.cli.effective import as_toml
 from triode_broker.cli.exit_codes import ExitCode, Failure
+from triode_broker.cli.processes import COMMAND, Upwards, read_start
 from triode_broker.cli.running import leaves, run_trio
 from triode_broker.cli.settings import BadSettings, Settings, load
 from triode_broker.cli.streams import say
 from triode_broker.config import Config
+from triode_broker.workers.parent import Parent
+from triode_broker.workers.plan import count_workers, hold_ports, plan
 
 SERVER_DEPENDENCIES = frozenset({"h11", "wsproto", "structlog"})
 #: Names of the settings that have a flag.
@@ -32,11 +39,14 @@ FLAGS = (
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> ExitCode:
     """Check or serve, until a signal. Raises Failure."""
+    if arguments.as_worker:
+        return _serve_as_worker()
     settings = read_settings(arguments, environ)
     if arguments.check:
         say(as_toml(settings))
         return ExitCode.OK
-    return _serve(settings.config)
+    count = count_workers(settings.config)
+    return _serve(settings.config) if count == 1 else _serve_with_workers(settings.config, count)
 
 
 def read_settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
@@ -53,30 +63,63 @@ def read_settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> 
 
 
 def _serve(config: Config) -> ExitCode:
+    """In this process."""
+    logs, server = _modules()
+    log = logs.make_logger(config)
+    return _serve_node(server, config, partial(_say_next_steps, config), log=log)
+
+
+def _serve_as_worker() -> ExitCode:
+    start = read_start()
+    logs, server = _modules()
+    log = logs.make_logger(start.config).bind(node=start.config.node)  # its lines stand among those of others
+    parent = Upwards(log)
+    return _serve_node(server, start.config, parent.announce, log=log, worker=start.worker, attend=parent.attend)
+
+
+def _serve_with_workers(config: Config, count: int) -> ExitCode:
+    logs, server = _modules()
+    log = logs.make_logger(config)
     try:
-        logs = import_module("triode_broker.logs")
-        server = import_module("triode_broker.server")
+        ports = hold_ports(config, count)
+    except OSError as error:
+        raise _cannot_listen(str(error.filename), error) from None
+    with closing(ports):
+        if config.data and not config.durable:
+            with _store_failures(server):
+                server.check_stores(config, log)
+            config = msgspec.structs.replace(config, restored=False)  # done
+        parent = Parent(plan(config, ports), COMMAND, log, partial(_say_next_steps, config))
+
+        async def main() -> ExitCode:
+            return ExitCode(await parent.run())
+
+        return run_trio(main)
+
+
+def _modules() -> tuple[Any, Any]:
+    """`logs` and `server`. Raises Failure where the extra is not installed."""
+    try:
+        return import_module("triode_broker.logs"), import_module("triode_broker.server")
     except ModuleNotFoundError as missing:
         if missing.name not in SERVER_DEPENDENCIES:
             raise
         advice = "install the extra `server`: pip install '.[server]' in a checkout"
         message = f"{missing.name} is not installed, which the broker needs; {advice}"
         raise Failure(ExitCode.FAILURE, message) from missing
-    log = logs.make_logger(config)
+
+
+def _serve_node(server: Any, config: Config, announce: Callable[[list[str]], None], **parts: object) -> ExitCode:
     is_up = False
 
-    def announce(urls: list[str]) -> None:
+    def is_up_now(urls: list[str]) -> None:
         nonlocal is_up
         is_up = True
-        if is_for_people(config):
-            with suppress(Failure, BrokenPipeError):  # nobody reads it: no reason not to serve
-                say(next_steps(config, urls[0], command_name(sys.argv[0])))
+        announce(urls)
 
     async def main() -> ExitCode:
-        try:
-            await server.serve_until_signal(config, log=log, announce=announce)
-        except* server.StoreError as group:
-            raise Failure(ExitCode.FAILURE, str(next(leaves(group)))) from None
+        with _store_failures(server):
+            await server.serve_until_signal(config, announce=is_up_now, **parts)
         return ExitCode.OK
 
     try:
@@ -85,6 +128,21 @@ def _serve(config: Config) -> ExitCode:
         if is_up:  # of something else, then: a bug, to be seen whole
             raise
         raise _cannot_listen(config.listen, error) from None
+
+
+@contextmanager
+def _store_failures(server: Any) -> Iterator[None]:
+    """What is wrong with the files is a sentence, from however deep it comes."""
+    try:
+        yield
+    except* server.StoreError as group:
+        raise Failure(ExitCode.FAILURE, str(next(leaves(group)))) from None
+
+
+def _say_next_steps(config: Config, urls: list[str]) -> None:
+    if is_for_people(config):
+        with suppress(Failure, BrokenPipeError):  # nobody reads it: no reason not to serve
+            say(next_steps(config, urls[0], command_name(sys.argv[0])))
 
 
 def is_for_people(config: Config) -> bool:

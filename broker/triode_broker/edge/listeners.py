@@ -5,7 +5,7 @@ happens once, before anything is served.
 
 Processes that share a port (`reuse_port`) each have a listening socket of their own; Linux deals new connections
 out among them, other systems may give all to one. A parent holds such a port by `reserve`, without listening: so
-nobody waits in a queue that is never looked at, and the port stays theirs while one of them starts again.
+nobody waits in a queue that is never looked at, and the system gives the port to nobody else meanwhile.
 """
 
 import contextlib

@@ -1,0 +1,73 @@
+"""Both ends of `serve --workers N`: the parent of the processes, and the way one of them hears from its parent.
+
+Knows the pipes of `workers.parent`, and of the server a broker's `drain` alone. The surprising decision: a worker
+is `triode serve` once more, told by a flag that no help shows to read its settings from stdin. So whatever can go
+wrong while serving is told in the same words.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+import msgspec
+import trio
+
+from triode_broker.cli.exit_codes import ExitCode, Failure
+from triode_broker.cli.streams import say
+from triode_broker.workers.parent import Drain, Lines, Up, as_line
+from triode_broker.workers.plan import Start
+
+#: -P: a worker imports nothing from the directory it happens to be started in.
+COMMAND: Final = (sys.executable, "-P", "-m", "triode_broker.cli", "serve", "--as-worker")
+_STDIN: Final = 0
+_MAX_START_BYTES: Final = 1_048_576
+
+
+def read_start() -> Start:
+    """What this worker is to be. Raises Failure where nobody says it."""
+    line = b""
+    while not line.endswith(b"\n") and len(line) < _MAX_START_BYTES:
+        piece = os.read(_STDIN, 65_536)  # its parent says nothing more until this worker serves
+        if not piece:
+            break
+        line += piece
+    try:
+        return msgspec.json.decode(line, type=Start)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise Failure(ExitCode.USAGE, "--as-worker is for the processes that --workers starts") from error
+
+
+class Upwards:
+    """What a worker and its parent tell each other while it serves."""
+
+    def __init__(self, log: Any) -> None:
+        self._log = log
+
+    def announce(self, urls: list[str]) -> None:
+        """This worker serves."""
+        _tell(Up(urls))
+
+    async def attend(self, broker: Any) -> None:
+        """Pass on a drain, in both directions, and end when the parent has."""
+        begin: Callable[[float | None], float] = broker.drain
+
+        def drain(seconds: float | None) -> float:
+            left = begin(seconds)
+            _tell(Drain(left))
+            return left
+
+        broker.drain = drain
+        async with trio.lowlevel.FdStream(os.dup(_STDIN)) as stream:
+            async for said in Lines(stream).records():
+                if isinstance(said, Drain):
+                    begin(said.seconds)
+        self._log.error("parent_gone")
+        signal.raise_signal(signal.SIGINT)
+
+
+def _tell(record: msgspec.Struct) -> None:
+    with suppress(Failure, BrokenPipeError):  # the parent has gone, which stdin says too
+        say(as_line(record).decode())

@@ -1,0 +1,260 @@
+"""The parent: starts the workers, starts again those that end, and ends them all.
+
+A worker reads what it is to be from its stdin, a line (an argument would show the secret), and lines of its stdin
+and stdout are all that is said between them later on. It ends when its stdin does: so no worker outlives its
+parent, however that died. Knows nothing of what a worker serves.
+
+The surprising decision: a worker that gives up by itself before it has ever served ends everything. Its settings
+or files are wrong, it has said so, and trying again would only say it again. Later on none of its ends does.
+"""
+
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from subprocess import PIPE
+from typing import Any, Final
+
+import msgspec
+import trio
+from attrs import define, field
+from msgspec import Struct
+
+from triode_broker.workers.plan import Start, without_one_time_settings
+
+FIRST_DELAY_SECONDS: Final = 0.1
+LONGEST_DELAY_SECONDS: Final = 5.0
+#: A worker that lived so long starts again as if it had never ended.
+LONG_LIFE_SECONDS: Final = 60.0
+#: What workers get to end in good order, beyond the window over which they send their clients away.
+END_SECONDS: Final = 60.0
+MAX_LINE_BYTES: Final = 65_536
+
+
+class Up(Struct, frozen=True, tag=True):
+    """A worker serves."""
+
+    urls: list[str]
+
+
+class Drain(Struct, frozen=True, tag=True):
+    """To the parent: this worker was asked to drain, over so long. To a worker: do so too."""
+
+    seconds: float
+
+
+Line = Up | Drain
+
+
+@define
+class Delays:
+    """How long to wait before a worker starts again: longer each time, until one has lived for long."""
+
+    _next: float = FIRST_DELAY_SECONDS
+
+    def after(self, lived_seconds: float) -> float:
+        """The wait after a life of so long."""
+        if lived_seconds >= LONG_LIFE_SECONDS:
+            self._next = FIRST_DELAY_SECONDS
+        delay = self._next
+        self._next = min(2 * delay, LONGEST_DELAY_SECONDS)
+        return delay
+
+
+class Lines:
+    """Both directions of a pipe's ends, a record a line; what is no record of ours is passed over."""
+
+    def __init__(self, received: trio.abc.ReceiveStream) -> None:
+        self._received = received
+        self._rest = b""
+
+    async def next(self) -> bytes | None:
+        """A line, or None at the end."""
+        while b"\n" not in self._rest:
+            try:
+                piece = await self._received.receive_some()
+            except trio.BrokenResourceError:
+                return None
+            if not piece:
+                return None
+            self._rest = self._rest[-MAX_LINE_BYTES:] + piece
+        line, _, self._rest = self._rest.partition(b"\n")
+        return line
+
+    async def records(self) -> AsyncIterator[Line]:
+        """What comes, until the end."""
+        while (line := await self.next()) is not None:
+            with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+                yield msgspec.json.decode(line, type=Line)
+
+
+def as_line(record: Struct) -> bytes:
+    """What `Lines` reads."""
+    return msgspec.json.encode(record) + b"\n"
+
+
+@define(eq=False)
+class Life:
+    """One process of a worker."""
+
+    process: trio.Process
+    is_up: bool = False
+
+    def end(self, number: signal.Signals) -> None:
+        """Send it a signal, if there is still somebody to get it."""
+        if self.process.returncode is None:
+            self.process.send_signal(number)
+
+
+@define(eq=False)
+class Parent:
+    """All workers of a host; `run` once."""
+
+    starts: Sequence[Start]
+    command: Sequence[str]  # of a worker; its name is added
+    log: Any
+    announce: Callable[[list[str]], None]  # called with the URLs once all serve for the first time
+    _lives: dict[int, Life] = field(factory=dict)
+    _urls: dict[int, list[str]] = field(factory=dict)  # of workers that have served
+    _stopping: trio.Event = field(factory=trio.Event)
+    _how: signal.Signals = signal.SIGTERM
+    _patient_until: float = 0.0
+    _code: int = 0
+
+    async def run(self) -> int:
+        """Until a signal or a drain, then until all workers have ended; exit code 0 if all did in good order."""
+        async with trio.open_nursery() as nursery:
+            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                nursery.start_soon(self._obey, signals)
+                nursery.start_soon(self._lose_patience)
+                async with trio.open_nursery() as workers:
+                    for number in range(len(self.starts)):
+                        workers.start_soon(self._keep, number)
+                nursery.cancel_scope.cancel()
+        self.log.info("workers_stopped", exit_code=self._code)
+        return self._code
+
+    async def _obey(self, signals: AsyncIterator[int]) -> None:
+        """SIGTERM drains the workers, another or SIGINT ends them at once, one more kills them."""
+        async for number in signals:
+            self.log.info("signal", name=signal.Signals(number).name)
+            was_asked = self._stopping.is_set()
+            if was_asked and self._how != signal.SIGTERM:
+                self._stop(signal.SIGKILL)
+            elif was_asked:
+                self._stop(signal.SIGINT)
+            else:
+                self._begin_to_stop(self.starts[0].config.limits.drain_window_ms / 1000)
+                self._stop(signal.Signals(number))
+
+    def _begin_to_stop(self, window_seconds: float) -> None:
+        patience = END_SECONDS + window_seconds
+        self._patient_until = max(self._patient_until, trio.current_time() + patience)
+        self._stopping.set()
+
+    def _stop(self, how: signal.Signals) -> None:
+        self._how = how
+        for life in self._lives.values():
+            life.end(how)
+
+    async def _lose_patience(self) -> None:
+        await self._stopping.wait()
+        while (seconds := self._patient_until - trio.current_time()) > 0:  # noqa: ASYNC110  # it may be put off
+            await trio.sleep(seconds)
+        self.log.error("workers_killed", workers=[self._name(number) for number in self._lives])
+        self._stop(signal.SIGKILL)
+
+    async def _keep(self, number: int) -> None:
+        """One worker, over all its lives."""
+        delays = Delays()
+        while not self._stopping.is_set():
+            began = trio.current_time()
+            life = await self._live(number)
+            self._judge(number, life)
+            if not self._stopping.is_set():
+                delay = delays.after(trio.current_time() - began)
+                self.log.info("worker_restarts", node=self._name(number), seconds=delay)
+                with trio.move_on_after(delay):
+                    await self._stopping.wait()
+
+    def _judge(self, number: int, life: Life) -> None:
+        """What its end means for the others, and for the exit code."""
+        code = life.process.returncode
+        how = {"exit_code": code} if code is None or code >= 0 else {"signal": signal.Signals(-code).name}
+        is_good = code == 0 or (code == -signal.SIGTERM and not life.is_up)  # it has not got to minding signals
+        if self._stopping.is_set():
+            self._code = self._code if is_good else (self._code or 1)
+            if not is_good:
+                self.log.error("worker_ended", node=self._name(number), pid=life.process.pid, **how)
+            return
+        self.log.warning("worker_ended", node=self._name(number), pid=life.process.pid, **how)
+        if code is not None and code > 0 and number not in self._urls:
+            self._code = code
+            self._begin_to_stop(0)
+            self._stop(signal.SIGINT)
+
+    async def _live(self, number: int) -> Life:
+        """One process, from its start to its end."""
+        start = self.starts[number]
+        if number in self._urls:
+            start = without_one_time_settings(start)
+        process = await trio.lowlevel.open_process([*self.command, self._name(number)], stdin=PIPE, stdout=PIPE)
+        life = self._lives[number] = Life(process)
+        self.log.info("worker_starts", node=self._name(number), pid=process.pid)
+        try:
+            if self._stopping.is_set():
+                life.end(self._how)
+            await _tell(process, start)
+            await self._listen(number, life)
+            await process.wait()
+        finally:
+            del self._lives[number]
+            await _bury(process)
+        return life
+
+    async def _listen(self, number: int, life: Life) -> None:
+        assert life.process.stdout is not None
+        async for said in Lines(life.process.stdout).records():
+            if isinstance(said, Drain):
+                await self._drain(said)
+            else:
+                life.is_up = True
+                self._is_up(number, said.urls)
+
+    def _is_up(self, number: int, urls: list[str]) -> None:
+        is_first = len(self._urls) < len(self.starts)
+        self._urls[number] = urls
+        if is_first and len(self._urls) == len(self.starts):
+            self.log.info("workers_up", workers=len(self.starts), urls=self._urls[0])
+            self.announce(self._urls[0])
+
+    async def _drain(self, wish: Drain) -> None:
+        """One worker was asked to drain, maybe again with another time: so are all, and none starts again."""
+        self.log.info("workers_drain", seconds=wish.seconds)
+        self._begin_to_stop(wish.seconds)
+        for life in list(self._lives.values()):
+            if life.is_up:
+                await _tell(life.process, wish)
+            else:
+                life.end(signal.SIGTERM)
+
+    def _name(self, number: int) -> str:
+        return self.starts[number].config.node
+
+
+async def _tell(process: trio.Process, record: Struct) -> None:
+    assert process.stdin is not None
+    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # it has ended, which is seen elsewhere
+        await process.stdin.send_all(as_line(record))
+
+
+async def _bury(process: trio.Process) -> None:
+    """Leave nothing of it: it has ended, or the parent itself is failing."""
+    with trio.CancelScope(shield=True):
+        for pipe in (process.stdin, process.stdout):
+            assert pipe is not None
+            await trio.aclose_forcefully(pipe)
+        with trio.move_on_after(END_SECONDS):
+            await process.wait()
+        if process.returncode is None:
+            process.kill()
+            await process.wait()

@@ -1,0 +1,235 @@
+"""`serve --workers N` as processes: one port, a parent, and workers that come back or end with it."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import trio
+import triode
+from triode_broker.cli.exit_codes import ExitCode
+
+from tests.cli.programs import PATIENCE_SECONDS, Lines, Triode, run
+from tests.cli.test_serve import health
+
+CONFIG = 'durable_shards = 3\n[[topics]]\nfilter = "jobs/#"\nstorage = "disk"\n'
+TOPICS = [f"jobs/{number}" for number in range(12)]  # some in every shard
+
+
+def serve(*arguments: str, count: int = 2) -> Triode:
+    return Triode("serve", "--workers", str(count), "--listen", "127.0.0.1:0", "--log-format", "json", *arguments)
+
+
+def durable(folder: Path) -> tuple[str, ...]:
+    """Three durable shards in a directory."""
+    file = folder / "triode.toml"
+    file.write_text(CONFIG)
+    return ("--config", str(file), "--data", str(folder / "data"))
+
+
+class Events:
+    """The lines of a log, as they are or by name."""
+
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
+
+    async def until(self, event: str, **facts: object) -> dict[str, Any]:
+        """The next event of this name that has these facts; None: does not have it."""
+        while True:
+            found = json.loads(await self._lines.until(f'"{event}"'))
+            if found["event"] == event and all(found.get(name) == value for name, value in facts.items()):
+                return dict(found)
+
+    async def up(self) -> tuple[str, dict[str, int]]:
+        """Until all workers serve: the URL, and the process of each node."""
+        processes: dict[str, int] = {}
+        while True:
+            event = json.loads(await self._lines.next())
+            if event["event"] == "worker_starts":
+                processes[event["node"]] = event["pid"]
+            elif event["event"] == "workers_up":
+                return event["urls"][0], processes
+
+    async def rest(self) -> list[dict[str, Any]]:
+        """All that is still said, until nobody is left who could."""
+        return [json.loads(line) for line in await self._lines.rest()]
+
+
+async def nodes(url: str, count: int) -> set[str]:
+    """The names of so many nodes that answer at one address."""
+    found: set[str] = set()
+    with trio.fail_after(PATIENCE_SECONDS):
+        while len(found) < count:
+            found.add(json.loads((await health(url)).partition("\r\n\r\n")[2])["node"])
+    return found
+
+
+async def test_all_workers_serve_at_one_address_and_end_with_0() -> None:
+    async with serve(count=3) as program:
+        events = Events(program.errors())
+        url, processes = await events.up()
+        assert sorted(processes) == ["n1", "n1-1", "n1-2"]
+        assert await nodes(url, 3) == set(processes)
+        program.signal(signal.SIGTERM)
+        assert await program.code() == ExitCode.OK
+        said = await events.rest()
+        assert {event["node"] for event in said if event["event"] == "stopped"} == set(processes)
+        assert said[-1]["event"] == "workers_stopped"
+
+
+async def test_for_people_it_says_once_what_to_open() -> None:
+    async with serve("--log-format", "console") as program:
+        output = program.output()
+        url = (await output.until("Triode is up: ")).removeprefix("Triode is up: ")
+        http = url.replace("ws", "http", 1).removesuffix("/ws")
+        assert await nodes(http, 2) == {"n1", "n1-1"}
+        program.signal(signal.SIGINT)
+        assert await program.code() == ExitCode.OK
+        assert not [line for line in await output.rest() if "Triode is up" in line]
+
+
+async def test_one_worker_has_no_parent() -> None:
+    async with serve(count=1) as program:
+        events = Events(program.errors())
+        assert (await events.until("started"))["node"] == "n1"
+        program.signal(signal.SIGTERM)
+        assert await program.code() == ExitCode.OK
+        assert "workers_stopped" not in {event["event"] for event in await events.rest()}
+
+
+async def test_a_worker_that_crashed_starts_again_and_the_others_go_on() -> None:
+    async with serve() as program:
+        events = Events(program.errors())
+        url, processes = await events.up()
+        for delay in (0.1, 0.2):
+            os.kill(processes["n1-1"], signal.SIGKILL)
+            ended = await events.until("worker_ended")
+            assert (ended["node"], ended["pid"], ended["signal"]) == ("n1-1", processes["n1-1"], "SIGKILL")
+            assert (await events.until("worker_restarts"))["seconds"] == delay
+            assert await nodes(url, 1) == {"n1"}
+            processes["n1-1"] = (await events.until("worker_starts", node="n1-1"))["pid"]
+            await events.until("started", node="n1-1")
+        assert await nodes(url, 2) == {"n1", "n1-1"}
+        program.signal(signal.SIGTERM)
+        assert await program.code() == ExitCode.OK
+
+
+async def test_a_worker_that_was_told_to_end_alone_starts_again() -> None:
+    async with serve() as program:
+        events = Events(program.errors())
+        url, processes = await events.up()
+        os.kill(processes["n1"], signal.SIGTERM)
+        assert (await events.until("worker_ended"))["exit_code"] == 0
+        await events.until("started", node="n1")
+        assert await nodes(url, 2) == {"n1", "n1-1"}
+
+
+async def test_workers_end_when_their_parent_was_killed() -> None:
+    async with serve(count=3) as program:
+        events = Events(program.errors())
+        _, processes = await events.up()
+        program.signal(signal.SIGKILL)
+        said = await events.rest()  # to the end: none of them holds stderr any longer
+        for name in ("parent_gone", "stopped"):
+            assert {event["node"] for event in said if event["event"] == name} == set(processes)
+
+
+async def test_a_further_signal_does_not_wait_and_one_more_kills() -> None:
+    async with serve("--data", "") as program:
+        events = Events(program.errors())
+        _, processes = await events.up()
+        os.kill(processes["n1-1"], signal.SIGSTOP)  # it minds nothing but SIGKILL
+        for _ in range(2):
+            program.signal(signal.SIGTERM)
+            await events.until("signal", name="SIGTERM", node=None)
+        program.signal(signal.SIGTERM)
+        assert (await events.until("worker_ended"))["signal"] == "SIGKILL"
+        assert await program.code() == ExitCode.FAILURE
+
+
+async def test_a_drain_is_one_of_the_whole_host(tmp_path: Path) -> None:
+    async with serve("--data", str(tmp_path / "data"), count=3) as program:
+        events = Events(program.errors())
+        _, processes = await events.up()
+        drained = await run("drain", "--seconds", "0", "--data", str(tmp_path / "data"))
+        assert (drained.code, drained.errors) == (ExitCode.OK, "")
+        assert await program.code() == ExitCode.OK
+        said = await events.rest()
+        assert {event["node"] for event in said if event["event"] == "draining"} == set(processes)
+        assert "worker_restarts" not in {event["event"] for event in said}
+
+
+async def test_a_taken_port_is_told_once() -> None:
+    async with serve() as program:
+        url, _ = await Events(program.errors()).up()
+        address = url.removeprefix("http://")
+        for count in (1, 2):  # also by somebody who would share it
+            ended = await run("serve", "--workers", str(count), "--listen", address)
+            assert ended.code == ExitCode.FAILURE
+            assert ended.errors.startswith(f"triode serve: {address} is taken by another program")
+            assert ended.errors.count("\n") == 1
+
+
+async def test_a_worker_that_cannot_start_ends_all_with_its_code(tmp_path: Path) -> None:
+    """The list of holders is checked by the holder itself: in a cluster it has others to ask first."""
+    data = str(tmp_path / "data")
+    async with Triode("serve", "--listen", "127.0.0.1:0", "--data", data) as other:
+        await other.errors().until('"started"')
+        ended = await run("serve", "--workers", "2", "--listen", "127.0.0.1:0", "--data", data, "--durable", "n1")
+    assert ended.code == ExitCode.FAILURE
+    assert ended.errors.count(f"triode serve: {data} is in use by another triode: ") == 1
+    assert "worker_restarts" not in ended.errors
+    assert "Traceback" not in ended.errors
+
+
+async def test_files_that_are_in_use_are_told_once(tmp_path: Path) -> None:
+    async with serve(*durable(tmp_path)) as program:
+        await Events(program.errors()).up()
+        ended = await run("serve", "--workers", "3", "--listen", "127.0.0.1:0", *durable(tmp_path))
+    assert ended.code == ExitCode.FAILURE
+    assert ended.errors.startswith(f"triode serve: {tmp_path}/data is in use by another triode: ")
+
+
+async def test_a_file_that_is_missing_is_told_before_any_worker_starts(tmp_path: Path) -> None:
+    async with serve(*durable(tmp_path)) as program:
+        await Events(program.errors()).up()
+        program.signal(signal.SIGINT)
+        assert await program.code() == ExitCode.OK
+    (tmp_path / "data" / "d1.sqlite").unlink()
+    ended = await run("serve", "--workers", "3", "--listen", "127.0.0.1:0", *durable(tmp_path))
+    assert ended.code == ExitCode.FAILURE
+    assert "d1.sqlite is missing, others are there" in ended.errors
+    assert "worker_starts" not in ended.errors
+
+
+async def test_nobody_is_a_worker_without_a_parent() -> None:
+    for said in (b"", b"{}\n"):
+        ended = await run("serve", "--as-worker", "n1", stdin=[said])
+        assert ended.code == ExitCode.USAGE
+        assert ended.errors == "triode serve: --as-worker is for the processes that --workers starts\n"
+    assert "--as-worker" not in (await run("serve", "--help")).output
+
+
+async def test_the_number_of_workers_may_change_over_one_directory(tmp_path: Path) -> None:
+    """G1: the logs go on under their names, whoever opens them."""
+    async with serve(*durable(tmp_path), count=1) as program:
+        event = await Events(program.errors()).until("started")
+        async with triode.connect(event["urls"][0]) as client:
+            places = {topic: await client.publish(topic, topic) for topic in TOPICS}
+        program.signal(signal.SIGTERM)
+        assert await program.code() == ExitCode.OK
+    assert len({place.log for place in places.values()}) == 3
+    for count in (3, 2):
+        async with serve(*durable(tmp_path), count=count) as program:
+            events = Events(program.errors())
+            await events.up()
+            program.signal(signal.SIGTERM)
+            assert await program.code() == ExitCode.OK
+            assert "new_log" not in {event["event"] for event in await events.rest()}
+    async with serve(*durable(tmp_path), count=1) as program:
+        event = await Events(program.errors()).until("started")
+        async with triode.connect(event["urls"][0]) as client:
+            for topic, place in places.items():
+                (held,) = (await client.history(topic, last=5)).messages
+                assert (held.log, held.pos, held.data) == (place.log, place.pos, topic)
