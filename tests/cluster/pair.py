@@ -10,8 +10,9 @@ from typing import Any
 
 import attrs
 from msgspec import Raw
+from triode_broker.cluster.forwarded import Flushing
 from triode_broker.cluster.frames import Frame, decode, encode
-from triode_broker.cluster.interest import Flushes, Interests
+from triode_broker.cluster.interest import Interests
 from triode_broker.cluster.mirror import Mirror, Owner, Shown
 from triode_broker.cluster.serving import Serving
 from triode_broker.config import Limits, TopicRule
@@ -70,7 +71,7 @@ class OwnerDesk(Desk):
     """A node that owns every shard: some in memory, one on disk."""
 
     def __init__(self, *rules: TopicRule, limits: Limits | None = None, shards: int = 2) -> None:
-        self.flushes: list[Flushes] = []
+        self.flushes: list[Flushing] = []
         self.truth: list[tuple[str, Record]] = []  # all that was accepted and committed, with its log
         super().__init__(DURABLE, *rules, limits=limits, shards=shards, durable=True)
 
@@ -100,7 +101,7 @@ class EntryDesk(Desk):
     """A node that owns nothing and mirrors what an OwnerDesk has."""
 
     def __init__(self, *rules: TopicRule, limits: Limits | None = None, shards: int = 2, name: str = "n2") -> None:
-        self.flushes: list[Flushes] = []
+        self.flushes: list[Flushing] = []
         self._name = name
         super().__init__(DURABLE, *rules, limits=limits, shards=shards)
 
@@ -117,12 +118,17 @@ class EntryDesk(Desk):
         self.owner = Owner("n1", self.interests)
         self.shown = Shown(self.router.deliver, self.router.interrupt, self._changed)
 
-    def follow(self, log: Log, owner: Owner | None = None, *, is_new: bool = False) -> Mirror:
+    def follow(self, log: Log, owner: Owner | None = None) -> Mirror:
         """The table says who owns a shard, and what its log is."""
         shard = self.router.shard_named(log.name.partition("-")[0])
         assert shard is not None
-        mirror = Mirror(log.name, log.level, shard, owner or self.owner, self.shown, is_new=is_new)
+        before = shard.log
+        mirror = Mirror(log.name, log.level, shard, owner or self.owner, self.shown, is_new=before.name != "")
+        self.router.follow_owner(shard, mirror, Away())
+        if isinstance(before, Mirror):
+            before.end()
         mirror.begin()
+        self.interests.moved(shard)
         return mirror
 
     def follow_all(self, desk: OwnerDesk) -> None:
@@ -131,15 +137,8 @@ class EntryDesk(Desk):
             self.follow(shard.log)
 
     def _changed(self, mirror: Mirror) -> None:
-        shard = mirror.shard
-        if shard.log is not mirror:
-            before = shard.log
-            self.router.follow_owner(shard, mirror, Away())
-            if isinstance(before, Mirror):
-                before.end()
-            self.interests.moved(shard)
-        if mirror.is_live:
-            self.node.moving.back(shard)
+        if mirror.is_live and mirror.owes:
+            self.node.moving.back(mirror.shard)
 
     def mirror(self, shard: str) -> Mirror:
         """What a shard's log is."""

@@ -272,7 +272,7 @@ def test_a_new_log_is_read_from_its_start() -> None:
     desk.write("a", "first")
     turn(desk)
     old = entry.mirror("m0")
-    new = entry.follow(desk.router.shards[0].log, is_new=True)
+    new = entry.follow(desk.router.shards[0].log)
     assert new is entry.mirror("m0") is not old
     wire.carry()
     packets = line.drain()

@@ -170,6 +170,9 @@ class Interests:
         now_ms = self._steady_ms()
         due = [barrier for barrier in self._barriers if barrier.due_ms <= now_ms]
         for barrier in due:
+            for shard in barrier.missing:
+                if isinstance(shard.log, Mirror):
+                    shard.log.owes = True
             self._finish(barrier)
 
     # Barriers
@@ -216,6 +219,8 @@ class Interests:
             log = shard.log
             if shard in barrier.missing and isinstance(log, Mirror) and log.owner is owner:
                 self._wait_for_head(barrier, shard, log, frame.heads.get(log.name, 0))
+        for mirror in list(owner.mirrors.values()):
+            mirror.pay()
 
     def _wait_for_head(self, barrier: _Barrier, shard: Shard, log: Mirror, head: int) -> None:
         """At once while its stream is live: what was sent before has been delivered."""

@@ -72,7 +72,8 @@ class Shown:
     ) -> None:
         """`interrupt(shard, at)`: the head has moved on; what lies behind `at` each one is to read by itself.
 
-        `changed(mirror)`: its head has become known, or its stream live.
+        `changed(mirror)`: its head has become known, or its stream live; once that is live, nobody has to do
+        without the shard any longer (`Moving.back`, where `owes` says that somebody does).
         """
         self.deliver = deliver
         self.interrupt = interrupt
@@ -92,6 +93,7 @@ class Mirror:
         "is_ready",
         "level",
         "name",
+        "owes",
         "owner",
         "shard",
     )
@@ -106,6 +108,8 @@ class Mirror:
         self._head = 0
         self.is_ready = is_new  # the head says something
         self.is_live = False  # what comes is streamed
+        # Some subscribers do without this shard: a gap precedes its first message to them (SPEC 4.2).
+        self.owes = not shard.is_reachable or (isinstance(shard.log, Mirror) and shard.log.owes)
         self._is_repairing = False
         self._is_over = False
         self._parked: list[tuple[type[Read | ReadBack | Seek], tuple[str | int, ...], Take]] = []
@@ -129,7 +133,8 @@ class Mirror:
         self.fail_pending()
 
     def fail_pending(self) -> None:
-        """The owner was not reached for a while: who waits is answered with nothing."""
+        """The owner was not reached for a while: who waits is answered with nothing, and does without."""
+        self.owes = True
         parked, self._parked = self._parked, []
         for take in [*self.owner.questions.withdraw(self.name), *(take for _, _, take in parked)]:
             take(None)
@@ -155,9 +160,16 @@ class Mirror:
             self._read_on()
         self._ask_parked()
 
+    def pay(self) -> None:
+        """Have those who did without told of it, before anything else comes to them."""
+        if self.owes and self.is_live:
+            self._shown.changed(self)
+            self.owes = False
+
     def _go_live(self) -> None:
         self.is_live = True
         self._shown.changed(self)
+        self.owes = False
         self._ask_parked()
 
     def _ask_parked(self) -> None:
@@ -170,6 +182,7 @@ class Mirror:
     def deliver(self, frame: Deliver) -> None:
         """Messages, where nothing is missing before them."""
         if self._follows(frame.prev):
+            self.pay()
             self._hand_over(frame.records)
 
     def mark(self, frame: Mark) -> None:
@@ -213,7 +226,7 @@ class Mirror:
             self.is_ready = True
             self._head = rows.upto
             self._shown.changed(self)
-        elif rows.loss:
+        elif rows.loss or self.owes:
             self._move_over(rows.upto)
         else:
             self._hand_over(rows.records)
