@@ -167,7 +167,7 @@ class Edge:
         while rest or self._hushed:
             left_seconds = ends_at() - trio.current_time()
             steps = left_seconds / DRAIN_STEP_SECONDS
-            owed = owed + len(rest) / steps if steps > 1 else len(rest)
+            owed += (len(rest) - owed) / max(steps, 1)
             told = [rest.pop() for _ in range(int(owed))]
             owed -= len(told)
             for start in range(0, len(told), EVENTS_PER_TURN):
