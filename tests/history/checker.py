@@ -212,6 +212,15 @@ def i6_places_hide_nothing(facts: Facts) -> Iterator[Violation]:
             yield from walk.take(step)
 
 
+def i6_new_logs_are_announced(facts: Facts) -> Iterator[Violation]:
+    """I6, R6: the first message of a log comes behind a `subscribed` or a `gap` that has it in its position."""
+    for stream in _plain(facts):
+        for step in stream.steps:
+            if (one := step.message) is not None and one.log not in step.before:
+                text = f"{_of(stream)} was handed {_say(one)}, of a log that is not in its position"
+                yield Violation("I6", text, (one.t,))
+
+
 class _Walk:
     """One subscription's way through its logs, and what it passes over."""
 
@@ -515,6 +524,7 @@ INVARIANTS: tuple[Callable[[Facts], Iterator[Violation]], ...] = (
     i5_nothing_twice,
     i6_offsets_skip_nothing,
     i6_places_hide_nothing,
+    i6_new_logs_are_announced,
     i7_numbers_do_not_go_back,
     i8_delivered_stays,
     i9_sent_again_is_stored_once,

@@ -7,6 +7,7 @@ on it or not, all of it or nothing, as a transaction is: the seed decides.
 from collections.abc import Callable
 from random import Random
 
+import attrs
 import trio
 from triode_broker.config import Limits, TopicRule
 from triode_broker.core.interfaces import Outcome
@@ -22,17 +23,30 @@ SLOW_COMMIT_SECONDS = (0.05, 0.4)
 SLOWNESS = 0.1  # how many of the commits take long
 
 
+@attrs.define
+class KeptDisk(Disk):
+    """What a restart finds, and how often it was opened."""
+
+    openings: int = 0
+
+
 class SimDisk(SlowDisk):
     """Commits by itself a little after something is appended or saved, one transaction after the other."""
 
     def __init__(
-        self, disk: Disk, limits: Limits, post: Post, random: Random, call: Callable[[Callable[[], None]], None]
+        self,
+        disk: KeptDisk,
+        limits: Limits,
+        post: Post,
+        random: Random,
+        call: Callable[[Callable[[], None]], None],
     ) -> None:
         """`call` is what the machine does with what its disk tells it."""
         super().__init__(disk.name, limits, disk)
         self._post = post
         self._random = random
         self._call = call
+        self.epoch = disk.openings
         self._is_going = False
         self._is_pulled = False
         self.slowness = SLOWNESS

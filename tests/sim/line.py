@@ -39,6 +39,9 @@ class Life(Protocol):
     def now_ms(self) -> int:
         """The node's wall clock."""
 
+    def awake(self) -> None:
+        """Begin a turn."""
+
     def flush(self) -> None:
         """End a turn."""
 
@@ -132,6 +135,7 @@ class Line:
     def _enter(self, call: Callable[[], None]) -> None:
         def turn() -> None:
             if not self.life.is_over:
+                self.life.awake()
                 call()
                 self.life.flush()
 

@@ -12,7 +12,7 @@ from random import Random
 
 import trio
 from attrs import define, field
-from trio.abc import HalfCloseableStream
+from trio.abc import HalfCloseableStream, Listener
 
 #: Bytes of one direction that are sent and not read yet; more wait in the sender.
 WINDOW_BYTES = 65_536
@@ -229,6 +229,23 @@ class SimStream(HalfCloseableStream):
         self.is_broken = True
         self._inward.ring()
         self._outward.ring()
+
+
+class SimListener(Listener[SimStream]):
+    """Where one life of a node takes connections; its kernel takes them while it is stopped."""
+
+    def __init__(self, network: "Network", node: str, host: str, port: int) -> None:
+        self._send, self._receive = trio.open_memory_channel[SimStream](float("inf"))
+        network.listen(node, host, port, self._send.send_nowait)
+
+    async def accept(self) -> SimStream:
+        """The next one."""
+        return await self._receive.receive()
+
+    async def aclose(self) -> None:
+        """Whoever has connected and was not accepted is left alone."""
+        self._receive.close()
+        await trio.lowlevel.checkpoint()
 
 
 @define(eq=False)

@@ -4,12 +4,16 @@ Each start is a `Running` with memory of its own; what outlives it are the disks
 `server.py` composes it, over clocks, randomness, network and disks that are injected.
 """
 
+import traceback
 from collections.abc import Callable
+from functools import partial
 from random import Random
+from typing import Any
 
 import trio
 from attrs import define, field
-from triode_broker.config import Limits, TopicRule
+from triode_broker.cluster.cluster import Cluster, Outside
+from triode_broker.config import Config, Limits, TopicRule
 from triode_broker.core.node import Node
 from triode_broker.core.outbox import Outbox
 from triode_broker.core.policy import Policies
@@ -18,10 +22,9 @@ from triode_broker.core.shard import Shard
 from triode_broker.log.memory import MemoryLog
 
 from tests.history.events import Recorder
-from tests.log.slow_disk import Disk
-from tests.sim.disk import SimDisk
+from tests.sim.disk import KeptDisk, SimDisk
 from tests.sim.line import Line
-from tests.sim.network import Network
+from tests.sim.network import Network, SimListener
 from tests.sim.scheduling import Machine, passes
 
 #: The wall clock when a run begins.
@@ -29,6 +32,7 @@ BEGIN_MS = 1_700_000_000_000
 TRIM_SECONDS = 1.0
 #: Between two pings of the server to its clients, which say how far everything is.
 KEEPALIVE_SECONDS = 1.3
+PEER_PORT = 7401
 _LOG_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 
 
@@ -42,6 +46,20 @@ class Shape:
     rules: list[TopicRule] = field(factory=list)
     limits: Limits = field(factory=Limits)
 
+    def config(self, name: str) -> Config:
+        """Of one node."""
+        return Config(
+            node=name,
+            cluster_listen=f"{name}:{PEER_PORT}",
+            cluster_advertise=f"ws://{name}:{PEER_PORT}",
+            seeds=tuple(f"ws://{other}:{PEER_PORT}" for other in self.names if other != name),
+            data="simulated",
+            durable=tuple(self.durable),
+            memory_shards=self.memory_shards,
+            limits=self.limits,
+            topics=tuple(self.rules),
+        )
+
 
 @define(eq=False)
 class World:
@@ -52,7 +70,28 @@ class World:
     recorder: Recorder
     random: Random
     nursery: trio.Nursery
-    trace: Callable[[str], None] = lambda text: None
+    trace: Callable[[str], None] | None = None
+    failures: list[str] = field(factory=list)  # what nodes logged as bugs
+
+
+class NodeLog:
+    """What a node logs: shown in a trace; a bug that was caught at a barrier is kept."""
+
+    def __init__(self, world: World, node: str) -> None:
+        self._world = world
+        self._node = node
+
+    def exception(self, event: str, **facts: object) -> None:
+        """A bug."""
+        self._world.failures.append(f"{self._node} {event} {facts}\n{traceback.format_exc()}")
+        self.debug(event, **facts)
+
+    def debug(self, event: str, **facts: object) -> None:
+        """Anything else."""
+        if self._world.trace is not None:
+            self._world.trace(f"{trio.current_time():9.3f} {self._node} logs {event} {facts}")
+
+    info = warning = error = debug
 
 
 class Running:
@@ -69,18 +108,58 @@ class Running:
         self._random = Random(world.random.getrandbits(64))
         self._sooner = trio.Event()
         shape = world.shape
-        self.disks = [self._open(shard, disk) for shard, disk in place.disks.items()]
-        names = [self._new_name(f"m{number}") for number in range(shape.memory_shards)]
+        opened = {shard: self._open(shard, disk) for shard, disk in place.disks.items()}
+        self.disks = list(opened.values())
         limits = shape.limits
-        shards = [Shard(MemoryLog(name, limits), limits.max_dedupe_bytes) for name in names]
-        self.router = Router(shards, Policies(shape.rules), limits, self.disks)
+        shards = [
+            Shard(self._new_log(f"m{number}"), limits.max_dedupe_bytes) for number in range(shape.memory_shards)
+        ]
+        durable = [opened.get(f"d{number}") for number in range(len(shape.durable))]
+        self.router = Router(shards, Policies(shape.rules), limits, durable)
         self.node = Node(place.name, self.router, limits, self._random_id, self.steady_ms)
         self.node.timers.wake = self.router.delayed.sooner = self._wake
+        self.cluster = self._join({shard: (disk.epoch, disk.name) for shard, disk in opened.items()})
 
-    def _open(self, shard: str, disk: Disk | None) -> SimDisk:
-        disk = disk or Disk(self._new_name(shard))
+    def _join(self, durable: dict[str, tuple[int, str]]) -> Cluster | None:
+        """Take part in a cluster, where there is one."""
+        if len(self.world.shape.names) == 1:
+            return None
+        outside = Outside(
+            new_log=self._new_log,
+            flush=self.flush,
+            now_ms=self.now_ms,
+            steady_ms=self.steady_ms,
+            random_bytes=self._random.randbytes,
+            random_float=self._random.random,
+            log=NodeLog(self.world, self.place.name),
+            secret=b"known to all of them",
+            connect=partial(self.world.network.connect, self.place.name),
+        )
+        cluster = Cluster(self.world.shape.config(self.place.name), self.node, outside, durable)
+        if self.world.trace is not None:
+            self._trace_frames(cluster, self.world.trace)
+        return cluster
+
+    def _trace_frames(self, cluster: Any, trace: Callable[[str], None]) -> None:
+        received, name = cluster.received, self.place.name
+
+        def traced(link: Any, frames: list[Any]) -> None:
+            role = "answers" if link.is_dialler else "asks"
+            for frame in frames:
+                if type(frame).__name__ not in ("Ping", "Pong"):
+                    trace(f"{trio.current_time():9.3f} {link.peer.node} {role} {name}: {str(frame)[:400]}")
+            received(link, frames)
+
+        cluster.received = traced
+
+    def _open(self, shard: str, disk: KeptDisk | None) -> SimDisk:
+        disk = disk or KeptDisk(self._new_name(shard))
         self.place.disks[shard] = disk
+        disk.openings += 1
         return SimDisk(disk, self.world.shape.limits, self.world.network.post, self._random, self._told)
+
+    def _new_log(self, shard: str) -> MemoryLog:
+        return MemoryLog(self._new_name(shard), self.world.shape.limits)
 
     def _told(self, call: Callable[[], None]) -> None:
         self.machine.call(lambda: self._turn(call))
@@ -102,6 +181,11 @@ class Running:
     def steady_ms(self) -> int:
         """Goes on while the machine is stopped."""
         return self.place.origin_ms + int(trio.current_time() * 1000)
+
+    def awake(self) -> None:
+        """Before clients are served: the machine may have been stopped."""
+        if self.cluster is not None:
+            self.cluster.check_awake()
 
     def now_ms(self) -> int:
         """May be set."""
@@ -126,6 +210,9 @@ class Running:
             nursery.start_soon(self._keep_time)
             nursery.start_soon(self._trim)
             nursery.start_soon(self._keep_alive)
+            if self.cluster is not None:
+                listener = SimListener(self.world.network, self.place.name, self.place.name, PEER_PORT)
+                nursery.start_soon(self.cluster.run, [listener])
 
     async def _keep_time(self) -> None:
         while True:
@@ -176,7 +263,7 @@ class SimNode:
 
     name: str
     world: World
-    disks: dict[str, Disk | None]  # of the durable shards it holds
+    disks: dict[str, KeptDisk | None]  # of the durable shards it holds
     origin_ms: int = 0  # of its steady clock
     offset_ms: int = 0  # of its wall clock
     running: Running | None = None

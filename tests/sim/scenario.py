@@ -19,6 +19,7 @@ from tests.crash.clients import Ledger
 from tests.history.checker import Violation, check, explain
 from tests.history.events import Event, Packet, Recorder, Rules
 from tests.sim.clients import Client, Heads, Publisher, Subscriber, Worker
+from tests.sim.disk import KeptDisk
 from tests.sim.faults import ALONE, TOGETHER, Faults
 from tests.sim.network import Network
 from tests.sim.node import Shape, SimNode, World
@@ -89,7 +90,8 @@ async def _play(plan: Plan, trace: Callable[[str], None] | None) -> Outcome:
         await simulation.play()
         nursery.cancel_scope.cancel()
     events = simulation.world.recorder.events
-    violations = [*simulation.stuck, *check(events)]
+    bugs = [Violation("S1", text, ()) for text in simulation.world.failures]
+    violations = [*bugs, *simulation.stuck, *check(events)]
     return Outcome(plan, events, violations, trio.current_time())
 
 
@@ -116,7 +118,7 @@ class _Simulation:
 
     def _shape(self) -> Shape:
         random = self.random
-        count = 1 if self.plan.is_alone else random.choice((1,))
+        count = 1 if self.plan.is_alone else random.choice((1, 2, 2, 2, 3, 3, 3, 4))
         names = [f"n{number}" for number in range(1, count + 1)]
         durable = random.sample(names, random.randint(1, count))
         rules = [
@@ -133,8 +135,10 @@ class _Simulation:
 
     def _node(self, name: str) -> SimNode:
         holders = self.world.shape.durable
-        disks = {f"d{number}": None for number, holder in enumerate(holders) if holder == name}
-        return SimNode(name, self.world, {**disks}, self.random.randrange(10**9), self.random.randrange(-50, 50))
+        disks: dict[str, KeptDisk | None] = {
+            f"d{number}": None for number, holder in enumerate(holders) if holder == name
+        }
+        return SimNode(name, self.world, disks, self.random.randrange(10**9), self.random.randrange(-50, 50))
 
     # Who takes part
 
