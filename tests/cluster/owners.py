@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
+from triode_broker.cluster.actions import Actions
 from triode_broker.cluster.frames import Entry, Heard
 from triode_broker.cluster.membership import SILENT_MS, Membership
-from triode_broker.cluster.ownership import Actions, Ownership
+from triode_broker.cluster.ownership import Ownership
 from triode_broker.cluster.table import Table
 
 MEMORY_SHARDS = 8
@@ -297,7 +298,7 @@ class World:
                 link.close(process)
             process.is_running = False
 
-    def sleep(self, node: str, ms: int) -> None:
+    def doze(self, node: str, ms: int) -> None:
         """SIGSTOP; what comes meanwhile is there when it wakes."""
         process = self.processes.get(node)
         if process is not None:

@@ -1,4 +1,4 @@
-"""Ownership, rule by rule (G8): claims, seals, durable announcers, sleeps, hand-over. Histories: the model test."""
+"""Ownership, rule by rule (G8): claims, seals, durable announcers, sleeps, hand-over. The model has the rest."""
 
 import attrs
 import pytest
@@ -206,6 +206,17 @@ def test_news_is_passed_on_once() -> None:
     node.meet("n1", "one", theirs("m0"))
     node.ownership.received("n1", "one", [theirs("m0")])
     assert node.announced == [theirs("m0")]
+
+
+def test_peer_is_heard_when_its_present_lifes_table_was_taken_in() -> None:
+    node = Node()
+    assert not node.ownership.has_heard("n1")
+    node.meet("n1", "one")
+    assert node.ownership.has_heard("n1")
+    node.ownership.membership.link_opened("n1", "one again")
+    assert not node.ownership.has_heard("n1")
+    node.ownership.received("n1", "one again", [])
+    assert node.ownership.has_heard("n1")
 
 
 def test_owner_that_nobody_ever_met_is_an_orphans_in_3_s() -> None:
@@ -423,13 +434,25 @@ def test_only_holder_makes_its_file_at_once() -> None:
     assert knows_no_log([], [Entry("d0", 1, "n1", "one", "")])
 
 
-def test_entry_of_an_earlier_life_with_a_greater_epoch_is_announced_over() -> None:
+def test_entry_of_an_earlier_life_with_a_greater_epoch_is_announced_over_at_once() -> None:
     node = Node(holders=["n2"], durable={"d0": (1, "d0-new")}, memory=0)
     node.ownership.tick()
-    node.meet("n1", "one", Entry("d0", 7 * EPOCHS_PER_OPENING, "n2", "before", "d0-old"))
+    before = Entry("d0", 7 * EPOCHS_PER_OPENING, "n2", "before", "d0-old")
+    node.meet("n1", "one", before)
+    mine = Entry("d0", before.epoch + 1, "n2", ME, "d0-new")
+    assert node.announced == [before, mine]
+    assert node.ownership.owns("d0")
+    assert before not in node.changes
+
+
+def test_twin_with_the_same_name_is_announced_over_no_faster_than_ticks() -> None:
+    node = Node(holders=["n2"], durable={"d0": (1, "d0-new")}, memory=0)
+    node.ownership.tick()
+    for number in (7, 9):
+        node.meet("n1", "one", Entry("d0", number * EPOCHS_PER_OPENING, "n2", "twin", "d0-copy"))
     assert not node.ownership.owns("d0")
     node.ownership.tick()
-    assert node.ownership.owner("d0") == Entry("d0", 7 * EPOCHS_PER_OPENING + 1, "n2", ME, "d0-new")
+    assert node.ownership.owner("d0") == Entry("d0", 9 * EPOCHS_PER_OPENING + 1, "n2", ME, "d0-new")
     assert node.ownership.owns("d0")
 
 

@@ -46,7 +46,7 @@ def fault(world: World) -> None:
         world.kill(a)
         world.later(pick.randrange(6_000), partial(world.start, a))
     elif what == 2:
-        world.sleep(a, pick.choice([2_000, 5_400, 6_000, 8_000, 20_000]))
+        world.doze(a, pick.choice([2_000, 5_400, 6_000, 8_000, 20_000]))
     elif what == 3:
         world.cut(a, b, is_breaking=is_breaking)
         world.cut(b, a, is_breaking=is_breaking)

@@ -35,8 +35,9 @@ links that are being closed, maybe from before the sleep.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Final
 
+from triode_broker.cluster.actions import Actions
 from triode_broker.cluster.frames import Entry
 from triode_broker.cluster.membership import Membership
 from triode_broker.cluster.table import Table
@@ -55,28 +56,6 @@ PATIENCE_MS: Final = 4_000
 EPOCHS_PER_OPENING: Final = 65_536
 #: How long an heir may take to announce what it was handed.
 HEIR_MS: Final = 5_000
-
-
-class Actions(Protocol):
-    """What the cluster does for ownership. Called inside its methods; only `woke_late` may call back into it."""
-
-    def own(self, shard: str, epoch: int) -> str:
-        """Own a memory shard with a new log. Returns the log's name."""
-
-    def seal(self, shard: str) -> None:
-        """This node's log of a memory shard takes nothing any more."""
-
-    def announce(self, entries: list[Entry]) -> None:
-        """Send them to all peers."""
-
-    def changed(self, entry: Entry) -> None:
-        """It counts for its shard from here on, or again. Log "": nobody can serve the shard."""
-
-    def orphaned(self, shard: str) -> None:
-        """Its owner is dead, and nobody owns it yet."""
-
-    def woke_late(self) -> None:
-        """Close all links without a word and call `renew` with a new incarnation, here or soon."""
 
 
 class Ownership:
@@ -107,6 +86,7 @@ class Ownership:
         self._is_leaving = False
         self._mine: dict[str, Entry] = {}  # memory shards whose unsealed log is here
         self._durable: dict[str, Entry] = {}
+        self._raised_over: dict[str, str] = {}  # the last earlier incarnation, by durable shard
         self._heard_tables: dict[str, str] = {}  # incarnation by node
         self._told: dict[str, Entry] = {}
         self._orphans: dict[str, tuple[Entry | None, int]] = {}  # as what, since when
@@ -154,7 +134,7 @@ class Ownership:
 
     def has_heard(self, node: str) -> bool:
         """Whether its present life's table was taken in."""
-        return node in self._heard_tables
+        return self._heard_tables.get(node) == self.membership.incarnation_of(node) is not None
 
     def seed_answered(self, seed: str) -> None:
         """Its table was taken in, or it is this node itself."""
@@ -173,6 +153,7 @@ class Ownership:
         self._lose(news)
         self._passed = {name: life for name, life in self._passed.items() if not _has_taken(name, life, news)}
         mine = self._go_on() if self._suspended_ms is not None else []
+        mine += self._raise_durable(is_first=True)
         self._settle()
         if news or mine:  # what was news here may be news to a peer that the announcer does not reach
             self._actions.announce([*news, *mine])
@@ -331,12 +312,18 @@ class Ownership:
         self._durable[entry.shard] = entry
         return entry
 
-    def _raise_durable(self) -> list[Entry]:
-        """Announce over entries of this node's earlier lives, which outlive them in others' tables."""
+    def _raise_durable(self, *, is_first: bool = False) -> list[Entry]:
+        """Announce over entries of this node's earlier lives, which outlive them in others' tables.
+
+        `is_first`: over each of them once. Were it a twin that does the same, the two would do it without end;
+        so they do it at the pace of their ticks.
+        """
         raised = []
         for shard, mine in list(self._durable.items()):
             known = next((one for one in self._announced(shard) if one.node == self.membership.node), mine)
-            if not self._is_me(known.node, known.incarnation):
+            is_again = is_first and self._raised_over.get(shard) == known.incarnation
+            if not self._is_me(known.node, known.incarnation) and not is_again:
+                self._raised_over[shard] = known.incarnation
                 raised.append(self._put_durable(self._entry(shard, known.epoch + 1, mine.log)))
         return self.table.merge(raised)
 
