@@ -15,6 +15,8 @@ entry node has given up. A smaller one gets its kept answer again; a hole is a b
 - The entry node gave 5 to 7 up, its link was away for too long, and goes on with 8 when A owns a new log:
   `answered` is 7, so these can never come any more, and nothing they were to precede was applied before: 8 is.
 - B was sent 8 and 9, A gets 10: numbers rise over all owners, `answered` is 9, and A waits for neither.
+- A was sent 5 when it owned one log, on a link that is lost to the entry node; that gave 5 up and sent 6 to B, the
+  next owner, whose log A takes over as its heir before it reads 5: the frame names another log, so 5 is `moved`.
 - A has a new incarnation (`restart`): nothing it kept is worth anything, and no entry node sends any of it again.
 
 The surprising decision: an answer is kept even for a publish that the log has not answered yet, as an empty place;
@@ -96,10 +98,12 @@ class Stream:
         """Deal with a frame. Raises ValueError for one that no entry node may send."""
         self._link = link
         self._settle(frame.answered)
-        if not self._shard.is_here or self._last_moved > frame.answered:
+        shard = self._shard
+        is_meant = not frame.log or frame.log == shard.log.name
+        if not (shard.is_here and is_meant) or self._last_moved > frame.answered:
             self._pass_on(frame)
             return
-        kept, shard, router, answers = self._kept, self._shard, self._router, self._answers
+        kept, router, answers = self._kept, self._router, self._answers
         due = self._settled + len(kept) + 1
         for row in frame.rows:
             seq, topic = row.seq, row.topic

@@ -278,7 +278,6 @@ class Forwarder:
             self._asked_link, self._asked_of = link, self._incarnation
         elif link is not self._asked_link:
             return
-        self._asked_log = self._log
         waiting, self._waiting = self._waiting, deque()
         asked.extend(waiting)
         seq = self._last_seq
@@ -292,8 +291,9 @@ class Forwarder:
     def _put(self, link: Link, rows: Iterable[_Row]) -> None:
         """In frames of a bounded size."""
         self._told = answered = self._settled()
+        self._asked_log = log = self._log
         if self.waiting_bytes <= FRAME_BYTES:
-            link.put(Forward(self.shard, answered, [row.forwarded for row in rows]))
+            link.put(Forward(self.shard, answered, [row.forwarded for row in rows], log))
             return
         part: list[Forwarded] = []
         size = 0
@@ -301,10 +301,10 @@ class Forwarder:
             part.append(row.forwarded)
             size += row.size
             if size >= FRAME_BYTES:
-                link.put(Forward(self.shard, answered, part))
+                link.put(Forward(self.shard, answered, part, log))
                 part, size = [], 0
         if part:
-            link.put(Forward(self.shard, answered, part))
+            link.put(Forward(self.shard, answered, part, log))
 
     def _settled(self) -> int:
         """Not past one that has `moved` while others are out: were these taken now, they would overtake it."""
@@ -389,6 +389,8 @@ class Forwarder:
             self._mark()
 
     def _join_moved(self) -> None:
+        for row in self._moved:
+            row.is_settled = row.has_moved = False
         self._waiting.extendleft(reversed(self._moved))
         self._moved.clear()
 

@@ -131,7 +131,7 @@ class Seek(Frame, tag=13):
 class Forwarded(Struct, array_like=True, gc=False):
     """A publish on its way to the shard's owner: the fields of the packet."""
 
-    seq: int  # of this entry node, owner's incarnation and shard; from 1, no holes
+    seq: int  # of this entry node's incarnation and shard; no holes behind what is `answered`
     topic: str
     data: bytes
     b64: bytes
@@ -149,6 +149,7 @@ class Forward(Frame, tag=14):
     shard: str
     answered: int
     rows: list[Forwarded]
+    log: str = ""  # as which its owner is believed to serve it; if it does not: "moved"
 
 
 # From the node that answers
