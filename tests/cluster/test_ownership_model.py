@@ -161,8 +161,8 @@ class KeepsWhatItLost(Ownership):
         pass
 
 
-class GoesOnBlindly(Ownership):
-    """Planted: a sleeper raises its epochs without listening, and says so when it must not."""
+class NeverRaises(Ownership):
+    """Planted: every entry has the same epoch."""
 
     def _entry(self, shard: str, epoch: int, log: str, heir: str = "") -> Entry:
         return super()._entry(shard, 1, log, heir)
@@ -182,7 +182,7 @@ def test_model_sees_a_loser_that_does_not_seal() -> None:
 
 def test_model_sees_epochs_that_do_not_rise() -> None:
     with pytest.raises(AssertionError):
-        _all_seeds(GoesOnBlindly)
+        _all_seeds(NeverRaises)
 
 
 def test_model_sees_claims_out_of_turn() -> None:

@@ -1,7 +1,8 @@
 """Actions: what ownership asks of the cluster around it. An interface beside its only consumer, nothing else.
 
-It knows entries and names of shards; logs, links and clients are the implementer's. The surprising decision: `seal`
-and `changed` are two calls, though one always follows the other, because nothing may be accepted in between.
+It knows entries and names of shards; logs, links and clients are the implementer's. The surprising decision:
+`seal` and `changed` are two calls, though one always follows the other, because nothing may be accepted in
+between.
 """
 
 from typing import Protocol
