@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,14 @@ class Events:
             elif event["event"] == "workers_up":
                 return event["urls"][0], processes
 
+    async def started(self, count: int) -> str:
+        """Until so many serve, and know all shards: the URL. One is alone, without a parent."""
+        if count == 1:
+            return str((await self.until("started"))["urls"][0])
+        url, _ = await self.up()
+        await known_everywhere(url, count)
+        return url
+
     async def rest(self) -> list[dict[str, Any]]:
         """All that is still said, until nobody is left who could."""
         return [json.loads(line) for line in await self._lines.rest()]
@@ -63,6 +73,32 @@ async def nodes(url: str, count: int) -> set[str]:
         while len(found) < count:
             found.add(json.loads((await health(url)).partition("\r\n\r\n")[2])["node"])
     return found
+
+
+async def known_everywhere(url: str, count: int) -> None:
+    """Until every node knows the owner of every shard: 8 in memory, 3 on disk."""
+    knowing: set[str] = set()
+    with trio.fail_after(PATIENCE_SECONDS):
+        while len(knowing) < count:
+            report = json.loads((await health(url)).partition("\r\n\r\n")[2])
+            if len(report["heads"]) == 8 + 3:
+                knowing.add(report["node"])
+
+
+@asynccontextmanager
+async def at_every_worker(url: str, count: int) -> AsyncIterator[list[triode.Client]]:
+    """A client at each node behind an address."""
+    found: dict[str, triode.Client] = {}
+    async with AsyncExitStack() as stack:
+        while len(found) < count:
+            client = triode.connect(url)
+            events = client.events()
+            await stack.enter_async_context(client)
+            async for event in events:
+                if isinstance(event, triode.StateChanged) and event.state is triode.State.CONNECTED:
+                    found.setdefault(event.node, client)
+                    break
+        yield list(found.values())
 
 
 async def test_all_workers_serve_at_one_address_and_end_with_0() -> None:
@@ -212,24 +248,59 @@ async def test_nobody_is_a_worker_without_a_parent() -> None:
 
 
 async def test_the_number_of_workers_may_change_over_one_directory(tmp_path: Path) -> None:
-    """G1: the logs go on under their names, whoever opens them."""
-    async with serve(*durable(tmp_path), count=1) as program:
-        event = await Events(program.errors()).until("started")
-        async with triode.connect(event["urls"][0]) as client:
-            places = {topic: await client.publish(topic, topic) for topic in TOPICS}
-        program.signal(signal.SIGTERM)
-        assert await program.code() == ExitCode.OK
-    assert len({place.log for place in places.values()}) == 3
-    for count in (3, 2):
+    """G1: the logs go on under their names, whoever opens them, and every worker answers for all of them."""
+    logs: dict[str, str] = {}
+    for life, count in enumerate((1, 3, 2, 1), 1):
         async with serve(*durable(tmp_path), count=count) as program:
             events = Events(program.errors())
-            await events.up()
+            url = await events.started(count)
+            async with at_every_worker(url, count) as clients:
+                for number, topic in enumerate(TOPICS):
+                    place = await clients[number % count].publish(topic, life)
+                    assert (place.offset, logs.setdefault(topic, place.log)) == (life, place.log)
+                for client in clients:
+                    for topic in TOPICS:
+                        held = (await client.history(topic, last=9)).messages
+                        assert [one.data for one in held] == list(range(1, life + 1))
+                        assert {one.log for one in held} == {logs[topic]}
             program.signal(signal.SIGTERM)
             assert await program.code() == ExitCode.OK
             assert "new_log" not in {event["event"] for event in await events.rest()}
-    async with serve(*durable(tmp_path), count=1) as program:
-        event = await Events(program.errors()).until("started")
-        async with triode.connect(event["urls"][0]) as client:
-            for topic, place in places.items():
-                (held,) = (await client.history(topic, last=5)).messages
-                assert (held.log, held.pos, held.data) == (place.log, place.pos, topic)
+    assert len(set(logs.values())) == 3
+
+
+async def test_what_is_published_at_one_worker_reaches_the_clients_of_all(tmp_path: Path) -> None:
+    """G3: one order per topic, whichever of the processes behind the port took it in."""
+    topics = [*TOPICS, *(f"rooms/{number}" for number in range(24))]
+    async with serve(*durable(tmp_path), count=3) as program:
+        url = await Events(program.errors()).started(3)
+        async with at_every_worker(url, 3) as clients, AsyncExitStack() as stack:
+            heard = [await stack.enter_async_context(client.subscribe("#")) for client in clients]
+            sent: dict[str, list[int]] = {topic: [] for topic in topics}
+            for number in range(3):
+                for topic in topics:
+                    await clients[number].publish(topic, number)
+                    sent[topic].append(number)
+            for messages in heard:
+                got: dict[str, list[int]] = {topic: [] for topic in topics}
+                with trio.fail_after(PATIENCE_SECONDS):
+                    while got != sent:
+                        message = await anext(messages)
+                        got[message.topic].append(message.data)
+                        assert message.offset == len(got[message.topic])
+
+
+async def test_a_restarted_worker_brings_its_durable_shard_back(tmp_path: Path) -> None:
+    async with serve(*durable(tmp_path), count=3) as program:
+        events = Events(program.errors())
+        url, processes = await events.up()
+        await known_everywhere(url, 3)
+        async with at_every_worker(url, 3) as clients:
+            places = {topic: await clients[0].publish(topic, 1) for topic in TOPICS}
+        os.kill(processes["n1-1"], signal.SIGKILL)
+        await events.until("started", node="n1-1")
+        await known_everywhere(url, 3)
+        async with at_every_worker(url, 3) as clients:
+            for topic in TOPICS:
+                again = await clients[0].publish(topic, 2)
+                assert (again.log, again.offset) == (places[topic].log, 2)

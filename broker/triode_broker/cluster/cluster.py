@@ -472,9 +472,9 @@ class Cluster:
         return [shard for shard in self.table.memory if self.ownership.owner(shard) is None]
 
     def other_urls(self) -> list[str]:
-        """Where clients reach the other nodes that there is a link to, each once."""
+        """Where clients reach the other nodes that there is a link to; workers of one host share a URL."""
         urls = (link.peer.advertise for link in self.links.links)
-        return list(dict.fromkeys(url for url in urls if url))
+        return list(dict.fromkeys(url for url in urls if url and url != self._config.advertise))
 
     def degraded(self) -> list[str]:
         """What an operator should know, in words."""
