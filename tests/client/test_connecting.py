@@ -195,6 +195,18 @@ def test_bye_says_when_and_where_to_go() -> None:
     assert dialled == ["ws://other.example/ws", "ws://third.example:1/x?y=z", "ws://broker.example:7400/ws"]
 
 
+def test_client_sent_away_in_a_storm_waits_no_less_than_it_was_told() -> None:
+    """SPEC 3.1.7, 5.3.4"""
+    play = Play()
+    play.open()
+    play.says({"type": "bye", "code": 4102, "name": "overloaded", "reconnect_after_ms": 12_345})
+    event = waiting(play)
+    assert (event.delay_seconds, event.code) == (12.345, 4102)
+    play.wait()
+    (connect,) = play.open()
+    assert connect["type"] == "connect"
+
+
 def test_bye_cannot_take_the_encryption_away() -> None:
     """S33"""
     play = Play("wss://broker.example")

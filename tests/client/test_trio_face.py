@@ -339,6 +339,28 @@ async def test_whatever_answers_the_handshake_is_a_failed_attempt(answer: bytes,
         assert re.search(reason, await failure(url))
 
 
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (b"Retry-After: 7", 7),
+        (b"retry-after:  99999999999999999999999", 300),
+        (b"Retry-After: -5", 0),
+        (b"Retry-After: Wed, 21 Oct 2026 07:28:00 GMT", 0),
+        (b"X: 1", 0),
+    ],
+)
+async def test_refused_handshake_may_ask_for_a_pause(header: bytes, seconds: float) -> None:
+    """SPEC 1.1; within max_wait_seconds (S33)."""
+    answer = b"HTTP/1.1 503 Busy\r\n" + header + b"\r\nContent-Length: 0\r\n\r\n"
+    async with answering(answer) as url:
+        with trio.fail_after(PATIENCE_SECONDS):
+            async with triode.connect(url, wait_seconds=0) as client:
+                async for event in client.events():
+                    if isinstance(event, triode.StateChanged) and event.state is triode.State.WAITING:
+                        assert seconds <= event.delay_seconds < seconds + 0.25
+                        return
+
+
 async def test_silent_server_is_given_up_in_time() -> None:
     async with answering(None) as url:
         assert "no answer to connect in time" in await failure(url, connect_timeout_seconds=0.05)
