@@ -31,10 +31,10 @@ from msgspec import Raw
 from triode_protocol.codec import Refused
 from triode_protocol.errors import ErrorName
 from triode_protocol.packets import ABSENT, Publish, Published, ServerPacket
-from triode_protocol.topics import is_reserved
 
 from triode_broker.cluster.forwarded import MOVED, WINDOW_MESSAGES, Flushing, Link, packet_of, unusual_answer
 from triode_broker.cluster.frames import Answer, Answered, Forward, Forwarded, Refusal
+from triode_broker.core.dead_letters import PREFIX
 from triode_broker.core.interfaces import Publisher
 from triode_broker.core.shard import Shard
 
@@ -179,8 +179,8 @@ class Stream:
         self._refuse(seq, "conflict", message, "topic", "backoff", RETRY_CONFLICT_MS)
 
     def _refused(self, row: Forwarded, refused: Refused, now_ms: int) -> None:
-        """But the broker's own are let in at another door; clients' `$…` were refused where they came in."""
-        if refused.name == ErrorName.BAD_TOPIC and is_reserved(row.topic):
+        """But dead letters are let in at another door; clients' `$…` were refused where they came in."""
+        if refused.name == ErrorName.BAD_TOPIC and row.topic.startswith(PREFIX):
             try:
                 self._router.publish_own(packet_of(row, row.seq), row.user, now_ms, self)
                 return
