@@ -12,8 +12,9 @@ from typing import Any
 
 import trio
 
-from triode_broker.cluster.cluster import Cluster, Outside
+from triode_broker.cluster.cluster import Cluster
 from triode_broker.cluster.listening import as_listeners
+from triode_broker.cluster.outside import Outside
 from triode_broker.cluster.secret import read_secret
 from triode_broker.config import Config, Worker
 from triode_broker.core.node import Node

@@ -12,7 +12,8 @@ from typing import Any
 
 import trio
 from attrs import define, field
-from triode_broker.cluster.cluster import Cluster, Outside
+from triode_broker.cluster.cluster import Cluster
+from triode_broker.cluster.outside import Outside
 from triode_broker.config import Config, Limits, TopicRule
 from triode_broker.core.node import Node
 from triode_broker.core.outbox import Outbox

@@ -12,33 +12,29 @@ asks where a shard is.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-import attrs
 import trio
 from msgspec.structs import replace
-from triode_protocol.codec import Refused
-from triode_protocol.errors import ErrorName
-from triode_protocol.packets import Publish, Published
 
 from triode_broker.cluster.accepting import Accepting
 from triode_broker.cluster.calls import Calls
 from triode_broker.cluster.dialling import LINKED
-from triode_broker.cluster.forwarded import Flushing
 from triode_broker.cluster.forwarding import Forwarder
 from triode_broker.cluster.frames import Answered, AnyFrame, Call, Entry, Forward, Frame, Ping, Pong, Reply, Table
 from triode_broker.cluster.hello import INCARNATION_BYTES, NAME_TAKEN, SELF, Identity, Refusal, make_identity
 from triode_broker.cluster.interest import Interests
 from triode_broker.cluster.link import Link
-from triode_broker.cluster.links import Connect, Links, Means, connect_tcp
+from triode_broker.cluster.links import Links, Means
 from triode_broker.cluster.listening import AnyListener
 from triode_broker.cluster.membership import Membership
 from triode_broker.cluster.mirror import HANDLERS as OWNER_HANDLERS
 from triode_broker.cluster.mirror import Mirror, Owner, Shown
+from triode_broker.cluster.outside import Dirty, Outside, Withheld
 from triode_broker.cluster.ownership import Ownership
 from triode_broker.cluster.serving import HANDLERS as SERVING_HANDLERS
 from triode_broker.cluster.serving import Serving
 from triode_broker.cluster.table import Table as ShardTable
 from triode_broker.config import Config
-from triode_broker.core.interfaces import Acceptor, DurableLog, Log, Publisher
+from triode_broker.core.interfaces import Acceptor, DurableLog, Log
 from triode_broker.core.node import Node
 from triode_broker.core.nowhere import Nowhere
 from triode_broker.core.shard import Shard
@@ -48,51 +44,7 @@ TICK_SECONDS: Final = 0.2
 TICKS_A_SECOND: Final = 5
 #: How long an owner may be out of reach before whoever catches up goes on without it.
 LOST_MS: Final = 2_000
-#: What a publisher is told while this node does not know whether it still owns a shard.
-RETRY_SUSPENDED_MS: Final = 500
 SLEPT: Final = "slept"
-
-
-@attrs.define(kw_only=True)
-class Outside:
-    """What a cluster node takes from the world."""
-
-    new_log: Callable[[str], Log]  # a new life of a memory shard
-    flush: Callable[[], None]  # ends a turn: what was put into outboxes is sent
-    now_ms: Callable[[], int]
-    steady_ms: Callable[[], int]
-    random_bytes: Callable[[int], bytes]
-    random_float: Callable[[], float]
-    log: Any
-    version: str = ""
-    secret: bytes = b""
-    connect: Connect = connect_tcp
-    urls: Mapping[str, str] = attrs.field(factory=dict)  # where this node listens: see `make_identity`
-
-
-class Dirty(list[Flushing]):
-    """Who has something to flush; whoever is the first rings."""
-
-    ring: Callable[[], None] = staticmethod(lambda: None)
-
-    def append(self, one: Flushing) -> None:
-        """To be flushed at the end of the turn."""
-        if not self:
-            self.ring()
-        super().append(one)
-
-
-class Withheld:
-    """An acceptor: takes nothing, for a reason."""
-
-    def __init__(self, message: str) -> None:
-        self._message = message
-
-    def accept(
-        self, topic: Any, packet: Publish, user: str, publisher: Publisher | None, now_ms: int
-    ) -> Published | None:
-        """Refuse it."""
-        raise Refused(ErrorName.UNAVAILABLE, self._message, retry_after_ms=RETRY_SUSPENDED_MS)
 
 
 class Cluster:
@@ -275,10 +227,12 @@ class Cluster:
         self._end_turn()
 
     def received(self, link: Link, frames: list[AnyFrame]) -> None:
-        """What a peer says."""
+        """What a peer says. Not what it said while this node slept: the links of before are closed then."""
+        self.check_awake()
         self.membership.heard_from(link.peer.node, link.peer.incarnation)
         for frame in frames:
-            HANDLERS[type(frame)](self, link, frame)
+            if link.is_open:
+                HANDLERS[type(frame)](self, link, frame)
         self._end_turn()
 
     def _owner(self, node: str) -> Owner:
@@ -390,8 +344,11 @@ class Cluster:
         if self.ownership.owns(shard.name):
             shard.acceptor = self._stores[shard.name]
             return
-        self._log.error("durable_shard_in_conflict", shard=shard.name, announced_by=entry.node)
-        shard.acceptor = Withheld(f"another node announces shard {shard.name} too: see triode cluster")
+        if shard.name in self.ownership.conflicts():
+            self._log.error("durable_shard_in_conflict", shard=shard.name, announced_by=entry.node)
+        shard.acceptor = Withheld(
+            f"this node is not the only one to announce shard {shard.name}: see triode cluster"
+        )
 
     def _follow(self, shard: Shard, entry: Entry) -> None:
         """Have its log mirrored here, where it is not."""
