@@ -410,7 +410,7 @@ class Cluster:
 
     def _mirror_changed(self, mirror: Mirror) -> None:
         shard = mirror.shard
-        if shard.log is mirror and mirror.is_live and not shard.is_reachable:
+        if shard.log is mirror and mirror.is_live and (mirror.owes or not shard.is_reachable):
             self._node.moving.back(shard)
 
     def _look_for_lost(self) -> None:
