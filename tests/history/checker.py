@@ -60,14 +60,15 @@ def _short(line: str) -> str:
 
 
 def i1_acknowledged_is_readable(facts: Facts) -> Iterator[Violation]:
-    """I1: acked − readable = ∅; in memory only while nothing has crashed since, or the log is still there."""
+    """I1: acked − readable = ∅; in memory only while nothing has happened since, or the log is still there."""
     readable = facts.readable
     if not facts.was_read_back:
         yield Violation("reading", "nothing was read back at the end", ())
         return
     last_kill = facts.kills[-1] if facts.kills else 0
     for attempt, place in facts.acknowledged():
-        is_promised = attempt.level != "memory" or attempt.t > last_kill or place.log in facts.final_logs
+        is_quiet = attempt.t > last_kill and (facts.healed is None or attempt.ms > facts.healed.ms + SUCCEED_MS)
+        is_promised = attempt.level != "memory" or is_quiet or place.log in facts.final_logs
         if is_promised and not facts.is_bounded(place.topic):
             if (place.place, place.topic, place.message_id) not in readable:
                 yield Violation("I1", f"{_say(place)} was acknowledged and is lost", (attempt.t, attempt.answered))

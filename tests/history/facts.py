@@ -54,7 +54,7 @@ class Facts:
     final: list[Seen] = field(factory=list)
     readers: dict[str, list[Seen]] = field(factory=dict)  # the same by who read it
     final_logs: set[str] = field(factory=set)  # that were there at the end
-    kills: list[int] = field(factory=list)
+    kills: list[int] = field(factory=list)  # and whatever else may cost a log in memory
     healed: Event | None = None  # the end of the last fault
     nodes: dict[tuple[str, int], str] = field(factory=dict)  # that a connection was made to
     stops: list[tuple[str, int, int]] = field(factory=list)  # of a node: from, to, in ms
@@ -141,9 +141,10 @@ class _Collector:
         match event.op:
             case "rules":
                 facts.rules = msgspec.convert(event.about, Rules)
-            case "kill":
+            case "kill" | "fault":
                 facts.kills.append(event.t)
             case "stop":
+                facts.kills.append(event.t)
                 facts.stops.append((event.who, event.ms, MAX_INTEGER))
             case "continue":
                 facts.stops[:] = [
@@ -158,6 +159,7 @@ class _Collector:
                 for stream in self._streams_on(event):
                     stream.lost(event.t)
             case "heal":
+                facts.kills.append(event.t)
                 facts.healed = event
             case "final":
                 facts.readers[event.who] = []
