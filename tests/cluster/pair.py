@@ -137,7 +137,7 @@ class EntryDesk(Desk):
             self.follow(shard.log)
 
     def _changed(self, mirror: Mirror) -> None:
-        if mirror.is_live and mirror.owes:
+        if mirror.is_live and (mirror.owes or not mirror.shard.is_reachable):
             self.node.moving.back(mirror.shard)
 
     def mirror(self, shard: str) -> Mirror:

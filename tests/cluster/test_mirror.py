@@ -276,7 +276,8 @@ def test_a_new_log_is_read_from_its_start() -> None:
     assert new is entry.mirror("m0") is not old
     wire.carry()
     packets = line.drain()
-    assert (types(packets), texts(packets)) == (["gap", "message"], ["first"])
+    assert types(packets) == ["gap", "catching_up", "delivery", "caught_up"]
+    assert texts(packets) == ["first"]
     assert packets[0]["reason"] == "reset"
 
 

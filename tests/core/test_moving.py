@@ -5,11 +5,14 @@ from typing import Any
 import pytest
 from triode_broker.config import Limits, TopicRule
 from triode_broker.core.nowhere import Nowhere
+from triode_broker.core.record import Record
 from triode_broker.log.memory import MemoryLog
 from triode_protocol.packets import Start
 
 from tests.core.desk import Desk, Line, Packet
 from tests.core.far import Far
+from tests.core.test_joining_logs import busy
+from tests.core.test_late_logs import LateDesk, begin
 
 
 def types(packets: list[Packet]) -> list[str]:
@@ -428,3 +431,36 @@ def test_a_store_that_is_opened_later_is_owned_from_then_on() -> None:
     router.own_store(shard, donor.disk)
     assert (shard.is_here, router.durable_logs) == (True, (donor.disk,))
     assert Nowhere("disk").level == "disk"
+
+
+def test_a_shard_that_is_reached_while_a_start_is_looked_for_is_taken_in_with_a_gap() -> None:
+    """Found by the model of remote subscribers."""
+    desk = LateDesk(shards=2)
+    far = Far(desk)
+    barrier = Barrier()
+    desk.router.coverage = barrier
+    far.write("t0", 1, is_heard=False)
+    line = desk.connect()
+    line.send({"type": "subscribe", "id": 2, "sub": 1, "filter": "#", "from": "earliest"})
+    barrier.answer("m0")
+    desk.node.moving.back(far.shard)
+    desk.answer()
+    packets = line.drain()
+    assert types(packets) == ["subscribed", "gap", "caught_up"]
+    assert packets[0]["after"] == {"m0-far": 1, "m1-life": 0}
+    assert packets[1]["reason"] == "partition"
+
+
+def test_a_log_that_was_joined_is_read_again_when_its_shard_is_interrupted() -> None:
+    """Found by the model of remote subscribers: what was not delivered was passed over in silence."""
+    desk, (first, _) = busy()
+    line = begin(desk, "#", from_="earliest")
+    desk.late[0].answer()  # where it begins
+    desk.late[1].answer()
+    desk.late[0].answer()  # its messages: it is joined
+    desk.late[0].append(Record(first, 4, 4, desk.now_ms, b'{"type":"message","pos":4}'), TopicRule())
+    desk.router.interrupt(desk.router.shards[0], 3)
+    desk.answer()
+    packets = line.drain()
+    assert [one["message"]["pos"] for one in packets if one["type"] == "delivery"].count(4) == 1
+    assert packets[-1]["type"] == "caught_up"

@@ -109,7 +109,7 @@ class Mirror:
         self.is_ready = is_new  # the head says something
         self.is_live = False  # what comes is streamed
         # Some subscribers do without this shard: a gap precedes its first message to them (SPEC 4.2).
-        self.owes = not shard.is_reachable or (isinstance(shard.log, Mirror) and shard.log.owes)
+        self.owes: bool = not shard.is_reachable or (isinstance(shard.log, Mirror) and bool(shard.log.owes))
         self._is_repairing = False
         self._is_over = False
         self._parked: list[tuple[type[Read | ReadBack | Seek], tuple[str | int, ...], Take]] = []
@@ -226,7 +226,7 @@ class Mirror:
             self.is_ready = True
             self._head = rows.upto
             self._shown.changed(self)
-        elif rows.loss or self.owes:
+        elif rows.loss or self.owes or not self.shard.is_reachable:
             self._move_over(rows.upto)
         else:
             self._hand_over(rows.records)

@@ -168,6 +168,10 @@ class CatchUp:
         self._topics.add(record.topic)
         self.position[log] = record.pos
 
+    def part_from(self, log: str) -> None:
+        """What comes next of this log is not all there is: it is read again, from where it was served up to."""
+        self._joined.discard(log)
+
     def leave_out(self, log: str) -> int:
         """Go on without this log; how far it was served. What was asked of it is nobody's."""
         if log in self._reading and self.is_reading:

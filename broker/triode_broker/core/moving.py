@@ -83,6 +83,8 @@ class Moving:
                 self._catch_up(sub, sub.heads() | {shard.log.name: at}, GapReason.PARTITION)
             elif isinstance(sub.pending, Conflation):
                 self._catch_up(sub, sub.pending.position, GapReason.PARTITION)
+            elif isinstance(sub.pending, CatchUp):
+                sub.pending.part_from(shard.log.name)
 
     def _names(self, shard: Shard) -> list[Consumer]:
         """The names at home here; those whose home this shard was end."""

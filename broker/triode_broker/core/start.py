@@ -109,10 +109,15 @@ def _from_place(router: Router, sub: Subscription, packet: Subscribe, now_ms: in
             elif shard.log.name != names[index]:  # it has a new log since it was asked
                 places[index] = Place(0, False, MAX_INTEGER)
         found = {shard.log.name: place for shard, place in zip(shards, places, strict=True) if shard in sub.shards}
-        catch_up = _begin(router, sub, packet, {log: place.pos for log, place in found.items()})
+        position = {log: place.pos for log, place in found.items()}
+        back = [shard for shard in sub.shards if shard not in shards]  # reached since it was asked
+        position |= {shard.log.name: shard.log.head() for shard in back}
+        catch_up = _begin(router, sub, packet, position)
         catch_up.excused = {log: place.loss for log, place in found.items()}  # not due, or reported here
         if not all(place.is_complete for place in places):
             catch_up.report(GapReason.RETENTION)
+        if back:
+            catch_up.report(GapReason.PARTITION)
         catch_up.advance(now_ms)
 
     def ask(shard: Shard, done: Callable[[Place], None]) -> None:
