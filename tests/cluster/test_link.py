@@ -141,6 +141,7 @@ async def test_a_closed_link_takes_nothing_and_is_closed_once(autojump_clock: Mo
         n1 = await net.node("n1")
         async with by_hand(n1, identity("n2")) as hand:
             link = n1.link(is_dialler=False)
+            await wait_all_tasks_blocked()
             link.put(Behind("m0-1"))
             link.close("stopped")
             link.close("silent")

@@ -96,6 +96,7 @@ class Link:
         self._outgoing = Outgoing()
         self._sending_bytes = 0  # taken, and not handed to the socket yet
         self._wake = trio.Event()
+        self._is_idle = False  # the task that sends waits for it
         self._serial = 0
         self._pinged: dict[int, float] = {}
         self._doom = STOPPED  # the reason, where it is closed in a later turn
@@ -115,12 +116,11 @@ class Link:
         """Send, in order; what is put in one turn travels together. On a closed link nothing happens."""
         if not self.is_open:
             return
-        outgoing = self._outgoing
-        if not outgoing:
-            self._wake.set()
-        outgoing.put(frame)
-        if outgoing.bytes + self._sending_bytes > 2 * self._max_bytes:
+        if self._outgoing.put(frame) + self._sending_bytes > 2 * self._max_bytes:
             self._end_later(OUTBOX_FULL)
+        if self._is_idle:
+            self._is_idle = False
+            self._wake.set()
 
     def close(self, reason: str, detail: str = "") -> None:
         """End it; the sink is told before this returns, unless it knows. Frames that wait are dropped."""
@@ -196,6 +196,7 @@ class Link:
         while True:
             if not self._outgoing:
                 self._wake = trio.Event()
+                self._is_idle = True
                 await self._wake.wait()
             frames, self._sending_bytes = self._outgoing.take(MESSAGE_BYTES)
             for message in self._encoded(frames):

@@ -8,6 +8,8 @@ per message.
 """
 
 from collections.abc import Callable, Iterable
+from itertools import accumulate, takewhile
+from operator import attrgetter
 from typing import Any, Final
 
 from triode_broker.cluster.frames import (
@@ -31,70 +33,83 @@ from triode_broker.core.record import Record
 
 #: Of a frame, or a row in it, beside its texts: numbers, lengths. Generous.
 _SMALL: Final = 64
+#: Of a record, beside its payload: topic, key and numbers.
+_RECORD: Final = 96
 #: A frame is not joined to any more once the row has so many bytes.
 _MAX_JOINED_BYTES: Final = 262_144
 
 
 class Outgoing:
-    """The frames of one link that are not handed to its socket yet."""
+    """The frames of one link that are not taken yet."""
 
-    __slots__ = ("_frames", "_joined_bytes", "_kind", "_open", "_sizes", "bytes")
+    __slots__ = ("_frames", "_kind", "_open", "_room", "bytes")
 
     def __init__(self) -> None:
         self.bytes = 0  # estimated, of all that waits
         self._frames: list[AnyFrame] = []
-        self._sizes: list[int] = []  # of each
         self._kind: type[Any] | None = None  # of the row at the end that still grows
-        self._open: dict[str, int] = {}  # where its frames stand, by log or shard; ours, so that they may grow
-        self._joined_bytes = 0
+        self._open: dict[str, Any] = {}  # its frames by log or shard; ours, so that they may grow
+        self._room = 0  # bytes that it may grow by
 
     def __bool__(self) -> bool:
         return bool(self._frames)
 
-    def put(self, frame: Any) -> None:
-        """Append. The frame, and the lists in it, stay the caller's."""
+    def put(self, frame: Any) -> int:
+        """Append; the bytes that wait then. The frame, and the lists in it, stay the caller's."""
         kind = type(frame)
-        size = _SIZES.get(kind, _small)(frame)
-        self.bytes += size
-        join = _JOINS.get(kind)
-        if join is None:
-            self._kind = None
+        if kind is Deliver:  # once per message and peer: `_join` and `_records`, written out (0.7 → 0.3 µs)
+            records = frame.records
+            size = len(records[0].payload) + _RECORD if len(records) == 1 else _records(frame)
+            if kind is self._kind:
+                grown = self._open.get(frame.log)
+                if grown is not None and self._room > size and grown.records[-1].pos == frame.prev:
+                    grown.records += records
+                    self._room -= size
+                    self.bytes = waiting = self.bytes + size
+                    return waiting
         else:
-            self._joined_bytes += size
-            if kind is not self._kind or self._joined_bytes > _MAX_JOINED_BYTES:
-                self._kind = kind
-                self._open.clear()
-                self._joined_bytes = size
-            key = frame.log if kind is Deliver else frame.shard
-            at = self._open.get(key)
-            if at is not None and join(self._frames[at], frame):
-                self._sizes[at] += size
-                return
-            self._open[key] = len(self._frames)
-            frame = _COPIES[kind](frame)
-        self._frames.append(frame)
-        self._sizes.append(size)
+            size = _SIZES.get(kind, _small)(frame)
+        self._append(frame, size)
+        self.bytes += size
+        return self.bytes
+
+    def _append(self, frame: Any, size: int) -> None:
+        kind = type(frame)
+        row = _ROWS.get(kind)
+        if row is None:
+            self._kind = None
+            self._frames.append(frame)
+            return
+        key, copy, join = row
+        if kind is not self._kind or self._room <= size:
+            self._kind = kind
+            self._open.clear()
+            self._room = _MAX_JOINED_BYTES
+        self._room -= size
+        name = key(frame)
+        grown = self._open.get(name)
+        if grown is None or not join(grown, frame):
+            self._open[name] = grown = copy(frame)
+            self._frames.append(grown)
 
     def take(self, max_bytes: int) -> tuple[list[AnyFrame], int]:
         """The oldest frames, of about so many bytes together but at least one, and what they counted for."""
         self._kind = None
-        if self.bytes <= max_bytes:
-            frames, size = self._frames, self.bytes
-            self.clear()
-            return frames, size
-        sizes = self._sizes
-        count, size = 1, sizes[0]
-        while count < len(sizes) and size + sizes[count] <= max_bytes:
-            size += sizes[count]
-            count += 1
-        frames = self._frames[:count]
-        del self._frames[:count], sizes[:count]
-        self.bytes -= size
+        frames, size = self._frames, self.bytes
+        if size > max_bytes:
+            sizes = accumulate(_SIZES.get(type(frame), _small)(frame) for frame in frames)
+            count = max(1, sum(1 for _ in takewhile(max_bytes.__ge__, sizes)))
+            if count < len(frames):
+                self._frames, frames = frames[count:], frames[:count]
+                size = min(size, sum(_SIZES.get(type(frame), _small)(frame) for frame in frames))
+                self.bytes -= size
+                return frames, size
+        self._frames, self.bytes = [], 0
         return frames, size
 
     def clear(self) -> None:
         """Forget all."""
-        self._frames, self._sizes, self.bytes = [], [], 0
+        self._frames, self.bytes = [], 0
         self._kind = None
 
 
@@ -117,15 +132,23 @@ def _join_answered(grown: Any, frame: Any) -> bool:
     return True
 
 
-_JOINS: Final[dict[type[Any], Callable[[Any, Any], bool]]] = {
-    Deliver: _join_deliver,
-    Forward: _join_forward,
-    Answered: _join_answered,
-}
-_COPIES: Final[dict[type[Any], Callable[[Any], Any]]] = {
-    Deliver: lambda frame: Deliver(frame.log, frame.prev, [*frame.records]),
-    Forward: lambda frame: Forward(frame.shard, frame.answered, [*frame.rows]),
-    Answered: lambda frame: Answered(frame.shard, [*frame.answers], [*frame.refusals]),
+#: Frames that are joined: what tells rows apart, a copy that is ours, and how it takes in another one.
+_ROWS: Final[dict[type[Any], tuple[Callable[[Any], str], Callable[[Any], Any], Callable[[Any, Any], bool]]]] = {
+    Deliver: (
+        attrgetter("log"),
+        lambda frame: Deliver(frame.log, frame.prev, [*frame.records]),
+        _join_deliver,
+    ),
+    Forward: (
+        attrgetter("shard"),
+        lambda frame: Forward(frame.shard, frame.answered, [*frame.rows]),
+        _join_forward,
+    ),
+    Answered: (
+        attrgetter("shard"),
+        lambda frame: Answered(frame.shard, [*frame.answers], [*frame.refusals]),
+        _join_answered,
+    ),
 }
 
 
@@ -135,9 +158,7 @@ def _small(frame: object) -> int:
 
 def _records(frame: Any) -> int:
     records: list[Record] = frame.records
-    if len(records) == 1:  # a stream's usual frame
-        return len(records[0].payload) + 2 * _SMALL
-    return _SMALL * (1 + len(records)) + sum([len(record.payload) for record in records])
+    return _RECORD * len(records) + sum([len(record.payload) for record in records]) + _SMALL
 
 
 def _forwards(frame: Forward) -> int:
