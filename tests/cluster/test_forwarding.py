@@ -439,3 +439,20 @@ def test_owner_is_told_that_the_last_answers_have_arrived(desk: Desk) -> None:
     assert [(frame.answered, frame.rows) for frame in desk.a.take()] == [(1, [])]
     desk.wait(100)
     assert desk.a.take() == []
+
+
+def test_publishes_of_nobody_come_and_go_without_a_word(desk: Desk) -> None:
+    """Delayed messages that are due, for one: who published them has his answer."""
+
+    def accept() -> None:
+        desk.forwarder.accept(None, Publish("t", Raw(b"1")), "", None, 0)
+        desk.flush()
+
+    with pytest.raises(Refused, match="not reached"):
+        accept()
+    desk.own_a()
+    accept()
+    accept()
+    desk.moved(desk.a, 2, 2, name="quota")
+    desk.wait(PUBLISH_TIMEOUT_MS)
+    assert (desk.forwarder.timeouts, desk.forwarder.unanswered) == (1, 0)
