@@ -46,7 +46,7 @@ class _Barrier:
 class _Told:
     """What one owner was told over its present link, and what of it is in force."""
 
-    __slots__ = ("adding", "base", "confirmed", "link", "sent", "seq", "waiting")
+    __slots__ = ("adding", "base", "confirmed", "due", "link", "sent", "seq", "waiting")
 
     def __init__(self, link: Link) -> None:
         self.link = link
@@ -57,6 +57,7 @@ class _Told:
         self.adding: dict[str, None] = {}
         self.base = 0  # the last frame of what was told at the opening
         self.confirmed = 0
+        self.due = 0  # who does without a shard of it wants to hear what this frame and those before it name
         self.waiting: deque[tuple[int, _Barrier, Shard]] = deque()
 
     def put(self, kind: str, filters: list[str]) -> None:
@@ -171,9 +172,21 @@ class Interests:
         due = [barrier for barrier in self._barriers if barrier.due_ms <= now_ms]
         for barrier in due:
             for shard in barrier.missing:
-                if isinstance(shard.log, Mirror):
-                    shard.log.owes = True
+                self._owe(shard)
             self._finish(barrier)
+
+    def _owe(self, shard: Shard) -> None:
+        """Somebody does without it: the gap comes when its owner has registered all there is by now, not before."""
+        log = shard.log
+        if isinstance(log, Mirror):
+            log.owes = True
+            if (told := self._told.get(log.owner)) is not None:
+                told.due = told.seq + bool(told.adding)
+
+    def has_all_due(self, owner: Owner) -> bool:
+        """Whether an owner has registered what those wait for who do without one of its shards."""
+        told = self._told.get(owner)
+        return told is not None and told.confirmed >= told.due
 
     # Barriers
 
@@ -268,6 +281,8 @@ class Interests:
         if (told := self._told_of(shard)) is not None:
             for filter in self._exact.get(shard, {}):
                 self._add(told, filter)
+        if isinstance(shard.log, Mirror) and shard.log.owes:
+            self._owe(shard)
         self._ask_again([shard])
 
     def _ask_again(self, shards: Sequence[Shard]) -> None:

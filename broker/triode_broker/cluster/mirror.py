@@ -58,6 +58,9 @@ class Register(Protocol):
     def progressed(self, mirror: "Mirror") -> None:
         """The head has moved by reading."""
 
+    def has_all_due(self, owner: "Owner") -> bool:
+        """Whether it knows what those want who do without one of its shards."""
+
 
 class Shown:
     """What a mirror does to its node; joined to the router by `cluster`."""
@@ -161,15 +164,17 @@ class Mirror:
         self._ask_parked()
 
     def pay(self) -> None:
-        """Have those who did without told of it, before anything else comes to them."""
-        if self.owes and self.is_live:
+        """Have those who did without told of it, before anything else comes to them.
+
+        Once the owner has registered what they want: what it did not send before that is behind their gap.
+        """
+        if self.is_live and (self.owes or not self.shard.is_reachable) and self.owner.has_all_due:
             self._shown.changed(self)
             self.owes = False
 
     def _go_live(self) -> None:
         self.is_live = True
-        self._shown.changed(self)
-        self.owes = False
+        self.pay()
         self._ask_parked()
 
     def _ask_parked(self) -> None:
@@ -183,7 +188,10 @@ class Mirror:
         """Messages, where nothing is missing before them."""
         if self._follows(frame.prev):
             self.pay()
-            self._hand_over(frame.records)
+            if self.owes:  # it is for others
+                self._move_over(frame.records[-1].pos)
+            else:
+                self._hand_over(frame.records)
 
     def mark(self, frame: Mark) -> None:
         """There is nothing else up to there."""
@@ -389,6 +397,11 @@ class Owner:
         self.is_confirmed = True
         for mirror in list(self.mirrors.values()):
             mirror.joined(heads.get(mirror.name))
+
+    @property
+    def has_all_due(self) -> bool:
+        """Whether it has registered what those want who do without one of its shards."""
+        return self.is_confirmed and self._register.has_all_due(self)
 
     def progressed(self, mirror: Mirror) -> None:
         """The head of a log has moved by reading."""
