@@ -32,7 +32,7 @@ from triode_protocol.codec import Refused
 from triode_protocol.errors import ErrorName
 from triode_protocol.packets import ABSENT, Publish, Published, ServerPacket
 
-from triode_broker.cluster.forwarded import MOVED, WINDOW_MESSAGES, Flushing, Link, packet_of, unusual_answer
+from triode_broker.cluster.forwarded import MOVED, WINDOW_MESSAGES, Flushing, Link, answer_of, packet_of
 from triode_broker.cluster.frames import Answer, Answered, Forward, Forwarded, Refusal
 from triode_broker.core.dead_letters import PREFIX
 from triode_broker.core.interfaces import Publisher
@@ -133,10 +133,7 @@ class Stream:
                 continue
             if published is None:
                 continue
-            if published.duplicate or published.delayed:
-                answer = unusual_answer(published)
-            else:  # 0.1 µs less than by `answer`
-                answer = Answer(seq, published.log, published.pos, published.offset, published.level)
+            answer = answer_of(published)
             kept[-1] = answer
             answers.append(answer)
         if answers and not self._is_dirty:
@@ -208,14 +205,10 @@ class Stream:
     def answer(self, packet: ServerPacket) -> None:
         """One was accepted."""
         assert type(packet) is Published
-        seq = packet.id
-        index = seq - self._settled - 1
+        index = packet.id - self._settled - 1
         if index < 0:  # the entry node gave it up
             return
-        if packet.duplicate or packet.delayed:
-            answer = unusual_answer(packet)
-        else:
-            answer = Answer(seq, packet.log, packet.pos, packet.offset, packet.level)
+        answer = answer_of(packet)
         self._kept[index] = answer
         self._answers.append(answer)
         if not self._is_dirty:

@@ -70,21 +70,8 @@ def packet_of(forwarded: Forwarded, id: int) -> Publish:
     )
 
 
-def unusual_published(id: int, answer: Answer) -> Published:
-    """The answer to a duplicate, or a delayed one, for its publisher."""
-    return Published(
-        id,
-        answer.log,
-        answer.pos,
-        answer.offset,
-        answer.level,
-        answer.is_duplicate,
-        answer.is_delayed,
-    )
-
-
-def unusual_answer(packet: Published) -> Answer:
-    """The same on its way."""
+def answer_of(packet: Published) -> Answer:
+    """The answer on its way back; the packet's id is the number."""
     return Answer(
         packet.id,
         packet.log,

@@ -40,7 +40,6 @@ from triode_broker.cluster.forwarded import (
     too_many,
     unavailable,
     unknown,
-    unusual_published,
 )
 from triode_broker.cluster.frames import Answered, Forward, Forwarded, Refusal
 from triode_broker.config import Limits
@@ -335,9 +334,15 @@ class Forwarder:
                 publisher.inflight -= 1
                 if row.id:
                     publisher.answer(
-                        Published(row.id, answer.log, answer.pos, answer.offset, answer.level)
-                        if not (answer.is_duplicate or answer.is_delayed)
-                        else unusual_published(row.id, answer)
+                        Published(
+                            row.id,
+                            answer.log,
+                            answer.pos,
+                            answer.offset,
+                            answer.level,
+                            answer.is_duplicate,
+                            answer.is_delayed,
+                        )
                     )
         for refusal in frame.refusals:
             self._refused(refusal)
