@@ -1,4 +1,4 @@
-"""Which links come to be: refusals in both logs, one per node and direction, superseded ones, names that are taken."""
+"""Which links come to be: refusals in both logs, one per node and direction, superseded ones, taken names."""
 
 from contextlib import suppress
 from typing import Any

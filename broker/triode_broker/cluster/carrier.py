@@ -3,12 +3,12 @@
 Knows nothing of frames or of who is there. trio-websocket's traps are met here and nowhere else: it does not
 notice that the other end has gone during the opening handshake (so the stream is watched); it reads on before
 anybody has looked at what came (so, until `trust`, it gets no more than a budget of bytes: S2, S4); its close
-waits for an answer that may never come (so the caller bounds it); a cancelled send leaves half a message (so
-the stream is dropped in the end, whatever state it is in). Whatever else the libraries underneath raise comes
-out of the `async with`.
+waits for an answer that may never come (so the caller bounds it); its reader dies of what a remote sends in
+more ways than it says (so that is the connection's end, not the node's); a cancelled send leaves half a message
+(so the stream is dropped in the end, whatever state it is in).
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -47,7 +47,7 @@ class Carrier:
         try:
             message = await self._websocket.get_message()
         except trio_websocket.ConnectionClosed as closed:
-            raise _ended(closed) from closed
+            raise self._ended(closed) from closed
         if isinstance(message, str):
             raise Ended("a text message between nodes")
         return message
@@ -57,21 +57,26 @@ class Carrier:
         try:
             await self._websocket.send_message(data)
         except trio_websocket.ConnectionClosed as closed:
-            raise _ended(closed) from closed
+            raise self._ended(closed) from closed
+        except Exception as error:
+            if (
+                self._stream.trouble or self._websocket.closed is not None
+            ):  # it is over; only not for the sender yet
+                raise Ended(self._stream.trouble or "closed") from error
+            raise
 
     async def close(self, reason: str) -> None:
         """Say why, and wait until the other end has closed too; the caller bounds that. Raises Ended."""
         try:
             await self._websocket.aclose(CLOSED_BY_NODE, reason)
         except trio_websocket.ConnectionClosed as closed:
-            raise _ended(closed) from closed
+            raise self._ended(closed) from closed
 
-
-def _ended(closed: trio_websocket.ConnectionClosed) -> Ended:
-    reason = closed.reason
-    if reason is None:
-        return Ended("closed")
-    return Ended(reason.reason or reason.name)
+    def _ended(self, closed: trio_websocket.ConnectionClosed) -> Ended:
+        reason = closed.reason
+        if reason is None:
+            return Ended(self._stream.trouble or "closed")
+        return Ended(reason.reason or reason.name)
 
 
 @asynccontextmanager
@@ -91,7 +96,7 @@ async def _dialled(
 ) -> trio_websocket.WebSocketConnection:
     with stream.ending:
         return await trio_websocket.wrap_client_stream(
-            nursery,
+            _Quiet(nursery, stream),  # type: ignore[arg-type]  # it only starts its reader there
             stream,  # type: ignore[arg-type]  # documented as arbitrary, annotated as trio's own two
             host,
             PATH,
@@ -100,7 +105,7 @@ async def _dialled(
             max_message_size=max_message_bytes,
             receive_buffer_size=_RECEIVE_BYTES,
         )
-    raise Ended("closed during the WebSocket handshake")
+    raise Ended(stream.trouble or "closed during the WebSocket handshake")
 
 
 @asynccontextmanager
@@ -120,7 +125,7 @@ async def _accepted(
 ) -> trio_websocket.WebSocketConnection:
     with stream.ending:
         request = await trio_websocket.wrap_server_stream(
-            nursery,
+            _Quiet(nursery, stream),  # type: ignore[arg-type]  # it only starts its reader there
             stream,
             message_queue_size=_QUEUED_MESSAGES,
             max_message_size=max_message_bytes,
@@ -130,7 +135,27 @@ async def _accepted(
             await request.reject(_NOT_FOUND)
             raise Ended(f"not a WebSocket to {PATH} with the subprotocol {SUBPROTOCOL}")
         return await request.accept(subprotocol=SUBPROTOCOL)
-    raise Ended("no WebSocket handshake")
+    raise Ended(stream.trouble or "no WebSocket handshake")
+
+
+class _Quiet:
+    """Stands in for the nursery: what the library's reader raises ends the stream and nothing else (S1)."""
+
+    def __init__(self, nursery: trio.Nursery, stream: "_Watched") -> None:
+        self._nursery = nursery
+        self._stream = stream
+
+    def start_soon(self, run: Callable[[], Awaitable[None]]) -> None:
+        """As a nursery does."""
+        self._nursery.start_soon(self._read, run)
+
+    async def _read(self, run: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await run()
+        except Exception as error:  # noqa: BLE001  # whatever it is, it comes from what the remote has sent
+            self._stream.trouble = f"{type(error).__name__}: {error}"
+        finally:
+            self._stream.ending.cancel()
 
 
 class _Watched(trio.abc.Stream):
@@ -139,6 +164,7 @@ class _Watched(trio.abc.Stream):
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
         self._left = MAX_STRANGER_BYTES
+        self.trouble = ""  # what the library's reader died of
         self.trusted = trio.Event()
         self.ending = trio.CancelScope()
 

@@ -190,7 +190,8 @@ class Link:
                     self.put(Pong(frame.serial))  # type: ignore[union-attr]  # said by `kind`
                 elif kind is Pong:
                     self._take_pong(frame.serial)  # type: ignore[union-attr]  # said by `kind`
-            self._received(self, frames)
+            if self.is_open:  # answering may have been too much
+                self._received(self, frames)
 
     async def _send(self) -> None:
         while True:

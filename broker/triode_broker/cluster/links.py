@@ -319,7 +319,7 @@ class Links:
         if refused is not None:
             self._say_refused(attempt, refused)
         elif all(isinstance(leaf, _ORDINARY) for leaf in leaves):
-            self._say_unreachable(attempt, _shown(f"{type(leaves[0]).__name__}: {leaves[0]}"))
+            self._say_unreachable(attempt, _shown(_words(leaves[0])))
         elif self._may_warn("failed"):
             self._log.warning("peer_connection_failed", url=attempt.url, exc_info=group)
 
@@ -392,6 +392,13 @@ def _leaves(group: BaseExceptionGroup[Exception]) -> list[Exception]:
     for inner in group.exceptions:
         leaves += _leaves(inner) if isinstance(inner, BaseExceptionGroup) else [inner]
     return leaves
+
+
+def _words(error: BaseException) -> str:
+    """What went wrong, with what was behind it (a certificate, an errno): trio's own errors often say nothing."""
+    words = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    cause = error.__cause__
+    return words if cause is None or isinstance(error, Ended) else f"{words}; {type(cause).__name__}: {cause}"
 
 
 def _shown(text: str) -> str:
