@@ -176,7 +176,7 @@ class Interests:
             self._finish(barrier)
 
     def _owe(self, shard: Shard) -> None:
-        """Somebody does without it: the gap comes when its owner has registered all there is by now, not before."""
+        """Somebody does without it: the gap comes when its owner has registered all there is by now."""
         log = shard.log
         if isinstance(log, Mirror):
             log.owes = True
