@@ -376,6 +376,8 @@ class Cluster:
         owner = self.owners.get(entry.node)
         if owner is not None and owner.link is not None and _leads_to(owner.link, entry):
             self.forwarders[entry.shard].link_to(owner.link, entry.incarnation, entry.log)
+        else:
+            self.forwarders[entry.shard].link_lost()
 
     def orphaned(self, shard: str) -> None:
         """Its owner is dead: publishes are refused until somebody has claimed it."""
