@@ -62,7 +62,7 @@ class Seen(Struct, forbid_unknown_fields=True):
 
 
 class Will(Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """What is published when the connection is lost (SPEC 10.6)."""
+    """What is published when the connection is lost (SPEC 10.7)."""
 
     topic: str
     data: Raw = ABSENT
@@ -338,8 +338,8 @@ class Present(Struct, omit_defaults=True):
     """A member of a topic, as it stands in the packets below."""
 
     id: str
-    user: str
     state: Raw
+    user: str = ""
 
 
 class Presence(ServerPacket, tag="presence"):

@@ -1,7 +1,6 @@
 """The session's state table (SPEC 3.8): what each packet does before connect, after it, and at the end."""
 
 import json
-from typing import Any
 
 import pytest
 from triode_broker.config import Limits

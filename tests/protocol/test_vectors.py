@@ -41,9 +41,14 @@ def fields_of(packet: msgspec.Struct) -> dict[str, Any]:
         value = getattr(packet, field.name)
         default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
         if field.required or value != default:
-            plain = bytes(value).decode() if isinstance(value, Raw) else msgspec.to_builtins(value)
+            plain = bytes(value).decode() if isinstance(value, Raw) else plainly(value)
             present[field.encode_name] = plain
     return present
+
+
+def plainly(value: object) -> Any:
+    """As JSON has it, records and the texts inside them included."""
+    return msgspec.json.decode(msgspec.json.encode(value))
 
 
 def expected_fields(case: dict[str, Any]) -> dict[str, Any]:

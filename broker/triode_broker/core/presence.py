@@ -162,7 +162,7 @@ class Presence:
         if member is None:
             member = Member("p-" + self._random_id(), topic, b"")
             self._here.setdefault(topic, {})[member.id] = member
-        json = encode(Present(member.id, user, wish.state))
+        json = encode(Present(member.id, wish.state, user))
         if json != member.json:
             member.json = json
             self._tell_joined(topic, member.id, json, is_new=is_new)

@@ -1,4 +1,4 @@
-"""Watchers: who is told of `joined` and `left`, and what is owed to those that cannot take it now (SPEC 10.3).
+"""Watchers: who is told of `joined` and `left`, and what is owed to those that cannot take it now (SPEC 10.6).
 
 Knows outboxes and encoded packets, not who is present. These are state packets, so none is dropped (G6). The
 surprising decision is how that stays bounded: for a connection that is full one change per member is kept, and one

@@ -1,4 +1,4 @@
-"""Wills: what a client wants to have published when its connection is lost (SPEC 10.6-10.9).
+"""Wills: what a client wants to have published when its connection is lost (SPEC 10.7-10.10).
 
 Knows publishes and time, nothing of sessions: they say which connections are lost and which came back. The
 surprising decision: where too many wait, one is published early. Never to publish it would be worse than too soon.
@@ -57,11 +57,10 @@ class Wills:
         return packet
 
     def lost(self, connection: str, user: str, packet: Publish, delay_ms: int) -> None:
-        """A connection is lost: its will is published after the delay, or now if too many wait."""
+        """A connection is lost: its will is published after the delay, or at the next tick if too many wait."""
         size = _size(packet)
-        if not delay_ms or self.size + size > self._limits.max_will_bytes:
-            self._publish(user, packet)
-            return
+        if self.size + size > self._limits.max_will_bytes:
+            delay_ms = 0
         due_ms = self._timers.steady_ms() + delay_ms
         serial = self._timers.at(due_ms, partial(self._is_due, connection))
         self._waiting[connection] = _Waiting(user, packet, serial)
@@ -78,12 +77,9 @@ class Wills:
     def _is_due(self, connection: str, now_ms: int) -> None:
         waiting = self._waiting.pop(connection)
         self.size -= waiting.size
-        self._publish(waiting.user, waiting.packet)
-
-    def _publish(self, user: str, packet: Publish) -> None:
         teller = _Teller(self)
         try:
-            published = self._router.publish(packet, user, self._timers.now_ms, teller)
+            published = self._router.publish(waiting.packet, waiting.user, now_ms, teller)
         except Refused as refused:
             teller.refuse(refused)
         else:

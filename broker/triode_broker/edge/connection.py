@@ -293,6 +293,7 @@ class Connection(Wire):
         """The client ends it: what it is still owed, then its own code back."""
         code = int(event.code)
         self._shared.closes[code] += 1
+        self._farewell = self._farewell or (code, "", 0, ())  # before the session asks how it ended
         self._finish(close_frame(code), FINISHED)
 
     def _on_failure(self, event: Failure, now_ms: int) -> None:
