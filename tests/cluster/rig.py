@@ -251,9 +251,10 @@ class Hand:
     async def receive(self) -> list[AnyFrame]:
         """The next message that is more than a life sign, without those."""
         while True:
-            frames = [
-                frame for frame in decode(await self.carrier.receive()) if not isinstance(frame, Ping | Pong)
-            ]
+            frames: list[AnyFrame] = []
+            for frame in decode(await self.carrier.receive()):
+                if not isinstance(frame, Ping | Pong):
+                    frames.append(frame)  # noqa: PERF401  # mypy: a comprehension would have a narrower type
             if frames:
                 return frames
 

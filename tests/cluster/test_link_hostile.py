@@ -13,7 +13,7 @@ import trio
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 from triode_broker.cluster import carrier as carriers
 from triode_broker.cluster.carrier import MAX_STRANGER_BYTES, Ended
-from triode_broker.cluster.frames import PROTOCOLS, Behind, Call, encode
+from triode_broker.cluster.frames import PROTOCOLS, Behind, Call, Ping, encode
 from triode_broker.cluster.hello import Hello, Refused
 from triode_broker.cluster.links import MAX_UNFINISHED
 from triode_broker.config import Limits
@@ -271,7 +271,7 @@ async def test_a_peer_that_pings_without_end_fills_no_memory(autojump_clock: Moc
         n1 = await net.node("n1", limits=Limits(max_peer_outbox_bytes=20_000, peer_silent_ms=1_000_000))
         async with by_hand(n1, identity("n4"), pair=gate.pair) as hand:
             gate.shut()
-            ping = encode([[1, 1, {}]])  # type: ignore[list-item]  # as it is on the wire
+            ping = encode([Ping(1, {})])
             message = bytes([0x82, 0x80 | len(ping)]) + b"\0\0\0\0" + ping
             await hand.stream.send_all(message * 2_000)
             await n1.story.until(lambda: n1.story.reasons)

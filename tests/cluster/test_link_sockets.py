@@ -110,7 +110,7 @@ async def test_a_node_whose_process_ends_is_lost_at_once_and_found_again() -> No
                     async with trio.open_nursery() as process:
                         copy = first.dup()
                         await process.start(
-                            lambda task_status, n1=n1, copy=copy: n1.links.run(  # type: ignore[misc]  # bound now
+                            lambda task_status, n1=n1, copy=copy: n1.links.run(
                                 as_listeners([copy]), [], task_status=task_status
                             )
                         )
