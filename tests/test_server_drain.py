@@ -17,7 +17,7 @@ from triode_broker.draining import MAX_URLS, Draining, Readiness
 
 from tests.admin.running import PATIENCE_SECONDS, EventLog, Running, running
 from tests.core.desk import Desk
-from tests.edge.rig import HANDSHAKE, Client, Rig, text
+from tests.edge.rig import HANDSHAKE, Client, Rig, let_pass, text
 from tests.spec.client import Packet, RawClient
 
 AN_HOUR = 3_600.0
@@ -219,10 +219,10 @@ async def test_no_more_urls_than_clients_look_at(stage: Stage, autojump_clock: M
 
 async def test_asked_again_only_a_time_that_is_named_counts(stage: Stage, autojump_clock: MockClock) -> None:
     assert stage.draining.begin(100) == 100
-    await trio.sleep(10)
+    await let_pass(10)
     assert stage.draining.begin() == 90
     assert stage.draining.begin(5) == 5
-    await trio.sleep(10)
+    await let_pass(10)
     assert stage.draining.begin() == 0
     assert len(stage.log.told("draining")) == 1
 

@@ -2,8 +2,8 @@
 
 Order: not ready and no new WebSocket, a notice to everybody, then a goodbye to each, spread over a window, with
 the other nodes to go to; what serves the node ends behind that (server.py). Knows sessions and the edge, no
-signals and no files. The surprising decision: without other nodes the window is short and everybody is told to come back
-after its end. They can only come back to this node's next life, and the sooner that begins the better.
+signals and no files. The surprising decision: without other nodes the window is short, and everybody is told to
+come back after its end. They can only come back to this node's next life, and the sooner it begins the better.
 """
 
 from collections.abc import Callable, Sequence

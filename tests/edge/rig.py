@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import attrs
+import trio
 from triode_broker.config import Limits
 from triode_broker.core.errors import Disconnect
 from triode_broker.core.outbox import Outbox
@@ -22,6 +23,12 @@ HANDSHAKE = (
 )
 TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 KEY = b"\x11\x92\x23\xfe"
+
+
+async def let_pass(seconds: float) -> None:
+    """Let time pass, on a clock that jumps (`autojump_clock`): nobody waits for it."""
+    with trio.move_on_after(seconds):
+        await trio.sleep_forever()
 
 
 def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, key: bytes = KEY) -> bytes:

@@ -11,7 +11,7 @@ from triode_broker.config import Limits
 from triode_broker.edge.reactor import ANSWER_SECONDS, Farewell
 from triode_protocol.errors import CloseCode
 
-from tests.edge.rig import CLOSE, HANDSHAKE, TEXT, Client, Rig, close_payload, frame, text
+from tests.edge.rig import CLOSE, HANDSHAKE, TEXT, Client, Rig, close_payload, frame, let_pass, text
 
 MakeRig = Callable[..., Rig]
 
@@ -41,7 +41,7 @@ async def test_everybody_is_sent_away_evenly_over_the_window(rig: Rig, autojump_
     async with trio.open_nursery() as nursery:
         nursery.start_soon(drained, rig, 1.0)
         for _ in range(4):
-            await trio.sleep(0.24)
+            await let_pass(0.24)
             told.append(sum(len(byes(client)) for client in clients))
     told.append(sum(len(byes(client)) for client in clients))
     assert sum(told) == 40
@@ -54,7 +54,7 @@ async def test_few_are_spread_over_a_long_window(rig: Rig, autojump_clock: MockC
     async with trio.open_nursery() as nursery:
         nursery.start_soon(drained, rig, 100)
         for _ in range(4):
-            await trio.sleep(25.1)
+            await let_pass(25.1)
             told.append(sum(len(byes(client)) for client in clients))
     assert told == [1, 1, 1, 1]
     assert 99 < trio.current_time() < 101
@@ -87,7 +87,7 @@ async def test_the_window_may_be_cut_short(rig: Rig, autojump_clock: MockClock) 
     ends = [trio.current_time() + 3_600]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(rig.edge.drain, lambda: ends[0], farewell)
-        await trio.sleep(1)
+        await let_pass(1)
         ends[0] = trio.current_time()
     assert trio.current_time() < 10
     assert sum(len(byes(client)) for client in clients) == 10
@@ -102,7 +102,7 @@ async def test_what_was_taken_in_is_answered_before_the_bye_and_nothing_more_is_
     talker.is_answered = False
     async with trio.open_nursery() as nursery:
         nursery.start_soon(drained, rig)
-        await trio.sleep(0.3)
+        await let_pass(0.3)
         client.send(text("too late"))
         talker.outbox.put(b'{"type":"published"}')
         rig.edge.flush()
@@ -127,7 +127,7 @@ async def test_client_that_hangs_up_meanwhile_is_gone_at_once(rig: Rig, autojump
     talker.is_answered = False
     async with trio.open_nursery() as nursery:
         nursery.start_soon(drained, rig)
-        await trio.sleep(0.1)
+        await let_pass(0.1)
         client.socket.close()
         rig.turn()
         assert talker.detached == 1
@@ -190,7 +190,7 @@ async def test_a_connection_that_ends_by_itself_needs_no_bye(
     rig.talkers[0].is_answered = False
     async with trio.open_nursery() as nursery:
         nursery.start_soon(drained, rig)
-        await trio.sleep(0.1)
+        await let_pass(0.1)
         connection = rig.talkers[0].outbox.connection
         if end == "drop":
             connection.drop()
