@@ -269,6 +269,24 @@ def test_a_position_in_a_shard_that_is_not_reached_is_kept_and_goes_on_there() -
     assert data(packets) == [2, 3]
 
 
+def test_a_ping_says_nothing_of_a_log_that_a_subscription_does_without() -> None:
+    """SPEC 4.8: it would move the position over what is still to come."""
+    desk, barrier, far = guarded()
+    away = two_topics(desk)[0]
+    for number in range(4):
+        far.write(away, number)
+    line = desk.connect()
+    line.subscribe(1, "#", after={"m0-far": 2, "m1-life": 0})
+    barrier.answer("m0")
+    line.drain()
+    line.session.keepalive(desk.now_ms)
+    assert line.drain() == [{"type": "ping"}]
+    desk.node.moving.back(far.shard)
+    line.drain()
+    line.session.keepalive(desk.now_ms)
+    assert line.drain() == [{"type": "ping", "at": {"m0-far": 4}}]
+
+
 @pytest.mark.parametrize("had", [{"m0-old": 2}, {"m0-far": 9}])
 def test_a_position_of_another_life_is_a_reset_when_the_shard_is_back(had: dict[str, int]) -> None:
     desk, barrier, far = guarded()

@@ -147,7 +147,11 @@ class Session:
 
     def keepalive(self, now_ms: int) -> None:
         """Send a ping, with the bookmark of what live subscriptions have had (SPEC 4.8)."""
-        heads = self._node.router.heads() if self._subscriptions else {}
+        subscriptions = self._subscriptions or {}
+        heads = self._node.router.heads() if subscriptions else {}
+        for sub in subscriptions.values():
+            for shard in sub.missing:  # it goes on behind its position there, not behind what others have had
+                heads.pop(shard.log.name, None)
         self._outbox.put(encode(ServerPing(heads)) if heads else _PING)
 
     def detach(self) -> None:
