@@ -184,6 +184,20 @@ async def test_a_further_signal_does_not_wait_and_one_more_kills() -> None:
         assert await program.code() == ExitCode.FAILURE
 
 
+async def test_a_signal_to_all_processes_is_one_to_each() -> None:
+    async with serve() as program:
+        events = Events(program.errors())
+        _, processes = await events.up()
+        for process in processes.values():  # as systemd does, and a terminal with Ctrl-C
+            os.kill(process, signal.SIGTERM)
+        program.signal(signal.SIGTERM)
+        assert await program.code() == ExitCode.OK
+        said = [event for event in await events.rest() if event["event"] in ("signal", "draining", "stopped")]
+        for node in processes:
+            seen = [event["event"] for event in said if event.get("node") == node]
+            assert (seen.count("signal") <= 1, seen.count("draining"), seen[-1]) == (True, 1, "stopped")
+
+
 async def test_a_drain_is_one_of_the_whole_host(tmp_path: Path) -> None:
     async with serve("--data", str(tmp_path / "data"), count=3) as program:
         events = Events(program.errors())

@@ -86,7 +86,7 @@ _DRAIN_EXAMPLES = """examples:
 
 The broker stops being ready (/readyz), refuses new connections, and sends its clients away, spread over
 drain_window_ms where they have other nodes to go to, over drain_alone_ms where not. What they publish until their
-own goodbye is taken and answered. Then it ends; this command ends after it, so the next one can be started at once.
+own goodbye is taken and answered. Then it ends; this command ends after it, so the next can be started at once.
 The broker is found as by `triode subs`: --data, TRIODE_DATA or the file's `data`. One without has no command: send
 it SIGTERM. A second SIGTERM, or SIGINT, ends it without the window."""
 

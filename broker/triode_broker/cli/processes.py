@@ -17,7 +17,7 @@ import trio
 
 from triode_broker.cli.exit_codes import ExitCode, Failure
 from triode_broker.cli.streams import say
-from triode_broker.workers.parent import Drain, Lines, Up, as_line
+from triode_broker.workers.parent import Drain, End, Lines, Up, as_line
 from triode_broker.workers.plan import Start
 
 #: -P: a worker imports nothing from the directory it happens to be started in.
@@ -64,6 +64,8 @@ class Upwards:
             async for said in Lines(stream).records():
                 if isinstance(said, Drain):
                     begin(said.seconds)
+                elif isinstance(said, End):
+                    signal.raise_signal(signal.SIGINT)
         self._log.error("parent_gone")
         signal.raise_signal(signal.SIGINT)
 

@@ -1,13 +1,16 @@
 """The parent: starts the workers, starts again those that end, and ends them all.
 
 A worker reads what it is to be from its stdin, a line (an argument would show the secret), and lines of its stdin
-and stdout are all that is said between them later on. It ends when its stdin does: so no worker outlives its
-parent, however that died. Knows nothing of what a worker serves.
+and stdout are what is said between them later on. It ends when its stdin does: so no worker outlives its parent,
+however that died. Told to end, the parent passes it on in lines too: who sends a signal to all processes at once,
+as systemd does, would else have sent each worker two, and the second cuts the drain short. Knows nothing of what a
+worker serves.
 
 The surprising decision: a worker that gives up by itself before it has ever served ends everything. Its settings
 or files are wrong, it has said so, and trying again would only say it again. Later on none of its ends does.
 """
 
+import os
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
@@ -37,12 +40,16 @@ class Up(Struct, frozen=True, tag=True):
 
 
 class Drain(Struct, frozen=True, tag=True):
-    """To the parent: this worker was asked to drain, over so long. To a worker: do so too."""
+    """To the parent: this worker was asked to drain, over so long. To a worker: do so too; None: as configured."""
 
-    seconds: float
+    seconds: float | None = None
 
 
-Line = Up | Drain
+class End(Struct, frozen=True, tag=True):
+    """To a worker: no drain, or no more of it."""
+
+
+Line = Up | Drain | End
 
 
 @define
@@ -99,7 +106,16 @@ class Life:
     process: trio.Process
     is_up: bool = False
 
-    def end(self, number: signal.Signals) -> None:
+    def tell(self, wish: Drain | End) -> None:
+        """How it is to end; one that does not serve yet has nobody to send away."""
+        if not self.is_up:
+            self.kill(signal.SIGTERM)
+        else:
+            assert isinstance(self.process.stdin, trio.lowlevel.FdStream)
+            with suppress(OSError):  # it has ended, which is seen elsewhere
+                os.write(self.process.stdin.fileno(), as_line(wish))
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Send it a signal, if there is still somebody to get it."""
         if self.process.returncode is None:
             self.process.send_signal(number)
@@ -116,7 +132,7 @@ class Parent:
     _lives: dict[int, Life] = field(factory=dict)
     _urls: dict[int, list[str]] = field(factory=dict)  # of workers that have served
     _stopping: trio.Event = field(factory=trio.Event)
-    _how: signal.Signals = signal.SIGTERM
+    _wish: Drain | End = field(factory=Drain)  # of those who are stopping it
     _patient_until: float = 0.0
     _code: int = 0
 
@@ -137,31 +153,34 @@ class Parent:
         """SIGTERM drains the workers, another or SIGINT ends them at once, one more kills them."""
         async for number in signals:
             self.log.info("signal", name=signal.Signals(number).name)
-            was_asked = self._stopping.is_set()
-            if was_asked and self._how != signal.SIGTERM:
-                self._stop(signal.SIGKILL)
-            elif was_asked:
-                self._stop(signal.SIGINT)
+            if not self._stopping.is_set():
+                self._stop(Drain() if number == signal.SIGTERM else End())
+            elif isinstance(self._wish, Drain):
+                self._stop(End())
             else:
-                self._begin_to_stop(self.starts[0].config.limits.drain_window_ms / 1000)
-                self._stop(signal.Signals(number))
+                self._kill()
 
-    def _begin_to_stop(self, window_seconds: float) -> None:
-        patience = END_SECONDS + window_seconds
-        self._patient_until = max(self._patient_until, trio.current_time() + patience)
+    def _stop(self, wish: Drain | End) -> None:
+        """All workers, in good order; none starts again."""
+        self._wish = wish
+        seconds = wish.seconds if isinstance(wish, Drain) else 0.0
+        if seconds is None:
+            seconds = self.starts[0].config.limits.drain_window_ms / 1000
+        self._patient_until = max(self._patient_until, trio.current_time() + seconds + END_SECONDS)
         self._stopping.set()
-
-    def _stop(self, how: signal.Signals) -> None:
-        self._how = how
         for life in self._lives.values():
-            life.end(how)
+            life.tell(wish)
+
+    def _kill(self) -> None:
+        for life in self._lives.values():
+            life.kill()
 
     async def _lose_patience(self) -> None:
         await self._stopping.wait()
         while (seconds := self._patient_until - trio.current_time()) > 0:  # noqa: ASYNC110  # it may be put off
             await trio.sleep(seconds)
         self.log.error("workers_killed", workers=[self._name(number) for number in self._lives])
-        self._stop(signal.SIGKILL)
+        self._kill()
 
     async def _keep(self, number: int) -> None:
         """One worker, over all its lives."""
@@ -189,8 +208,7 @@ class Parent:
         self.log.warning("worker_ended", node=self._name(number), pid=life.process.pid, **how)
         if code is not None and code > 0 and number not in self._urls:
             self._code = code
-            self._begin_to_stop(0)
-            self._stop(signal.SIGINT)
+            self._stop(End())
 
     async def _live(self, number: int) -> Life:
         """One process, from its start to its end."""
@@ -202,7 +220,7 @@ class Parent:
         self.log.info("worker_starts", node=self._name(number), pid=process.pid)
         try:
             if self._stopping.is_set():
-                life.end(self._how)
+                life.tell(self._wish)
             await _tell(process, start)
             await self._listen(number, life)
             await process.wait()
@@ -214,11 +232,12 @@ class Parent:
     async def _listen(self, number: int, life: Life) -> None:
         assert life.process.stdout is not None
         async for said in Lines(life.process.stdout).records():
-            if isinstance(said, Drain):
-                await self._drain(said)
-            else:
+            if isinstance(said, Up):
                 life.is_up = True
                 self._is_up(number, said.urls)
+            elif isinstance(said, Drain):
+                self.log.info("workers_drain", seconds=said.seconds)
+                self._stop(said)
 
     def _is_up(self, number: int, urls: list[str]) -> None:
         is_first = len(self._urls) < len(self.starts)
@@ -227,24 +246,14 @@ class Parent:
             self.log.info("workers_up", workers=len(self.starts), urls=self._urls[0])
             self.announce(self._urls[0])
 
-    async def _drain(self, wish: Drain) -> None:
-        """One worker was asked to drain, maybe again with another time: so are all, and none starts again."""
-        self.log.info("workers_drain", seconds=wish.seconds)
-        self._begin_to_stop(wish.seconds)
-        for life in list(self._lives.values()):
-            if life.is_up:
-                await _tell(life.process, wish)
-            else:
-                life.end(signal.SIGTERM)
-
     def _name(self, number: int) -> str:
         return self.starts[number].config.node
 
 
-async def _tell(process: trio.Process, record: Struct) -> None:
+async def _tell(process: trio.Process, start: Start) -> None:
     assert process.stdin is not None
-    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # it has ended, which is seen elsewhere
-        await process.stdin.send_all(as_line(record))
+    with suppress(trio.BrokenResourceError):  # it has ended, which is seen elsewhere
+        await process.stdin.send_all(as_line(start))
 
 
 async def _bury(process: trio.Process) -> None:
