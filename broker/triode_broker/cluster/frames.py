@@ -101,7 +101,7 @@ class Read(Frame, tag=11):
     id: int
     log: str
     filter: str
-    after: int
+    after: int  # -1, of one's own interest: the head
     max_bytes: int
     max_records: int
     newest_at: int
@@ -196,7 +196,7 @@ class Rows(Frame, tag=24):
     records: list[Record]
     prevs: list[int]
     upto: int
-    loss: int
+    loss: int  # of one's own interest: 1 where anything up to `upto` is missing, by loss or by policy
     known: int
     looked_at: int
     is_live: bool
