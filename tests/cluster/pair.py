@@ -41,6 +41,7 @@ class End:
         self.queue: deque[bytes] = deque()
         self.is_open = True
         self.closed_for = ""
+        self.drained: Callable[[], None] = lambda: None
 
     @property
     def outbox_bytes(self) -> int:
@@ -179,7 +180,7 @@ class Wire:
     def carry_answers(self, count: int = 1_000_000) -> int:
         """Some of what the owner said."""
         done = self._carry(self.answering, count, lambda frame: self.entry.owner.received(self.asking, frame))
-        self.desk.serving.room(self.answering)
+        self.answering.drained()
         return done
 
     def _carry(self, end: End, count: int, receive: Callable[[Frame], None]) -> int:

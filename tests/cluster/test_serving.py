@@ -219,7 +219,7 @@ def test_a_full_link_stops_a_stream_once() -> None:
     peer.ask(peer.read(filter=""))
     assert [type(frame) for frame in peer.link.frames()] == kinds  # nothing is answered into a full link
     peer.link.queue.clear()
-    peer.desk.serving.room(peer.link)
+    peer.link.drained()
     (rows,) = peer.take()
     assert (len(rows.records), rows.is_live) == (10, True)
 
@@ -232,7 +232,7 @@ def test_answers_wait_while_as_many_bytes_are_on_their_way() -> None:
     assert len(peer.link.frames()) == ROWS_IN_FLIGHT_BYTES // PAGE_BYTES
     answered = peer.take()
     for _ in range(2):
-        peer.desk.serving.room(peer.link)
+        peer.link.drained()
         answered += peer.take()
     assert [frame.id for frame in answered] == list(range(8))
 
@@ -280,7 +280,7 @@ def test_who_is_gone_gets_no_answer() -> None:
     peer.desk.write("d/1")
     peer.desk.commit()
     peer.ask(peer.read())
-    peer.desk.serving.room(peer.link)
+    peer.link.drained()
     assert peer.take() == []
 
 

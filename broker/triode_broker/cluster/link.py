@@ -66,6 +66,10 @@ class LinkSettings:
     log: Any
 
 
+def _nothing() -> None:
+    """Nobody waits."""
+
+
 class Link:
     """One of the two links of a pair. The node that has dialled asks, the other one answers."""
 
@@ -89,6 +93,7 @@ class Link:
         self.over = trio.Event()  # set once it is closed
         self._carrier = carrier
         self._received = received
+        self.drained: Callable[[], None] = _nothing  # what waits to be put: called when a message has been sent
         self._closed = closed
         self._settings = settings
         self._max_bytes = settings.limits.max_peer_outbox_bytes
@@ -203,6 +208,7 @@ class Link:
             for message in self._encoded(frames):
                 await self._carrier.send(message)
             self._sending_bytes = 0
+            self.drained()
 
     def _encoded(self, frames: Sequence[Frame]) -> list[bytes]:
         """As messages that the other node takes, where estimates were wrong more than one."""

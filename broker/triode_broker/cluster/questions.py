@@ -26,6 +26,8 @@ Take = Callable[[Answer | None], None]
 class Link(Protocol):
     """What is said to another node: in order, and for as long as the link is open."""
 
+    drained: Callable[[], None]  # called when some of what waits has been sent
+
     @property
     def outbox_bytes(self) -> int:
         """How much waits to be sent."""

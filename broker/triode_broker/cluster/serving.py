@@ -70,7 +70,8 @@ class Serving:
 
     def opened(self, link: Link) -> None:
         """A peer has dialled."""
-        self._askers[link] = Asker(link, self._router, self._now_ms, self._dirty)
+        self._askers[link] = asker = Asker(link, self._router, self._now_ms, self._dirty)
+        link.drained = asker.go_on
 
     def closed(self, link: Link) -> None:
         """It is gone."""
@@ -81,11 +82,6 @@ class Serving:
         """One of the frames of HANDLERS."""
         if (asker := self._askers.get(link)) is not None:
             HANDLERS[type(frame)](asker, frame)
-
-    def room(self, link: Link) -> None:
-        """Some of what waited has been sent."""
-        if (asker := self._askers.get(link)) is not None:
-            asker.go_on()
 
     def tick(self) -> None:
         """About once a second: tell peers of heads that have moved without anything for them."""
