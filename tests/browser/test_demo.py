@@ -142,12 +142,12 @@ def test_what_people_publish_is_shown_as_text(page: Page, broker: Broker) -> Non
 
 
 def test_order_of_end_is_told_to_the_page(page: Page, broker: Broker) -> None:
-    """SIGTERM: bye with 4100, so the page waits and comes back to the next life."""
+    """SIGTERM: bye with 4200, so the page waits as long as it is told and comes back to the next life."""
     page.goto(broker.url)
     expect(page.locator("#state")).to_have_text("live")
     assert broker.stop() == 0
     expect(page.locator("#state")).to_contain_text("waiting")
-    assert "bye: shutdown" in [row.text for row in rows(page)]
+    assert "bye: draining" in [row.text for row in rows(page)]
     broker.start()
     expect(page.locator("#state")).to_have_text("live")
     expect(page.locator("#reconnects")).to_have_text("1")
