@@ -148,6 +148,10 @@ class Node:
         """The open one of this direction."""
         return next(link for link in self.links.links if link.is_dialler == is_dialler)
 
+    def link_to(self, node: str) -> Link:
+        """The oldest open one."""
+        return next(link for link in self.links.links if link.peer.node == node)
+
     async def linked(self, count: int = 1) -> None:
         """Wait until so many links are open."""
         await self.story.until(lambda: len(self.links.links) >= count)

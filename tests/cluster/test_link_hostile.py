@@ -224,6 +224,38 @@ async def test_a_message_that_is_no_frames_closes_the_link_with_the_reason(
         assert n1.story.frames == []
 
 
+@pytest.mark.parametrize(
+    "rubbish",
+    [
+        b"\x83\x80\1\2\3\4",
+        b"\x82\x05hello",
+        b"\xf2\x80\1\2\3\4",
+        b"\x80\x80\1\2\3\4",
+        b"\x02\x80\1\2\3\4\x82\x80\1\2\3\4",
+        b"\x88\x81\0\0\0\0x",
+        b"\x88\x82\0\0\0\0\x00\x01",
+        b"\x88\x84\0\0\0\0\x03\xe8\xff\xff",
+        b"\x88\xfe\xff\xff\0\0\0\0",
+        b"\x81\x82\0\0\0\0\xff\xff",
+        b"GET / HTTP/1.1\r\n\r\n",
+    ],
+    ids=repr,
+)
+async def test_bytes_that_are_no_websocket_frames_are_a_lost_link_and_no_bug(
+    rubbish: bytes, autojump_clock: MockClock
+) -> None:
+    """While this node sends, too: what the library makes of it is one thing, `lost`."""
+    async with attacked() as (_, n1), by_hand(n1, identity("n4")) as hand:
+        link = n1.link_to("n4")
+        link.put(Call(1, "m", b"x" * 100_000))
+        await hand.stream.send_all(rubbish)
+        while link.is_open:
+            link.put(Behind("m0-1"))
+            await trio.lowlevel.checkpoint()
+        assert n1.story.reasons == ["lost"]
+        assert n1.log.loud() == []
+
+
 async def test_a_text_message_and_one_that_is_too_large_close_the_link(autojump_clock: MockClock) -> None:
     async with attacked() as (_, n1):
         async with by_hand(n1, identity("n4")) as hand:

@@ -78,6 +78,12 @@ def test_any_other_frame_ends_the_row() -> None:
     assert taken(*frames) == frames
 
 
+def test_a_frame_of_no_rows_says_nothing() -> None:
+    assert taken(Deliver("m0-1", 0, []), deliver(1), Deliver("m0-1", 1, []), deliver(2)) == [
+        Deliver("m0-1", 0, [row(1), row(2)])
+    ]
+
+
 def test_publishes_and_answers_of_a_shard_travel_together_as_well() -> None:
     one, two = forwarded(1), forwarded(2)
     assert taken(Forward("m0", 0, [one]), Forward("m1", 0, [one]), Forward("m0", 1, [two])) == [

@@ -59,9 +59,8 @@ class Carrier:
         except trio_websocket.ConnectionClosed as closed:
             raise self._ended(closed) from closed
         except Exception as error:
-            if (
-                self._stream.trouble or self._websocket.closed is not None
-            ):  # it is over; only not for the sender yet
+            # Over, but for the sender: the library only says that its own state is another one.
+            if self._stream.trouble or self._websocket.closed is not None:
                 raise Ended(self._stream.trouble or "closed") from error
             raise
 

@@ -258,7 +258,7 @@ class Links:
             return None
         rival = self._open.get((peer.node, True))
         if rival is not None and rival.peer.incarnation == peer.incarnation and attempt.address is not None:
-            attempt.address.rival = rival.over
+            attempt.address.node, attempt.address.rival = peer.node, rival.over
             return Refusal(DUPLICATE)
         if self._joining.get(peer.node, attempt) is not attempt:
             return Refusal(DUPLICATE)
@@ -303,9 +303,7 @@ class Links:
             self._dialling.learn(peer.cluster_advertise)
 
     def _closed(self, link: Link, reason: str) -> None:
-        key = link.peer.node, link.is_dialler
-        if self._open.get(key) is link:
-            del self._open[key]
+        del self._open[link.peer.node, link.is_dialler]
         self._log.info(
             "peer_link_closed", node=link.peer.node, dialled=link.is_dialler, reason=reason, detail=link.detail
         )
