@@ -212,6 +212,8 @@ class Broker:
                 with trio.CancelScope(shield=True):
                     await self._settle()
                     await self.edge.close_all(CloseCode.SHUTDOWN)
+                    if self.joining is not None:
+                        self.joining.cluster.homes.end(CloseCode.SHUTDOWN)
                     self.node.consumers.save()
                     edge_scope.cancel()
                     stores_scope.cancel()

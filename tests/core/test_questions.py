@@ -1,6 +1,6 @@
 """Requests that a disk answers later: few at a time for one connection, whatever it sends in one frame (G6)."""
 
-from triode_broker.core.session import MAX_HISTORIES, QUESTIONS_A_SUBSCRIPTION
+from triode_broker.core.asking import MAX_HISTORIES, QUESTIONS_A_SUBSCRIPTION
 
 from tests.core.desk import Desk, Packet
 from tests.core.working import make_desk

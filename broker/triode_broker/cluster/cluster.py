@@ -21,6 +21,8 @@ from triode_broker.cluster.dialling import LINKED
 from triode_broker.cluster.forwarding import Forwarder
 from triode_broker.cluster.frames import Answered, AnyFrame, Call, Entry, Forward, Frame, Ping, Pong, Reply, Table
 from triode_broker.cluster.hello import INCARNATION_BYTES, NAME_TAKEN, SELF, Identity, Refusal, make_identity
+from triode_broker.cluster.homes import FRAMES as HOME_FRAMES
+from triode_broker.cluster.homes import Homes
 from triode_broker.cluster.interest import Interests
 from triode_broker.cluster.link import Link
 from triode_broker.cluster.links import Links, Means
@@ -80,6 +82,7 @@ class Cluster:
         self.serving = Serving(self._router, outside.now_ms, self.dirty)
         self.accepting = Accepting(self._router, outside.now_ms, self.dirty)
         self.calls = Calls({}, self._log)
+        self.homes = node.homes = Homes(node, self.owner_link, outside.now_ms, self.dirty)
         self.owners: dict[str, Owner] = {}
         self.forwarders: dict[str, Forwarder] = {}
         self.mirrors: dict[str, Mirror] = {}
@@ -171,6 +174,7 @@ class Cluster:
         for forwarder in self.forwarders.values():
             forwarder.tick()
         self.interests.tick()
+        self.homes.tick()
         self._look_for_lost()
         self._ticks += 1
         if self._ticks % TICKS_A_SECOND == 0:
@@ -218,6 +222,7 @@ class Cluster:
         """A link is gone."""
         self.membership.link_closed(link.peer.node, link.peer.incarnation)
         self.calls.closed(link)
+        self.homes.closed(link)
         if link.is_dialler:
             self._owner(link.peer.node).closed(link)
             for forwarder in self.forwarders.values():
@@ -270,6 +275,9 @@ class Cluster:
     def link_to(self, node: str) -> Link | None:
         """The link that asks this node."""
         return next((link for link in self.asking_links() if link.peer.node == node), None)
+
+    def _take_of_homes(self, link: Link, frame: Frame) -> None:
+        self.homes.received(link, frame, is_home=not link.is_dialler)
 
     def _take_of_owner(self, link: Link, frame: Frame) -> None:
         _expect(link.is_dialler)
@@ -379,6 +387,14 @@ class Cluster:
         else:
             self.forwarders[entry.shard].link_lost()
 
+    def owner_link(self, shard: Shard) -> Link | None:
+        """The link that asks the owner of a shard: None where it is this node, nobody, or not reached."""
+        entry = self._entries.get(shard.name)
+        if entry is None or self._is_mine(entry) or not entry.log or entry.heir:
+            return None
+        link = self.link_to(entry.node)
+        return link if link is not None and _leads_to(link, entry) else None
+
     def orphaned(self, shard: str) -> None:
         """Its owner is dead: publishes are refused until somebody has claimed it."""
         self.forwarders[shard].link_lost()
@@ -458,6 +474,7 @@ HANDLERS: Final[dict[type[Frame], Callable[[Cluster, Link, Any], None]]] = {
     Call: Cluster._take_call,
     Reply: Cluster._take_reply,
     Answered: Cluster._take_answered,
+    **dict.fromkeys(HOME_FRAMES, Cluster._take_of_homes),
     **dict.fromkeys(OWNER_HANDLERS, Cluster._take_of_owner),
     **dict.fromkeys(SERVING_HANDLERS, Cluster._take_of_asker),
 }

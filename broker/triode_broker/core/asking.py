@@ -11,10 +11,15 @@ from triode_protocol.packets import Subscribe
 from triode_protocol.topics import BadTopic, check_topic, is_reserved, is_wildcard, matches
 
 from triode_broker.config import Limits
+from triode_broker.core.awaiting import RETRY_QUEUE_MS
 from triode_broker.core.dead_letters import topic_of
 from triode_broker.core.start import check_start
 
 MAX_NAME_BYTES = 64
+#: History requests of one connection that wait for a disk; and reads of subscriptions, those that have ended
+#: included, for each that it may have.
+MAX_HISTORIES = 16
+QUESTIONS_A_SUBSCRIPTION = 2
 
 
 @attrs.frozen
@@ -83,3 +88,10 @@ def _check_name(name: str, field: str) -> None:
         raise Refused(ErrorName.MALFORMED, f"not a name: {error}", field=field) from None
     if is_reserved(name):
         raise Refused(ErrorName.MALFORMED, "a name does not begin with $", field=field)
+
+
+def check_questions(count: int, limit: int) -> None:
+    """Answers from a disk come later, whatever the outbox holds by then: so few are asked for at a time (G6)."""
+    if count >= limit:
+        message = "too many requests of this connection wait for the disk: wait for their answers"
+        raise Refused(ErrorName.INFLIGHT, message, retry_after_ms=RETRY_QUEUE_MS)

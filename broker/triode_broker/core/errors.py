@@ -3,9 +3,10 @@
 Anything else that is raised is a bug and meets the connection's one exception barrier in the edge.
 """
 
-from triode_protocol.codec import Refused
+from triode_protocol.codec import Refused, encode
+from triode_protocol.packets import Error
 
-__all__ = ["Disconnect", "Refused"]
+__all__ = ["Disconnect", "Refused", "answer_to"]
 
 
 class Disconnect(Exception):
@@ -15,3 +16,18 @@ class Disconnect(Exception):
         super().__init__(code)
         self.code = code
         self.reconnect_after_ms = reconnect_after_ms
+
+
+def answer_to(refused: Refused) -> bytes:
+    """The `error` that says why (SPEC 5.1), encoded."""
+    return encode(
+        Error(
+            refused.name,
+            refused.message,
+            refused.retry,
+            refused.id,
+            refused.sub,
+            refused.field,
+            refused.retry_after_ms,
+        )
+    )

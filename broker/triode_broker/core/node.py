@@ -10,6 +10,7 @@ from triode_protocol.packets import Limits as AnnouncedLimits
 
 from triode_broker.config import Limits
 from triode_broker.core.admission import Admission
+from triode_broker.core.away import Homes
 from triode_broker.core.consumers import Consumers
 from triode_broker.core.moving import Moving
 from triode_broker.core.presence import Presence
@@ -47,6 +48,7 @@ class Node:
     random_id: Callable[[], str]  # ≥ 128 bits, URL-safe (S28)
     steady_ms: Callable[[], int] = attrs.field(default=lambda: 0)  # a clock that only goes forward, in ms
     sessions: "dict[str, Session]" = attrs.field(factory=dict)  # connected ones by connection id
+    homes: Homes | None = None  # of names that are at home on other nodes
     timers: Timers = attrs.field(init=False)  # to be ticked at `next_due_ms`
     consumers: Consumers = attrs.field(init=False)
     admission: Admission = attrs.field(init=False)

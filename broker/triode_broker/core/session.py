@@ -18,7 +18,6 @@ from triode_protocol.packets import (
     ClientPing,
     ClientPong,
     Connect,
-    Error,
     Extend,
     History,
     HistoryRequest,
@@ -36,10 +35,17 @@ from triode_protocol.packets import (
 from triode_protocol.packets import Disconnect as DisconnectPacket
 from triode_protocol.topics import is_wildcard
 
-from triode_broker.core.asking import check_asked, is_acknowledged
-from triode_broker.core.awaiting import RETRY_QUEUE_MS, RETRY_STORE_MS
+from triode_broker.core.asking import (
+    MAX_HISTORIES,
+    QUESTIONS_A_SUBSCRIPTION,
+    check_asked,
+    check_questions,
+    is_acknowledged,
+)
+from triode_broker.core.awaiting import RETRY_STORE_MS
+from triode_broker.core.away import Away, Homes
 from triode_broker.core.consumers import CLEAN_CLOSES
-from triode_broker.core.errors import Disconnect
+from triode_broker.core.errors import Disconnect, answer_to
 from triode_broker.core.history import answer_history, check_history
 from triode_broker.core.node import Node
 from triode_broker.core.outbox import Outbox
@@ -50,10 +56,6 @@ from triode_broker.core.subscription import Subscription
 from triode_broker.core.used_numbers import UsedNumbers
 
 NORMAL_CLOSE = 1000
-#: History requests of one connection that wait for a disk; and reads of subscriptions, those that have ended
-#: included, for each that it may have.
-MAX_HISTORIES = 16
-QUESTIONS_A_SUBSCRIPTION = 2
 
 _PONG = encode(ServerPong())
 _PING = encode(ServerPing())
@@ -63,6 +65,7 @@ class Session:
     """One connection's side of the protocol. The edge calls it; see `edge.application` for the contract."""
 
     __slots__ = (
+        "_away",
         "_backlog",
         "_early",
         "_max_packet_bytes",
@@ -87,6 +90,7 @@ class Session:
         self._early: list[ClientPacket | Refused] | None = None  # waits for admission, connect first
         self._subscriptions: dict[int, Subscription] | None = None  # made at need: idle connections are many
         self._members: dict[int, Member] | None = None  # the acknowledged ones
+        self._away: Away | None = None  # ... whose homes are on other nodes
         self._used: UsedNumbers | None = None
         self._will: tuple[Publish, int] | None = None  # what, and how long after the connection is lost
         self.connection_id = ""
@@ -113,7 +117,12 @@ class Session:
     @property
     def subscription_count(self) -> int:
         """Open subscriptions."""
-        return len(self._subscriptions or ()) + len(self._members or ())
+        return len(self._subscriptions or ()) + len(self._members or ()) + len(self._away or ())
+
+    def attend(self, connection_id: str, user: str) -> None:
+        """Instead of `connect`: its client is connected to another node, and names of its are at home here."""
+        self.connection_id, self.user = connection_id, user
+        self._go_away(None)  # from here on nothing is passed on
 
     # Called by the edge
 
@@ -143,6 +152,8 @@ class Session:
                     sub.pending.advance(now_ms)
         for member in list((self._members or {}).values()):
             member.consumer.room(member, now_ms)
+        if self._away is not None:
+            self._away.room()
         self._node.presence.room(self._outbox)
 
     def keepalive(self, now_ms: int) -> None:
@@ -171,12 +182,16 @@ class Session:
         members, self._members = self._members or {}, None
         for member in members.values():
             node.consumers.leave(member, is_clean=code in CLEAN_CLOSES)
+        if self._away is not None:
+            self._away.detach(code)
         if self._will is not None and code not in CLEAN_CLOSES:
             node.wills.lost(self.connection_id, self.user, *self._will)
 
     def give_way(self) -> None:
         """Another connection of its client takes its place, its members included; its will is not needed."""
         self._outbox.connection.close(CloseCode.REPLACED)
+        if self._away is not None:  # before the other one asks there for the same names
+            self._away.detach(CloseCode.REPLACED)
         self._will = None
         self._be_absent(is_clean=False)
 
@@ -253,16 +268,7 @@ class Session:
                     raise Disconnect(CloseCode.PROTOCOL) from None
 
     def _answer_refused(self, refused: Refused, *_: object) -> None:
-        error = Error(
-            refused.name,
-            refused.message,
-            refused.retry,
-            refused.id,
-            refused.sub,
-            refused.field,
-            refused.retry_after_ms,
-        )
-        self._outbox.put(encode(error))
+        self._outbox.put(answer_to(refused))
 
     def _connect(self, packet: Connect, now_ms: int) -> None:
         if self.connection_id:
@@ -302,10 +308,11 @@ class Session:
         self._check_subscribe(packet)
         asked = check_asked(packet, self._node.limits)
         home = self._node.router.home_of(asked.name)
-        if not home.is_here:
-            message = f"the home of {asked.name}, the owner of shard {home.name}, is not reached"
-            raise Refused(ErrorName.UNAVAILABLE, message, retry_after_ms=RETRY_STORE_MS)
         self._check_room(is_wildcard(packet.filter))
+        if not home.is_here:
+            self._go_away(self._node.homes).subscribe(home, packet)
+            self._use(packet)
+            return
         member = consumers.attach(asked, packet, self._outbox, self.connection_id, self, self._ended)
         self._use(packet)
         if self._members is None:
@@ -317,6 +324,14 @@ class Session:
         """An acknowledged subscription has come to its end without being asked to."""
         assert self._members is not None
         self.wildcards -= is_wildcard(self._members.pop(number).consumer.filter)
+
+    def _go_away(self, homes: Homes | None) -> Away:
+        if self._away is None:
+            self._away = Away(homes, self._outbox, self.connection_id, self.user, self._away_ended)
+        return self._away
+
+    def _away_ended(self, filter: str) -> None:
+        self.wildcards -= is_wildcard(filter)
 
     def _open(self, packet: Subscribe) -> Subscription:
         presence = self._node.presence
@@ -337,7 +352,7 @@ class Session:
     def _check_subscribe(self, packet: Subscribe) -> None:
         node = self._node
         logs = len(node.router.shards) if node.router.coverage else max(len(node.router.durable_logs), 1)
-        _check_questions(self._outbox.questions, QUESTIONS_A_SUBSCRIPTION * logs * node.limits.max_subscriptions)
+        check_questions(self._outbox.questions, QUESTIONS_A_SUBSCRIPTION * logs * node.limits.max_subscriptions)
         self._node.router.check_filter(packet.filter)
         used = self._used = self._used or UsedNumbers()
         if packet.sub in used:
@@ -366,6 +381,9 @@ class Session:
             self._outbox.put(encode(Unsubscribed(packet.sub, packet.id)))
             self._node.consumers.leave(member, now_ms, is_clean=True)
             return
+        if sub is None and self._away is not None and packet.sub in self._away:
+            self._away.unsubscribe(packet)
+            return
         if sub is None:
             refused = Refused(ErrorName.NO_SUCH_SUBSCRIPTION, "there is no such subscription", field="sub")
             refused.sub = packet.sub
@@ -382,7 +400,7 @@ class Session:
         node = self._node
         node.router.check_readable(packet.topic)
         check_history(packet)
-        _check_questions(self.histories, MAX_HISTORIES)
+        check_questions(self.histories, MAX_HISTORIES)
         shard = node.router.covered(packet.topic)[0]
         if not shard.is_reachable:
             message = f"the owner of shard {shard.name} is not reached"
@@ -398,7 +416,7 @@ class Session:
     def _presence(self, packet: PresenceRequest, now_ms: int) -> None:
         node = self._node
         node.router.check_topic(packet.topic)
-        _check_questions(self.histories, MAX_HISTORIES)
+        check_questions(self.histories, MAX_HISTORIES)
         self.histories += 1
 
         def answer(members: list[bytes], is_complete: bool) -> None:
@@ -411,13 +429,22 @@ class Session:
         node.presence.ask(packet.topic, answer)
 
     def _ack(self, packet: Ack, now_ms: int) -> None:
-        self._node.consumers.ack(self._member(packet.sub), packet, now_ms)
+        if not self._told_home(packet):
+            self._node.consumers.ack(self._member(packet.sub), packet, now_ms)
 
     def _nack(self, packet: Nack, now_ms: int) -> None:
-        self._node.consumers.nack(self._member(packet.sub), packet, now_ms)
+        if not self._told_home(packet):
+            self._node.consumers.nack(self._member(packet.sub), packet, now_ms)
 
     def _extend(self, packet: Extend, now_ms: int) -> None:
-        self._node.consumers.extend(self._member(packet.sub), packet)
+        if not self._told_home(packet):
+            self._node.consumers.extend(self._member(packet.sub), packet)
+
+    def _told_home(self, packet: Ack | Nack | Extend) -> bool:
+        if self._away is None or packet.sub not in self._away:
+            return False
+        self._away.settle(packet)
+        return True
 
     def _member(self, sub: int) -> Member:
         member = self._members.get(sub) if self._members else None
@@ -430,12 +457,12 @@ class Session:
 
     def answer(self, packet: ServerPacket) -> None:
         """Answer, maybe late: not into the outbox of a connection that is gone."""
-        if self._node.sessions.get(self.connection_id) is self:
+        if not self._outbox.is_closed:
             self._outbox.put(encode(packet))
 
     def refuse(self, refused: Refused) -> None:
         """Answer an error, maybe late."""
-        if self._node.sessions.get(self.connection_id) is self:
+        if not self._outbox.is_closed:
             self._answer_refused(refused)
 
     def _ping(self, packet: ClientPing, now_ms: int) -> None:
@@ -450,13 +477,6 @@ class Session:
     def _not_offered(self, packet: ClientPacket, now_ms: int) -> None:
         name = packet.__struct_config__.tag
         raise Refused(ErrorName.UNSUPPORTED, f"this node does not offer {name}", field="type")
-
-
-def _check_questions(count: int, limit: int) -> None:
-    """Answers from a disk come later, whatever the outbox holds by then: so few are asked for at a time (G6)."""
-    if count >= limit:
-        message = "too many requests of this connection wait for the disk: wait for their answers"
-        raise Refused(ErrorName.INFLIGHT, message, retry_after_ms=RETRY_QUEUE_MS)
 
 
 HANDLERS: dict[type, Callable[[Session, Any, int], None]] = {
