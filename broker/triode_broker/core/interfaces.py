@@ -25,6 +25,9 @@ class Connection(Protocol):
     def close(self, code: int, reconnect_after_ms: int = 0) -> None:
         """Say bye (for codes ≥ 4000), flush, close. Only marks: safe in the middle of a fan-out; idempotent."""
 
+    def wake(self) -> None:
+        """Call the session's `room` soon, in a turn of its own, whether its outbox was full or not."""
+
 
 #: A page looks at no more records than this, whether they match or not, so that a turn of the loop stays short.
 PAGE_RECORDS = 5_000
