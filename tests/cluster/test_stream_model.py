@@ -46,6 +46,7 @@ class Told:
 
     filter: str
     start: Any
+    overflow: str = "replay"
     number: int = 0
     position: dict[str, int] = attrs.field(factory=dict)
     begun: dict[str, int] | None = None  # where it began
@@ -72,6 +73,7 @@ class Client:
         self._number += 1
         told.number, told.is_live = self._number, False
         packet: Packet = {"type": "subscribe", "id": 100 + told.number, "sub": told.number, "filter": told.filter}
+        packet["overflow"] = told.overflow
         if told.begun is not None and (told.start != "last" or told.has_caught_up):
             packet["after"] = told.position
         else:
@@ -115,7 +117,8 @@ class Client:
         told.position = dict(packet["after"])  # R1
         if kind == "subscribed" and told.begun is None:
             told.begun = dict(packet["after"])
-            told.due_after = told.begun if told.start == "new" else told.begun | self.desk.router.heads()
+            newest = {log: one.pos for log, one in self.desk.truth}  # of logs that are over, too
+            told.due_after = told.begun if told.start == "new" else told.begun | newest
         if kind == "gap":
             told.events.append(packet)
         else:
@@ -209,7 +212,8 @@ class World:
         """A client subscribes."""
         client = self.random.choice(self.clients)
         if len(client.told) < 4:
-            client.subscribe(Told(self.random.choice(FILTERS), self.random.choice(STARTS)))
+            overflow = self.random.choice(["replay", "replay", "gap"])
+            client.subscribe(Told(self.random.choice(FILTERS), self.random.choice(STARTS), overflow))
 
     def reconnect(self) -> None:
         """A client loses its connection, and comes back to any node."""
@@ -422,7 +426,7 @@ def test_planted_mistakes_are_found(
     plant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plant(monkeypatch)
-    assert any(fails(seed) for seed in SEEDS)
+    assert any(fails(seed) for seed in range(2_000))
 
 
 def test_a_link_that_keeps_order_needs_no_prev(monkeypatch: pytest.MonkeyPatch) -> None:
