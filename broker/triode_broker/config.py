@@ -170,6 +170,7 @@ DEAD_LETTER_RULE_IN_MEMORY = TopicRule(filter="$dead/#", compact=True, retention
 NodeName = Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,64}$")]
 CLUSTER_PORT = 7401  # where `cluster_listen` names none
 DEFAULT_CLUSTER_LISTEN = f"127.0.0.1:{CLUSTER_PORT}"  # where there are `seeds` and no `cluster_listen`
+EVERYWHERE = ("", "0.0.0.0", "[::]")  # hosts that stand for all addresses of the machine
 MAX_SHARDS = 64  # of one storage class
 MAX_WORKERS = 256
 
@@ -178,7 +179,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     """What `triode serve` runs with.
 
     What follows from other fields is filled in where the record is made, so that every reader sees the same:
-    `cluster_listen` where only seeds or only a host is given, `durable_shards` where `durable` names the holders.
+    `cluster_listen` where only seeds or only a host is given, `cluster_advertise` where it is one address,
+    `durable_shards` where `durable` names the holders.
     """
 
     listen: str = "127.0.0.1:7400"
@@ -187,7 +189,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     node: NodeName = "n1"
     cluster: NodeName = "triode"  # nodes of another cluster are refused
     cluster_listen: str = ""  # where other nodes connect; "" = no cluster
-    cluster_advertise: str = ""  # ws:// or wss:// URL where other nodes reach this one; "" = from cluster_listen
+    cluster_advertise: str = ""  # ws:// or wss:// URL where other nodes reach this one; "" = cluster_listen
     cluster_secret_file: str = ""  # what is in it every node proves to know; "" = none
     seeds: tuple[str, ...] = ()  # ws:// or wss:// URLs of other nodes' cluster_listen
     data: str = ""  # directory for what outlives the process; "" = none
@@ -207,6 +209,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
             force_setattr(self, "cluster_listen", DEFAULT_CLUSTER_LISTEN)
         elif self.cluster_listen and has_no_port(self.cluster_listen):
             force_setattr(self, "cluster_listen", f"{self.cluster_listen}:{CLUSTER_PORT}")
+        if not self.cluster_advertise and is_somewhere(self.cluster_listen):
+            force_setattr(self, "cluster_advertise", f"ws://{self.cluster_listen}")
         if self.durable:
             force_setattr(self, "durable_shards", len(self.durable))
 
@@ -214,6 +218,12 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
 def has_no_port(address: str) -> bool:
     """Whether this is a host alone: a name, an IPv4 address or an IPv6 address in brackets."""
     return ":" not in address or address.endswith("]")
+
+
+def is_somewhere(address: str) -> bool:
+    """Whether HOST:PORT can be dialled: it is not all addresses of a machine, nor a port yet to be had."""
+    host, _, port = address.rpartition(":")
+    return host not in EVERYWHERE and port != "0"
 
 
 class Worker(Struct, frozen=True, forbid_unknown_fields=True):

@@ -16,7 +16,7 @@ from triode_protocol.topics import is_reserved
 
 from triode_broker.config import DEAD_LETTER_RULE, Config, TopicRule
 from triode_broker.core.policy import Policies
-from triode_broker.log.disk import DiskLog, StoreError, open_log
+from triode_broker.log.disk import DiskLog, StoreError, make_directory, open_log
 
 _LOG_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"  # 5 bits each
 
@@ -56,6 +56,8 @@ def open_stores(
 
 def _open_held(config: Config, policies: Policies, log: Any, host: str) -> list[DiskLog | None]:
     stores: list[DiskLog | None] = []
+    if config.data:
+        make_directory(Path(config.data))  # what else a node has there does not wait for the shards
     try:
         waits = bool(missing(config))
         for index, holder in enumerate(config.durable):

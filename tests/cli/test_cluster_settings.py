@@ -40,7 +40,7 @@ def test_nodes_of_several_machines_share_a_secret(secret: Path) -> None:
 
 @pytest.mark.parametrize("address", ["0.0.0.0:7401", ":7401", "[::]:7401", "10.0.0.1", "n1.example"])
 def test_an_address_that_others_reach_needs_a_secret(address: str) -> None:
-    (problem,) = problems(cluster_listen=address)
+    (problem,) = problems(cluster_listen=address, cluster_advertise="ws://n1.example:7401")
     assert problem.startswith(
         f"--cluster-listen: cluster_listen = {Config(cluster_listen=address).cluster_listen!r}".replace("'", '"')
     )
@@ -75,7 +75,7 @@ def test_a_seed_that_is_no_address_of_a_node_is_told(seed: str, words: str) -> N
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ({"seeds": ["ws://a:1", "ws://a:1"]}, '--seed: seeds: "ws://a:1" is there twice'),
+        ({"seeds": ["ws://localhost:1", "ws://localhost:1"]}, '--seed: seeds: "ws://localhost:1" is there twice'),
         ({"cluster_listen": "::1:7401"}, "an IPv6 address stands in brackets"),
         ({"cluster_listen": "localhost:65536"}, "'localhost:65536' is not an address"),
         ({"cluster_listen": "127.0.0.1:7400"}, 'clients come in there: "127.0.0.1:7400" is `listen`'),
@@ -86,15 +86,15 @@ def test_a_seed_that_is_no_address_of_a_node_is_told(seed: str, words: str) -> N
         ({"durable": ["n1,n2"], "data": "d"}, "names other nodes, and there is no cluster"),
         ({"durable": ["n1"]}, "--durable: durable: this node, n1, holds d0 and needs a directory for it: --data"),
         (
-            {"seeds": ["ws://a:1"], "durable": ["n2", "n2"]},
+            {"seeds": ["ws://localhost:1"], "durable": ["n2", "n2"]},
             "durable: n2 is there twice, and a node holds one durable shard",
         ),
         (
-            {"seeds": ["ws://a:1"], "durable": ["n2,n3"], "durable_shards": 3},
+            {"seeds": ["ws://localhost:1"], "durable": ["n2,n3"], "durable_shards": 3},
             "durable_shards = 3: durable names 2 nodes, and each holds one shard",
         ),
         (
-            {"seeds": ["ws://a:1"], "data": "d"},
+            {"seeds": ["ws://localhost:1"], "data": "d"},
             "and all the same: --durable n1,n2 (here, if nobody else does: --durable n1)",
         ),
         ({"create_store": True}, "--create-store: create_store = true: of which data? give its directory"),
@@ -110,8 +110,38 @@ def test_what_does_not_go_together_is_told(flags: dict[str, object], words: str)
 
 def test_a_node_that_holds_no_durable_shard_needs_no_directory_for_topics_on_disk(tmp_path: Path) -> None:
     file = tmp_path / "triode.toml"
-    file.write_text('durable = ["n2", "n3"]\nseeds = ["ws://n2:7401"]\n[[topics]]\nstorage = "disk"')
+    file.write_text('durable = ["n2", "n3"]\nseeds = ["ws://localhost:7411"]\n[[topics]]\nstorage = "disk"')
     assert load(file=file).config.data == ""
+
+
+@pytest.mark.parametrize(
+    ("listen", "advertised"),
+    [
+        ("10.0.0.1:5", "ws://10.0.0.1:5"),
+        ("[fd00::1]", "ws://[fd00::1]:7401"),
+        ("n1.example", "ws://n1.example:7401"),
+        ("localhost:0", ""),
+        ("0.0.0.0", ""),
+    ],
+)
+def test_nodes_are_dialled_where_they_listen_if_that_is_one_place(listen: str, advertised: str) -> None:
+    assert Config(cluster_listen=listen).cluster_advertise == advertised
+    assert Config(cluster_listen=listen, cluster_advertise="ws://a:1").cluster_advertise == "ws://a:1"
+
+
+@pytest.mark.parametrize("everywhere", ["0.0.0.0", ":7401", "[::]"])
+def test_a_node_that_listens_everywhere_says_where_it_is_dialled(everywhere: str, secret: Path) -> None:
+    (problem,) = problems(cluster_listen=everywhere, cluster_secret_file=str(secret))
+    assert problem.endswith("others have to be told one address of this node: --cluster-advertise ws://HOST:7401")
+
+
+def test_a_seed_on_another_machine_must_be_able_to_dial_back() -> None:
+    (problem,) = problems(seeds=["ws://n2.example:7401"])
+    assert problem == (
+        '--seed: seeds: "ws://n2.example:7401" is on another machine, from where 127.0.0.1:7401 cannot be reached:'
+        " --cluster-listen HOST:7401"
+    )
+    assert load({"seeds": ["wss://n2.example:443"], "cluster_advertise": "wss://n1.example:443"}).config
 
 
 def test_a_secret_is_what_the_file_holds_without_its_line_end(secret: Path) -> None:

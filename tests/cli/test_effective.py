@@ -28,10 +28,11 @@ def test_the_effective_configuration_reads_back_as_itself(file: Path, tmp_path: 
 
 
 def test_lists_and_what_follows_from_them_read_back_too(tmp_path: Path) -> None:
-    settings = load({"seeds": ["ws://a:1", "ws://b:2"], "durable": ["n1,n2"], "data": "d"})
+    settings = load({"seeds": ["ws://localhost:1", "ws://[::1]:2"], "durable": ["n1,n2"], "data": "d"})
     lines = as_toml(settings).splitlines()
-    assert 'seeds = ["ws://a:1", "ws://b:2"]  # --seed' in lines
+    assert 'seeds = ["ws://localhost:1", "ws://[::1]:2"]  # --seed' in lines
     assert 'cluster_listen = "127.0.0.1:7401"  # default with seeds' in lines
+    assert 'cluster_advertise = "ws://127.0.0.1:7401"  # as cluster_listen' in lines
     assert "durable_shards = 2  # as many as durable names" in lines
     again = tmp_path / "again.toml"
     again.write_text("\n".join(lines))

@@ -65,12 +65,14 @@ def test_every_setting_can_be_given_by_a_variable_of_its_own(name: str) -> None:
 
 
 def test_a_list_is_an_array_in_the_file_and_separated_by_commas_elsewhere(tmp_path: Path) -> None:
-    file = config_file(tmp_path, 'seeds = ["ws://a:1", "ws://b:2"]')
-    assert load(file=file).config.seeds == ("ws://a:1", "ws://b:2")
-    settings = load(environ={"TRIODE_SEEDS": " ws://c:3, ws://d:4,"}, file=file)
-    assert settings.config.seeds == ("ws://c:3", "ws://d:4")
-    settings = load({"seeds": ["ws://e:5", "ws://f:6,ws://g:7"]}, {"TRIODE_SEEDS": "ws://c:3"}, file)
-    assert settings.config.seeds == ("ws://e:5", "ws://f:6", "ws://g:7")
+    file = config_file(tmp_path, 'seeds = ["ws://[::1]:1", "ws://[::1]:2"]')
+    assert load(file=file).config.seeds == ("ws://[::1]:1", "ws://[::1]:2")
+    settings = load(environ={"TRIODE_SEEDS": " ws://[::1]:3, ws://[::1]:4,"}, file=file)
+    assert settings.config.seeds == ("ws://[::1]:3", "ws://[::1]:4")
+    settings = load(
+        {"seeds": ["ws://[::1]:5", "ws://[::1]:6,ws://[::1]:7"]}, {"TRIODE_SEEDS": "ws://[::1]:3"}, file
+    )
+    assert settings.config.seeds == ("ws://[::1]:5", "ws://[::1]:6", "ws://[::1]:7")
     assert settings.sources["seeds"] == "--seed"
     assert load(environ={"TRIODE_SEEDS": ""}, file=file).config.seeds == ()
 
@@ -98,7 +100,7 @@ def test_variables_of_settings_do_not_collide() -> None:
         ("data = 5", "data = 5: allowed is text"),
         ('node = "N 1"', 'node = "N 1": allowed is text of the form ^[a-z0-9-]{1,64}$'),
         ('log_level = "loud"', 'log_level = "loud": allowed is debug, info, warning or error'),
-        ('seeds = "ws://a:1"', 'seeds = "ws://a:1": allowed is a list of texts'),
+        ('seeds = "ws://[::1]:1"', 'seeds = "ws://[::1]:1": allowed is a list of texts'),
         ("seeds = [1]", "seeds = [1]: allowed is a list of texts"),
         ('durable = ["N1"]', 'durable = ["N1"]: allowed is a list of texts of the form ^[a-z0-9-]{1,64}$'),
         ("limits = 5", "limits = 5: allowed is a table, [limits]"),

@@ -13,7 +13,7 @@ from triode_protocol.topics import BadTopic, check_filter, is_reserved
 
 from triode_broker.cli.known_settings import row_name, shown
 from triode_broker.cluster.secret import HOW_TO_MAKE_ONE, BadSecret, read_secret
-from triode_broker.config import DELIVERY_OVERHEAD_BYTES, Config, Limits
+from triode_broker.config import DELIVERY_OVERHEAD_BYTES, EVERYWHERE, Config, Limits
 from triode_broker.edge.listeners import parse_address
 
 #: Pairs of limits, the first not above the second: else what the one allows, the other never lets by.
@@ -30,24 +30,26 @@ Problem = tuple[str, str]  # name of a setting, and how the sentence that begins
 
 def contradictions(config: Config, given: Mapping[str, object]) -> list[Problem]:
     """All that is wrong. `given`: the values that are set somewhere, by name."""
+    addresses = [*_addresses(config, given)]
     return [
-        *_addresses(config),
+        *addresses,
         *_data(config, given),
         *_limits(config.limits),
         *_topics(config),
         *_cluster(config),
+        *(_way_back(config) if not addresses else ()),
         *_durable(config, given),
         *_workers(config),
     ]
 
 
-def _addresses(config: Config) -> Iterator[Problem]:
+def _addresses(config: Config, given: Mapping[str, object]) -> Iterator[Problem]:
     yield from _address("listen", config.listen)
     if config.cluster_listen:
         yield from _address("cluster_listen", config.cluster_listen)
     if config.advertise:
         yield from _url("advertise", config.advertise, "wss://broker.example.org/ws")
-    if config.cluster_advertise:
+    if given.get("cluster_advertise"):
         yield from _peer_url("cluster_advertise", config.cluster_advertise)
     for number, seed in enumerate(config.seeds):
         yield from _peer_url("seeds", seed)
@@ -137,7 +139,23 @@ def _cluster(config: Config) -> Iterator[Problem]:
         yield "cluster_listen", f" = {shown(listens)}: clients come in there: {shown(config.listen)} is `listen`"
 
 
+def _way_back(config: Config) -> Iterator[Problem]:
+    """Nodes dial each other, both ways."""
+    listens, advertised = config.cluster_listen, config.cluster_advertise
+    if listens and not advertised and listens.rpartition(":")[0] in EVERYWHERE:
+        wrong = "others have to be told one address of this node: --cluster-advertise ws://HOST:7401"
+        yield "cluster_listen", f" = {shown(listens)}: {wrong}"
+    if listens and _is_loopback(listens) and advertised == f"ws://{listens}":
+        for seed in config.seeds:
+            if not _is_loopback(urlsplit(seed).netloc):
+                wrong = (
+                    f"is on another machine, from where {listens} cannot be reached: --cluster-listen HOST:7401"
+                )
+                yield "seeds", f": {shown(seed)} {wrong}"
+
+
 def _is_loopback(address: str) -> bool:
+    """Whether only this machine reaches HOST:PORT."""
     host = address.rpartition(":")[0].strip("[]")
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -151,7 +169,7 @@ def _same_port(listen: str, cluster_listen: str, count: int) -> bool:
         (host, port), (peer_host, peer_port) = parse_address(listen), parse_address(cluster_listen)
     except ValueError:
         return False  # told elsewhere
-    everywhere = ("", "0.0.0.0", "::")
+    everywhere = [one.strip("[]") for one in EVERYWHERE]
     meet = host == peer_host or host in everywhere or peer_host in everywhere
     return meet and peer_port != 0 and port in range(peer_port, peer_port + count)
 

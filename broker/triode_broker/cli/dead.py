@@ -13,7 +13,7 @@ import msgspec
 from triode_broker.cli.administration import Node, node
 from triode_broker.cli.exit_codes import ExitCode, Failure
 from triode_broker.cli.streams import say
-from triode_broker.cli.subs import ago, letters, now_ms, table
+from triode_broker.cli.subs import ago, as_json, letters, now_ms, table, tell_unanswered
 from triode_broker.printable import escape, shorten
 
 MAX_SHOWN_CHARACTERS = 60  # of the data in a table
@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> ExitCode:
     broker = node(arguments, environ)
     answer = _ask(broker, arguments)
     if arguments.json:
-        say(escape(msgspec.json.format(msgspec.json.encode(answer)).decode(), keep="\n") + "\n")
+        say(as_json(answer))
     elif arguments.action != "list":
         done = "published again" if arguments.action == "retry" else "dropped"
         say(f"{_counted(answer['count'])} {done}\n")
@@ -34,6 +34,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> ExitCode:
         say(_as_letters(answer, now_ms()) if arguments.name else _as_names(answer))
     if arguments.action != "list":
         _tell_refused(answer)
+    tell_unanswered(answer)
     return ExitCode.OK
 
 
@@ -57,9 +58,10 @@ def _counted(count: int) -> str:
 
 
 def _as_names(answer: Any) -> str:
-    if not answer:
+    if not answer["names"] and not answer["unanswered"]:
         return "no dead letters\n"
-    return table(("NAME", "DEAD LETTERS"), [(one["name"], letters(one["count"])) for one in answer])
+    rows = [(one["name"], letters(one["count"]), one["home"]) for one in answer["names"]]
+    return table(("NAME", "DEAD LETTERS", "HOME"), rows)
 
 
 def _as_letters(answer: Any, now: int) -> str:

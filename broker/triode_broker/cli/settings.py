@@ -84,7 +84,8 @@ def load(
 def _sources_of_what_follows(config: Config) -> dict[str, str]:
     """Of values that `Config` itself takes from others, where they are not given."""
     found = {"cluster_listen": "default with seeds"} if config.seeds else {}
-    return {**found, "durable_shards": "as many as durable names"} if config.durable else found
+    found |= {"cluster_advertise": "as cluster_listen"} if config.cluster_advertise else {}
+    return found | ({"durable_shards": "as many as durable names"} if config.durable else {})
 
 
 @frozen

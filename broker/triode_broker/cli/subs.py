@@ -27,10 +27,24 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> ExitCode:
     broker = node(arguments, environ)
     answer = ACTIONS[arguments.action](broker, arguments)
     if arguments.json:
-        say(escape(msgspec.json.format(msgspec.json.encode(answer)).decode(), keep="\n") + "\n")
+        say(as_json(answer))
     else:
         say(RENDER[arguments.action](answer))
+    tell_unanswered(answer)
     return ExitCode.OK
+
+
+def as_json(answer: Any) -> str:
+    """What --json prints of an answer: of a list of names the names alone."""
+    shown = answer.get("names", answer)
+    return escape(msgspec.json.format(msgspec.json.encode(shown)).decode(), keep="\n") + "\n"
+
+
+def tell_unanswered(answer: Any) -> None:
+    """Raises Failure where a list of names is not whole."""
+    if missing := answer.get("unanswered"):
+        nodes = escape(", ".join(missing))
+        raise Failure(ExitCode.TIMEOUT, f"not all names are listed: no answer from {nodes}")
 
 
 def _list(broker: Node, arguments: argparse.Namespace) -> Any:
@@ -101,7 +115,7 @@ def letters(count: int) -> str:
 
 
 def _as_list(answer: Any) -> str:
-    if not answer:
+    if not answer["names"] and not answer["unanswered"]:
         return "no durable subscriptions or groups yet; clients make them (see docs/acknowledgements.md)\n"
     rows = [
         (
@@ -113,16 +127,17 @@ def _as_list(answer: Any) -> str:
             one["pending"],
             at_most(one["lag"]),
             letters(one["dead_letters"]),
+            one["home"],
         )
-        for one in answer
+        for one in answer["names"]
     ]
-    return table(("NAME", "KIND", "FILTER", "MEMBERS", "IN FLIGHT", "PENDING", "LAG", "DEAD"), rows)
+    return table(("NAME", "KIND", "FILTER", "MEMBERS", "IN FLIGHT", "PENDING", "LAG", "DEAD", "HOME"), rows)
 
 
 def _as_one(answer: Any) -> str:
     now = now_ms()
     about = [
-        f"{answer['name']}: {answer['kind']} on {answer['filter']}",
+        f"{answer['name']}: {answer['kind']} on {answer['filter']}, at home on node {answer['home']}",
         f"ack wait {answer['ack_wait_ms']} ms, at most {answer['max_attempts']} attempts,"
         f" dead letters in {answer['dead_letter_topic']}: {letters(answer['dead_letters'])}",
     ]

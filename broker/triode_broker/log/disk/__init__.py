@@ -10,6 +10,6 @@ volume, files overwritten in place by older ones that fit together). Say `--rest
 """
 
 from triode_broker.log.disk.log import DiskLog
-from triode_broker.log.disk.opening import StoreError, open_log
+from triode_broker.log.disk.opening import StoreError, make_directory, open_log
 
-__all__ = ["DiskLog", "StoreError", "open_log"]
+__all__ = ["DiskLog", "StoreError", "make_directory", "open_log"]

@@ -131,11 +131,19 @@ def open_log(
         raise
 
 
-def _make_room_and_lock(directory: Path, shard: str) -> int:
+def make_directory(directory: Path) -> None:
+    """For this user alone, unless it is there already. Raises StoreError."""
     try:
         if not directory.is_dir():
-            directory.mkdir(parents=True)
+            directory.mkdir(parents=True, exist_ok=True)  # another worker of the host may be as quick
             directory.chmod(0o700)
+    except OSError as error:
+        raise StoreError(f"cannot use {directory} for data: {error.strerror}") from error
+
+
+def _make_room_and_lock(directory: Path, shard: str) -> int:
+    make_directory(directory)
+    try:
         lock = os.open(directory / f"{shard}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StoreError(f"cannot use {directory} for data: {error.strerror}") from error
