@@ -339,6 +339,20 @@ def i9_sent_again_is_stored_once(facts: Facts) -> Iterator[Violation]:
                 yield Violation("I9", f"{_say(before)} is stored again as {_say(one)}", (before.t, one.t))
 
 
+def i9_sent_once_is_stored_once(facts: Facts) -> Iterator[Violation]:
+    """I9: what was sent one time has one place, in whatever log: nobody else may send it again."""
+    times: dict[tuple[str, str, str], int] = defaultdict(int)
+    for attempt in facts.attempts:
+        times[attempt.topic, attempt.message_id, attempt.content] += 1
+    first: dict[tuple[str, str, str], Seen] = {}
+    for one in facts.sightings:
+        key = one.topic, one.message_id, one.content
+        before = first.setdefault(key, one)
+        if times.get(key) == 1 and before.place != one.place:
+            text = f"{_say(before)} was sent once and stored again as {_say(one)}"
+            yield Violation("I9", text, (before.t, one.t))
+
+
 def i10_places_rise(facts: Facts) -> Iterator[Violation]:
     """I10: per unacknowledged subscription and log pos rises strictly, over all topics."""
     for stream in _plain(facts):
@@ -529,6 +543,7 @@ INVARIANTS: tuple[Callable[[Facts], Iterator[Violation]], ...] = (
     i7_numbers_do_not_go_back,
     i8_delivered_stays,
     i9_sent_again_is_stored_once,
+    i9_sent_once_is_stored_once,
     i10_places_rise,
     i14_everybody_catches_up,
     i14_publishes_succeed_again,

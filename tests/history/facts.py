@@ -214,7 +214,9 @@ class _Collector:
             message = packet["message"]
             self._held.setdefault((*line, packet["sub"]), set()).add((message["log"], message["pos"]))
         if (request := self._requests.pop((*line, packet.get("id", 0)), None)) is not None:
-            self.facts.barriers[line].append((event.t, request.t))
+            # Where there are several nodes, one answers for itself what does not concern the home of a name.
+            if packet["type"] == "acked" or not self.facts.nodes[line]:
+                self.facts.barriers[line].append((event.t, request.t))
             if request.attempt is not None:
                 request.attempt.answered_ms = event.ms
                 _answer(request.attempt, event.t, packet)

@@ -284,6 +284,13 @@ def refuse_when_all_is_well(story: list[Event]) -> None:
         event.ms = 6_000
 
 
+def store_elsewhere_too(story: list[Event]) -> None:
+    """I9: it was sent once, and is in two logs."""
+    again = deepcopy(of(story, "got", "final", "delivery"))
+    again.packet["message"] |= {"log": "d9-z", "pos": 1, "offset": 1}
+    story.append(again)
+
+
 def take_long(story: list[Event]) -> None:
     """I15: eleven seconds, and the node was stopped for a half of one."""
     story[1:1] = [Event(0, "stop", "n1"), Event(0, "continue", "n1", ms=500)]
@@ -323,6 +330,7 @@ LIES: list[tuple[Callable[[list[Event]], None], str]] = [
     (read_nothing, "reading"),
     (refuse_when_all_is_well, "I14"),
     (take_long, "I15"),
+    (store_elsewhere_too, "I9"),
     (disagree, "G3"),
     (keep_the_log_and_lose_of_it, "I1"),
     (say_nothing_of_a_new_log, "I14"),

@@ -174,12 +174,10 @@ class Publisher:
             self._counter += 1
             name = f"{self._client.who}-{self._counter}"
             size = self._client.random.choice((1, 20, 400))
-            self._pending[name] = {
-                "type": "publish",
-                "topic": topic,
-                "message_id": name,
-                "data": name + "." * size,
-            }
+            packet: Packet = {"type": "publish", "topic": topic, "data": name + "." * size}
+            if self._client.random.random() < 0.8:  # others are sent once, whatever comes of it
+                packet["message_id"] = name
+            self._pending[name] = packet
             names.append(name)
         if self._client.line is not None:
             self._client.send(*self._prepare(names, self._client.line.last_id))
@@ -206,6 +204,9 @@ class Publisher:
             self._published(self._pending.pop(name)["topic"], packet)
         elif packet["type"] == "error":
             assert packet["retry"] in ("now", "backoff"), packet
+            if "message_id" not in self._pending[name]:
+                del self._pending[name]
+                return
             self._waiting.add(name)
             seconds = max(packet.get("retry_after_ms", 0) / 1000, self._client.random.uniform(0.05, 0.3))
             self._client.post.later(seconds, lambda: self._again(name))
@@ -216,8 +217,9 @@ class Publisher:
             self._client.send(*self._prepare([name], self._client.line.last_id))
 
     def lost(self, t: int) -> None:
-        """What is pending stays so."""
+        """What can be sent again is pending still."""
         self._waiting.clear()
+        self._pending = {name: packet for name, packet in self._pending.items() if "message_id" in packet}
 
 
 class Subscriber:

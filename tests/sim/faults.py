@@ -37,6 +37,8 @@ class Faults:
         self.nursery.cancel_scope.cancel()
         self.network.heal([node.name for node in self.nodes])
         for node in self.nodes:
+            if node.running is not None:
+                node.running.holes = 0.0
             node.go_on()
             node.start()
         self.recorder.note("heal", "network")
@@ -195,6 +197,17 @@ async def _half_open(faults: Faults) -> None:
                 end.break_()
 
 
+async def _hole(faults: Faults) -> None:
+    """Frames of streams are lost between the link and the node: no network does that, a bug might."""
+    node = faults.one()
+    if (running := node.running) is not None:
+        faults.note("holes", node=node.name)
+        running.holes = 0.3
+        await passes(faults.random.uniform(0.5, 4))
+        running.holes = 0.0
+        faults.note("no holes", node=node.name)
+
+
 async def _rolling(faults: Faults) -> None:
     """One node after the other is ended and started again."""
     for node in faults.nodes:
@@ -217,5 +230,6 @@ TOGETHER: dict[str, Fault] = {
     "slow": _slow,
     "late": _late,
     "half_open": _half_open,
+    "hole": _hole,
     "rolling": _rolling,
 }

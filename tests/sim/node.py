@@ -13,6 +13,7 @@ from typing import Any
 import trio
 from attrs import define, field
 from triode_broker.cluster.cluster import Cluster
+from triode_broker.cluster.frames import Deliver, Ping, Pong
 from triode_broker.cluster.outside import Outside
 from triode_broker.config import Config, Limits, TopicRule
 from triode_broker.core.node import Node
@@ -103,6 +104,7 @@ class Running:
         self.place = place
         self.machine = Machine()
         self.is_over = False
+        self.holes = 0.0  # how many of the frames with messages that come are lost
         self.dirty: list[Outbox] = []
         self.lines: list[Line] = []
         self.scope = trio.CancelScope()
@@ -137,21 +139,23 @@ class Running:
             connect=partial(self.world.network.connect, self.place.name),
         )
         cluster = Cluster(self.world.shape.config(self.place.name), self.node, outside, durable)
-        if self.world.trace is not None:
-            self._trace_frames(cluster, self.world.trace)
+        self._watch_frames(cluster)
         return cluster
 
-    def _trace_frames(self, cluster: Any, trace: Callable[[str], None]) -> None:
-        received, name = cluster.received, self.place.name
+    def _watch_frames(self, cluster: Any) -> None:
+        """Show what comes, and lose some of it while `holes` says so."""
+        received, name, trace = cluster.received, self.place.name, self.world.trace
 
-        def traced(link: Any, frames: list[Any]) -> None:
-            role = "answers" if link.is_dialler else "asks"
-            for frame in frames:
-                if type(frame).__name__ not in ("Ping", "Pong"):
+        def watched(link: Any, frames: list[Any]) -> None:
+            if self.holes:
+                frames = [one for one in frames if type(one) is not Deliver or self._random.random() > self.holes]
+            for frame in frames if trace is not None else ():
+                if type(frame) not in (Ping, Pong) and trace is not None:
+                    role = "answers" if link.is_dialler else "asks"
                     trace(f"{trio.current_time():9.3f} {link.peer.node} {role} {name}: {str(frame)[:400]}")
             received(link, frames)
 
-        cluster.received = traced
+        cluster.received = watched
 
     def _open(self, shard: str, disk: KeptDisk | None) -> SimDisk:
         disk = disk or KeptDisk(self._new_name(shard))

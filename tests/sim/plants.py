@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import attrs
+from triode_broker.cluster.link import SUPERSEDED
 
 from tests.crash.faults import PLANTS as OF_CRASHES
 from tests.crash.faults import Method, locate
@@ -28,10 +29,57 @@ def _forgotten_topic_offset_1(inner: Method) -> Method:
     return lambda self: 0
 
 
+def _believe_whatever_comes(inner: Method) -> Method:
+    """A stream is taken to be whole, whatever its frames say."""
+    return lambda self, prev: self.is_live
+
+
+def _notice_nothing(inner: Method) -> Method:
+    """A reply from beyond the head is nothing special."""
+    return lambda self, upto: None
+
+
+def _send_to_the_next_owner(inner: Method) -> Method:
+    """What was written to an owner that is gone is written to the next one."""
+
+    def give_up_asked(self: Any) -> None:
+        rows = [row for row in self._asked if not row.is_settled]
+        self._asked.clear()
+        self._waiting.extendleft(reversed(rows))
+
+    return give_up_asked
+
+
+def _listen_to_old_links(inner: Method) -> Method:
+    """What comes over a link that another one has taken the place of counts."""
+    return lambda self, link: self.link is not None
+
+
+def _read_old_links(inner: Method) -> Method:
+    """What a link has not read when another one takes its place is read."""
+
+    def end_later(self: Any, reason: str) -> None:
+        if reason != SUPERSEDED:
+            inner(self, reason)
+
+    return end_later
+
+
 PLANTS: dict[str, dict[str, Any]] = {
     "ack_before_fsync": dict([OF_CRASHES["ack_before_fsync"]]),
     "skip_gap": dict([OF_CRASHES["skip_gap"]]),
     "reuse_offset": {"tests.log.slow_disk:SlowDisk.loaded": _reuse_offset},
+    "no_prev_check": {
+        "triode_broker.cluster.mirror:Mirror._follows": _believe_whatever_comes,
+        "triode_broker.cluster.mirror:Mirror._notice": _notice_nothing,
+    },
+    "reroute_unknown_publish": {
+        "triode_broker.cluster.forwarding:Forwarder._give_up_asked": _send_to_the_next_owner
+    },
+    "accept_superseded_link": {
+        "triode_broker.cluster.mirror:Owner._is_newest": _listen_to_old_links,
+        "triode_broker.cluster.link:Link._end_later": _read_old_links,
+    },
     "forgotten_topic_offset_1": {"triode_broker.core.shard:Shard.offset_before_first": _forgotten_topic_offset_1},
 }
 

@@ -157,7 +157,7 @@ class _Simulation:
             [{"filter": "durable/+", "from": "earliest"}, {"filter": random.choice(LIVE), "from": "earliest"}],
             [{"filter": "brief/#"}, {"filter": random.choice(DURABLE), "from": "last"}],
         ]
-        for name, members in (("audit", 1), ("jobs", 2)) if len(self.nodes) == 1 else ():
+        for name, members in (("audit", 1), ("jobs", 2)):
             ledger = self.ledgers[name] = Ledger()
             for number in range(1, members + 1):
                 client = self._client(f"{name}-{number}")
