@@ -482,3 +482,23 @@ def test_a_log_that_was_joined_is_read_again_when_its_shard_is_interrupted() -> 
     packets = line.drain()
     assert [one["message"]["pos"] for one in packets if one["type"] == "delivery"].count(4) == 1
     assert packets[-1]["type"] == "caught_up"
+
+
+def test_an_interrupt_is_nothing_to_those_who_are_not_fed_from_the_shard() -> None:
+    """One does without it, one waits for its owner, one has yet to leave out what it did not get."""
+    desk, barrier, far = guarded(max_outbox_bytes=4_000, max_packet_bytes=500, max_frame_bytes=4_000)
+    without, waiting, skipping = desk.connect(), desk.connect(), desk.connect()
+    without.subscribe(1, "#")
+    barrier.answer("m0")
+    skipping.subscribe(1, "#", overflow="gap")
+    barrier.answer()
+    for line in (without, skipping):
+        line.drain()
+    waiting.subscribe(1, "#")
+    while skipping.outbox.has_room:
+        far.write(two_topics(desk)[0], '"' + "x" * 200 + '"')
+    while not skipping.outbox.wants_room:
+        far.write(two_topics(desk)[0], '"' + "x" * 200 + '"')
+    before = [len(line.outbox.items) for line in (without, waiting, skipping)]
+    desk.router.interrupt(far.shard, 0)
+    assert [len(line.outbox.items) for line in (without, waiting, skipping)] == before
