@@ -7,6 +7,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 from triode_broker.cluster.addresses import parse_peer_url
 from triode_broker.cluster.dialling import FORGET_SECONDS, LINKED, MAX_LEARNT, UNREACHABLE, Address, Dialling
+from triode_broker.cluster.frames import Heard
 
 from tests.cluster.rig import Lines, by_hand, identity, network
 
@@ -124,6 +125,17 @@ async def test_what_a_peer_says_where_it_is_is_dialled_too(autojump_clock: MockC
             assert [address.url for address in n1.links.addresses] == ["ws://n2:1234"]
         async with by_hand(n1, identity("n3", cluster_advertise="file:///etc/passwd")):
             assert len(n1.links.addresses) == 1
+
+
+async def test_who_knows_one_node_comes_to_know_all(autojump_clock: MockClock) -> None:
+    async with network() as net:
+        n1 = await net.node("n1")
+        others = [await net.node(name, "n1", cluster_advertise=f"ws://{name}:7401") for name in ("n2", "n3", "n4")]
+        n1.heard = {name: Heard("00" * 8, is_closed=False, ms=0) for name in ("n2", "n3", "n4", "n5")}
+        for node in others:
+            await node.linked(6)
+            assert len({(link.peer.node, link.is_dialler) for link in node.links.links}) == 6
+        assert {heard.url for heard in n1.heard.values()} == {""}
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ class Heard(Struct, array_like=True, frozen=True, gc=False):
     incarnation: str
     is_closed: bool  # it has no open link with it
     ms: int  # since it heard from it, or, closed, since the last link closed
+    url: str = ""  # where it is dialled: who knows one node comes to know all; "": not said
 
 
 class Ping(Frame, tag=1):

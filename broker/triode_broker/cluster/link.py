@@ -10,7 +10,7 @@ the middle of everything, never does: a link that it finds too full is told to b
 import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import trio
 from attrs import frozen
@@ -64,6 +64,7 @@ class LinkSettings:
     steady_ms: Callable[[], int]
     heard: Callable[[], dict[str, Heard]]  # what this node's pings say
     log: Any
+    learn: Callable[[str], None]  # where pings say that other nodes are
 
 
 def _nothing() -> None:
@@ -192,7 +193,7 @@ class Link:
             for frame in frames:
                 kind = type(frame)
                 if kind is Ping:
-                    self.put(Pong(frame.serial))  # type: ignore[union-attr]  # said by `kind`
+                    self._take_ping(cast("Ping", frame))
                 elif kind is Pong:
                     self._take_pong(frame.serial)  # type: ignore[union-attr]  # said by `kind`
             if self.is_open:  # answering may have been too much
@@ -234,6 +235,12 @@ class Link:
             self._pinged[self._serial] = trio.current_time()
             self.put(Ping(self._serial, self._settings.heard()))
             await trio.sleep(min(limits.peer_ping_ms, left_ms) / 1000)
+
+    def _take_ping(self, ping: Ping) -> None:
+        self.put(Pong(ping.serial))
+        for heard in ping.heard.values():
+            if heard.url:
+                self._settings.learn(heard.url)
 
     def _take_pong(self, serial: int) -> None:
         sent = self._pinged.pop(serial, None)

@@ -18,6 +18,7 @@ import trio
 import trio.abc
 import trio_websocket
 from attrs import define, field
+from msgspec.structs import replace
 
 from triode_broker.cluster import carrier as carriers
 from triode_broker.cluster.carrier import Carrier, Ended
@@ -109,7 +110,7 @@ class Links:
         self._identity = identity
         self._means = means
         self._log = means.log
-        self._settings = LinkSettings(means.limits, means.steady_ms, means.heard, means.log)
+        self._settings = LinkSettings(means.limits, means.steady_ms, self._heard, means.log, self.learn)
         self._open: dict[tuple[str, bool], Link] = {}  # by node and whether this one has dialled
         self._joining: dict[str, _Attempt] = {}  # by node: this side has dialled it and found it welcome
         self._unfinished = 0
@@ -136,6 +137,14 @@ class Links:
     def addresses(self) -> list[Address]:
         """All that is dialled, in the order in which it became known."""
         return self._dialling.addresses
+
+    def _heard(self) -> dict[str, Heard]:
+        """What pings say, and where those are dialled that there is a link with."""
+        heard = dict(self._means.heard())
+        for link in self._open.values():
+            if link.peer.node in heard and link.peer.cluster_advertise:
+                heard[link.peer.node] = replace(heard[link.peer.node], url=link.peer.cluster_advertise)
+        return heard
 
     def learn(self, url: str) -> None:
         """A node may be there. What is no URL is passed over."""
