@@ -6,13 +6,13 @@ No broker and no mock: packets in and out of the real session, as plain dictiona
 import json
 from typing import Any
 
-from msgspec import Raw
+from msgspec import UNSET, Raw
 from triode.consuming import Handed, Terms
 from triode.options import Options
 from triode.publishing import Publication
 from triode.records import Event, Gap, Item, State, StateChanged
 from triode.session import Identity, Session
-from triode.subscriptions import Subscription
+from triode.subscription import Subscription
 from triode_protocol import packets
 
 LOG = "m0-first"
@@ -134,7 +134,8 @@ class Play:
     def subscribe(self, filter: str = "a/#", start: packets.From = "new", **options: Any) -> Subscription:
         """Subscribe."""
         after = options.pop("after", None)
-        return self.session.subscribe(filter, start, after, options.pop("overflow", "replay"))
+        overflow, presence = options.pop("overflow", "replay"), options.pop("presence", UNSET)
+        return self.session.subscribe(filter, start, after, overflow, presence)
 
     def consume(self, filter: str = "a/#", start: packets.From = "new", **terms: Any) -> Subscription:
         """Subscribe with acknowledgements and be accepted."""

@@ -8,7 +8,7 @@ from triode.errors import ConnectionClosed, DeliveryLost, DeliveryRefused, Subsc
 from triode.outgoing import MAX_ACKED_AT_ONCE
 from triode.records import Complaint, Gap, State
 from triode.settling import Settlement
-from triode.subscriptions import Phase, Subscription
+from triode.subscription import Phase, Subscription
 from triode_protocol.positions import MAX_INTEGER
 from triode_protocol.topics import BadTopic
 

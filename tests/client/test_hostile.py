@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from triode.consuming import Handed, Terms
 from triode.errors import TriodeError
 from triode.records import State
-from triode.subscriptions import MAX_LOGS, Phase, Subscription
+from triode.subscription import Phase, Subscription
+from triode.subscriptions import MAX_LOGS
 
 from tests.client.play import LOG, Play, message
 

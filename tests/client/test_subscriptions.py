@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from triode.errors import ConnectionClosed, SubscriptionEnded
 from triode.records import CaughtUp, Gap, Item, Message, State
-from triode.subscriptions import Phase, Subscription
+from triode.subscription import Phase, Subscription
 from triode_protocol.packets import Start
 from triode_protocol.topics import BadTopic
 

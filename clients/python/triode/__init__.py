@@ -24,6 +24,7 @@ from triode.errors import (
     Expired,
     HistoryRefused,
     OutcomeUnknown,
+    PresenceRefused,
     PublishRefused,
     QueueFull,
     Refused,
@@ -40,14 +41,19 @@ from triode.records import (
     HandshakesRefused,
     HistoryPage,
     Item,
+    Joined,
+    Left,
+    Member,
     Message,
     Notice,
     Position,
+    Presence,
     Published,
     State,
     StateChanged,
 )
 from triode.watching import Events
+from triode.will import Will
 
 __all__ = [
     "BadTopic",
@@ -68,12 +74,17 @@ __all__ = [
     "HistoryPage",
     "HistoryRefused",
     "Item",
+    "Joined",
+    "Left",
+    "Member",
     "Message",
     "Messages",
     "Notice",
     "Options",
     "OutcomeUnknown",
     "Position",
+    "Presence",
+    "PresenceRefused",
     "PublishRefused",
     "Published",
     "QueueFull",
@@ -84,5 +95,6 @@ __all__ = [
     "StateChanged",
     "SubscriptionEnded",
     "TriodeError",
+    "Will",
     "connect",
 ]

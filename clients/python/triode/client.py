@@ -18,6 +18,7 @@ import trio
 from triode_protocol import packets
 from triode_protocol.topics import HARD_MAX_BYTES, HARD_MAX_LEVELS, check_filter, check_topic
 
+from triode.composing import packet_without_data, publish_packet
 from triode.consuming import Terms
 from triode.deliveries import Deliveries
 from triode.driver import Driver, Token
@@ -25,9 +26,11 @@ from triode.errors import ConnectionRefused, QueueFull, TriodeError
 from triode.messages import Messages
 from triode.options import Options
 from triode.publishing import Publication
-from triode.records import Gap, HistoryPage, Position, Published, State
+from triode.records import Gap, HistoryPage, Position, Presence, Published, State
 from triode.session import Identity, Session
+from triode.subscription import Wish
 from triode.watching import Events
+from triode.will import Will
 
 _SENT_PER_CHECKPOINT: Final = 64
 _MOST_SECONDS: Final = 1e11  # since 1970: the year 5138; who passes ms by mistake is told
@@ -43,6 +46,7 @@ def connect(
     name: str = "",
     wait_seconds: float = 30.0,
     ssl_context: ssl.SSLContext | None = None,
+    will: Will | None = None,
     **limits: float,
 ) -> "Client":
     """A client of the broker at `url` ("ws://host:7400", "wss://…", "http://…"; no path means /ws).
@@ -52,10 +56,11 @@ def connect(
     not answer in time. From then on the client reconnects by itself.
 
     `token`: a string, or an async function that fetches one, called before each attempt. `name` is shown to the
-    broker's operator. `limits`: any field of `triode.Options`. Raises ValueError or TypeError for wrong arguments.
+    broker's operator. `will`: what the broker publishes when this client is lost. `limits`: any field of
+    `triode.Options`. Raises ValueError or TypeError for wrong arguments.
     """
     options = Options(**limits)  # type: ignore[arg-type]  # counts given as int arrive as int
-    return Client(url, token, name, wait_seconds, ssl_context, options)
+    return Client(url, token, name, wait_seconds, ssl_context, options, will)
 
 
 class Client:
@@ -74,6 +79,7 @@ class Client:
         wait_seconds: float,
         ssl_context: ssl.SSLContext | None,
         options: Options,
+        will: Will | None = None,
     ) -> None:
         self._wait_seconds = wait_seconds
         identity = Identity(
@@ -81,6 +87,7 @@ class Client:
             name=name or "triode-python",
             version=_installed_version(),
             is_renewable=not isinstance(token, str),
+            will=msgspec.UNSET if will is None else will.packet(),
         )
         self._session = Session(url, identity, options, random.SystemRandom().random)
         self._driver = Driver(self._session, token, ssl_context)
@@ -176,7 +183,7 @@ class Client:
 
         Cancelled while unsent, it is never sent; cancelled later, it may be stored.
         """
-        packet = _publish_packet(topic, data, key, headers, message_id, ttl_ms, deliver_at)
+        packet = publish_packet(topic, data, key, headers, message_id, ttl_ms, _ms_since_1970(deliver_at))
         return await self._deliver(packet)
 
     async def delete_key(self, topic: str, key: str, *, message_id: str = "") -> Published:
@@ -186,7 +193,7 @@ class Client:
         """
         if not key:
             raise ValueError("what is deleted has a key")
-        packet = _packet_without_data(topic, key, None, message_id, 0, None)
+        packet = packet_without_data(topic, key, None, message_id, 0, 0)
         return await self._deliver(packet)
 
     async def _deliver(self, packet: packets.Publish) -> Published:
@@ -212,7 +219,7 @@ class Client:
 
         Raises QueueFull, connected or not; a loop of these should wait for some of its receipts.
         """
-        packet = _publish_packet(topic, data, key, headers, message_id, ttl_ms, deliver_at)
+        packet = publish_packet(topic, data, key, headers, message_id, ttl_ms, _ms_since_1970(deliver_at))
         return Receipt(self._driver, self._publish(packet, is_acknowledged=True))
 
     async def send(
@@ -231,7 +238,7 @@ class Client:
         Waits for room in the queue while connected, raises QueueFull otherwise. What the broker refuses, or what
         expires unsent, is an event (`Complaint`) and a logged warning. A checkpoint at least every 64th time.
         """
-        packet = _publish_packet(topic, data, key, headers, message_id, ttl_ms, deliver_at)
+        packet = publish_packet(topic, data, key, headers, message_id, ttl_ms, _ms_since_1970(deliver_at))
         self._sent += 1
         if self._sent % _SENT_PER_CHECKPOINT == 0:
             await trio.lowlevel.checkpoint()
@@ -260,6 +267,7 @@ class Client:
         from_: From = "new",
         after: Position | None = None,
         overflow: packets.Overflow = "replay",
+        presence: Literal["watch"] | Mapping[Literal["state"], object] | None = None,
         on_gap: Callable[[Gap], None] | None = None,
     ) -> Messages:
         """The messages of the topics that `filter` matches: `async with client.subscribe(…) as messages`.
@@ -268,10 +276,14 @@ class Client:
         or {"since": ms since 1970}. `after`: a position from an earlier run (`messages.position`) instead.
         `overflow`: what the broker does when this client reads too slowly. `on_gap`: see `Messages`.
 
+        `presence`: "watch" to be told who comes to the topics and who goes, as `Joined` and `Left` in
+        `messages.events()`; {"state": …} to be seen on one topic, too. `presence(topic)` says who was there:
+        ask after each `CaughtUp`, because changes during a reconnect or a pause are not told.
+
         Raises BadTopic here, and on entering SubscriptionEnded and ConnectionClosed.
         """
         check_filter(filter, HARD_MAX_LEVELS, HARD_MAX_BYTES)
-        return Messages(self._driver, filter, _start(from_), after, overflow, on_gap)
+        return Messages(self._driver, filter, _start(from_), after, overflow, on_gap, _wish(presence))
 
     def consume(
         self,
@@ -338,6 +350,21 @@ class Client:
             last=last,
             limit=limit,
         )
+        page = await self._read(packet)
+        assert isinstance(page, HistoryPage)
+        return page
+
+    async def presence(self, topic: str) -> Presence:
+        """Who is on a topic now, whether this client subscribes to it or not.
+
+        Raises PresenceRefused, and else what `history` raises.
+        """
+        check_topic(topic, HARD_MAX_LEVELS, HARD_MAX_BYTES)
+        present = await self._read(packets.PresenceRequest(topic))
+        assert isinstance(present, Presence)
+        return present
+
+    async def _read(self, packet: packets.HistoryRequest | packets.PresenceRequest) -> HistoryPage | Presence:
         read = self._session.read(packet, trio.current_time())
         read.waiter = trio.Event()
         self._driver.settle()
@@ -391,30 +418,9 @@ def _installed_version() -> str:
         return ""
 
 
-def _packet_without_data(
-    topic: str,
-    key: str,
-    headers: Mapping[str, str] | None,
-    message_id: str,
-    ttl_ms: int,
-    deliver_at: datetime | float | None,
-) -> packets.Publish:
-    check_topic(topic, HARD_MAX_LEVELS, HARD_MAX_BYTES)
-    if len(message_id.encode()) > packets.MAX_MESSAGE_ID_BYTES:
-        raise ValueError(f"a message_id has at most {packets.MAX_MESSAGE_ID_BYTES} bytes")
-    if len(key.encode()) > packets.MAX_KEY_BYTES:
-        raise ValueError(f"a key has at most {packets.MAX_KEY_BYTES} bytes")
-    return packets.Publish(
-        topic,
-        message_id=message_id,
-        key=key,
-        headers=dict(headers or {}),
-        ttl_ms=ttl_ms,
-        deliver_at_ms=0 if deliver_at is None else _ms_since_1970(deliver_at),
-    )
-
-
-def _ms_since_1970(at: datetime | float) -> int:
+def _ms_since_1970(at: datetime | float | None) -> int:
+    if at is None:
+        return 0
     if isinstance(at, datetime):
         if at.tzinfo is None:
             raise ValueError("deliver_at as a datetime has a time zone")
@@ -428,27 +434,17 @@ def _start(from_: From) -> packets.From:
     return from_ if isinstance(from_, str) else msgspec.convert(dict(from_), packets.Start)
 
 
+def _wish(presence: Literal["watch"] | Mapping[Literal["state"], object] | None) -> Wish:
+    if presence is None:
+        return msgspec.UNSET
+    if presence == "watch":
+        return "watch"
+    if not isinstance(presence, Mapping) or presence.keys() != {"state"}:
+        raise ValueError(f'presence is "watch" or {{"state": …}}: {presence}')
+    return packets.Seen(msgspec.Raw(msgspec.json.encode(presence["state"])))
+
+
 def _at_least_one(name: str, value: int) -> int:
     if value < 1:
         raise ValueError(f"{name} is at least 1: {value}")
     return value
-
-
-def _publish_packet(
-    topic: str,
-    data: object,
-    key: str,
-    headers: Mapping[str, str] | None,
-    message_id: str,
-    ttl_ms: int,
-    deliver_at: datetime | float | None,
-) -> packets.Publish:
-    """Raises BadTopic, ValueError, TypeError: what the broker would refuse anyway, told at the line at fault."""
-    packet = _packet_without_data(topic, key, headers, message_id, ttl_ms, deliver_at)
-    if isinstance(data, msgspec.Raw):
-        packet.data = data
-    elif isinstance(data, bytes | bytearray | memoryview):
-        packet.b64 = msgspec.Raw(msgspec.json.encode(data))  # msgspec says bytes in base64
-    else:
-        packet.data = msgspec.Raw(msgspec.json.encode(data))
-    return packet

@@ -20,7 +20,7 @@ from triode.errors import DeliveryLost, DeliveryRefused, TriodeError
 from triode.receiving import Everything, Receiving
 from triode.records import Gap, Message, Position
 from triode.settling import Settlement, Settler, is_lost
-from triode.subscriptions import Subscription
+from triode.subscription import Subscription
 from triode.watching import say
 
 _MOST_SECONDS: Final = 1e9

@@ -59,6 +59,10 @@ class HistoryRefused(Refused):
     """The history request was refused."""
 
 
+class PresenceRefused(Refused):
+    """The request for who is on a topic was refused."""
+
+
 class SubscriptionEnded(Refused):
     """The broker refused the subscription, or ended it."""
 

@@ -11,7 +11,7 @@ from triode_protocol import packets
 from triode.driver import Driver
 from triode.receiving import Everything, Receiving
 from triode.records import Gap, Item, Message, Position
-from triode.subscriptions import Phase
+from triode.subscription import Phase, Wish
 
 
 class Messages(Receiving[Item]):
@@ -38,13 +38,14 @@ class Messages(Receiving[Item]):
         after: Position | None,
         overflow: packets.Overflow,
         on_gap: Callable[[Gap], None] | None,
+        presence: Wish,
     ) -> None:
         session = driver.session
         super().__init__(
             driver,
             filter,
             on_gap,
-            lambda: session.subscribe(filter, start, after, overflow),
+            lambda: session.subscribe(filter, start, after, overflow, presence),
             session.subscriptions.take,
         )
 
@@ -76,6 +77,6 @@ class Messages(Receiving[Item]):
                 self._report(item)
 
     def events(self) -> AsyncIterator[Item]:
-        """Messages, Gap and CaughtUp, in order: the same inbox, so use this or the plain iteration."""
+        """All of it, Joined and Left too, in order: the same inbox, so use this or the plain iteration."""
         self._opened()
         return Everything(self._next_event)

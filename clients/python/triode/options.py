@@ -44,8 +44,8 @@ class Options:
     max_receive_bytes: int = _count(16_777_216)  # of one WebSocket message from the broker
 
     # Reading
-    request_timeout_seconds: float = _positive(30.0)  # of history(), reconnects included
-    max_requests: int = _count(256)  # history requests unanswered at once
+    request_timeout_seconds: float = _positive(30.0)  # of history() and presence(), reconnects included
+    max_requests: int = _count(256)  # of these unanswered at once
 
     # Watching
     max_events: int = _count(256)  # kept for one slow client.events(); the oldest go first

@@ -1,4 +1,4 @@
-"""History requests: asked, asked again after a reconnect (they change nothing), answered or timed out.
+"""Reads, of history and presence: asked, asked again after a reconnect (they change nothing), answered or not.
 
 Knows packets and time.
 """
@@ -9,25 +9,25 @@ from typing import Any
 from attrs import define
 from triode_protocol import packets
 
-from triode.errors import Expired, HistoryRefused, QueueFull, TriodeError
+from triode.errors import Expired, HistoryRefused, PresenceRefused, QueueFull, TriodeError
 from triode.options import Options
 from triode.outgoing import Outgoing
-from triode.records import HistoryPage
-from triode.subscriptions import decode_message
+from triode.records import HistoryPage, Presence
+from triode.subscriptions import decode_member, decode_message
 
 
 @define(eq=False)
 class Read:
-    """One history request. Done once `result` is set; `waiter` is the front's to use."""
+    """One request. Done once `result` is set; `waiter` is the front's to use."""
 
-    packet: packets.HistoryRequest
+    packet: packets.HistoryRequest | packets.PresenceRequest
     expires_at: float
-    result: HistoryPage | TriodeError | None = None
+    result: HistoryPage | Presence | TriodeError | None = None
     waiter: Any = None
 
 
 class Reader:
-    """The unanswered history requests of one client: at most `max_requests`."""
+    """The unanswered requests of one client: at most `max_requests`."""
 
     def __init__(self, options: Options, outgoing: Outgoing, finished: list[Any]) -> None:
         self._options = options
@@ -36,8 +36,8 @@ class Reader:
         self._reads: dict[int, Read] = {}  # in the order of asking, so of deadlines
         self._is_attached = False
 
-    def add(self, packet: packets.HistoryRequest, now: float) -> Read:
-        """Ask for a page. Raises QueueFull."""
+    def add(self, packet: packets.HistoryRequest | packets.PresenceRequest, now: float) -> Read:
+        """Ask. Raises QueueFull."""
         if len(self._reads) >= self._options.max_requests:
             raise QueueFull(f"{len(self._reads)} requests are waiting for their answers")
         packet.id = self._outgoing.next_id()
@@ -67,12 +67,19 @@ class Reader:
         if read := self._reads.pop(packet.id, None):
             self._finish(read, HistoryPage(messages, packet.complete, packet.after))
 
+    def present(self, packet: packets.Presence) -> None:
+        """The members; an unknown id is ignored. Raises Malformed."""
+        members = tuple(decode_member(raw) for raw in packet.members)
+        if read := self._reads.pop(packet.id, None):
+            self._finish(read, Presence(packet.topic, members, packet.complete))
+
     def refused(self, packet: packets.Error) -> bool:
         """The broker refused it. False: it is none of ours. A program decides itself whether to read again."""
         read = self._reads.pop(packet.id, None)
         if read is None:
             return False
-        error = HistoryRefused(
+        kind = HistoryRefused if isinstance(read.packet, packets.HistoryRequest) else PresenceRefused
+        error = kind(
             packet.name,
             packet.message,
             field=packet.field,
@@ -99,8 +106,8 @@ class Reader:
         """End what has waited too long."""
         while now >= self.deadline():
             oldest = self._reads.pop(next(iter(self._reads)))
-            self._finish(oldest, Expired("no answer to the history request in time"))
+            self._finish(oldest, Expired("no answer to the request in time"))
 
-    def _finish(self, read: Read, result: HistoryPage | TriodeError) -> None:
+    def _finish(self, read: Read, result: HistoryPage | Presence | TriodeError) -> None:
         read.result = result
         self._finished.append(read)

@@ -14,7 +14,7 @@ import trio
 
 from triode.driver import Driver
 from triode.records import Gap
-from triode.subscriptions import Phase, Subscription
+from triode.subscription import Phase, Subscription
 from triode.watching import say
 
 _TAKEN_PER_CHECKPOINT: Final = 64

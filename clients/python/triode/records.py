@@ -145,7 +145,47 @@ class CaughtUp:
     size: ClassVar[int] = _OVERHEAD_BYTES
 
 
-Item = Message | Gap | CaughtUp
+@frozen
+class Member:
+    """Somebody on a topic: one subscription that is seen. `state`: what it says of itself; treat as read-only."""
+
+    id: str
+    state: Any = None
+    user: str = ""
+
+
+@frozen
+class Joined:
+    """A member is there, or has another state: one with a known id replaces what was known of it.
+
+    `is_self`: it is the subscription that tells this.
+    """
+
+    topic: str
+    member: Member
+    is_self: bool = False
+    size: ClassVar[int] = _OVERHEAD_BYTES
+
+
+@frozen
+class Left:
+    """A member is gone; it may be one that was never heard of."""
+
+    topic: str
+    member: Member
+    size: ClassVar[int] = _OVERHEAD_BYTES
+
+
+@frozen
+class Presence:
+    """Who is on a topic. Not `complete`: a node of the broker did not answer, or they are too many."""
+
+    topic: str
+    members: tuple[Member, ...]
+    complete: bool
+
+
+Item = Message | Gap | CaughtUp | Joined | Left
 
 
 @frozen

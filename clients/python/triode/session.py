@@ -19,6 +19,7 @@ from math import inf
 from typing import Any, Final
 
 from attrs import define
+from msgspec import UNSET, UnsetType
 from triode_protocol import codec, packets
 from triode_protocol.topics import HARD_MAX_BYTES, HARD_MAX_LEVELS, check_filter
 
@@ -32,7 +33,8 @@ from triode.publishing import Publication, Publisher
 from triode.reading import Read, Reader
 from triode.records import Complaint, Event, HandshakesRefused, Notice, Position, State, StateChanged
 from triode.settling import Settler
-from triode.subscriptions import Malformed, Subscription, Subscriptions
+from triode.subscription import Malformed, Subscription, Wish
+from triode.subscriptions import Subscriptions
 
 _FLIGHT_BYTES: Final = 61_440  # written before `connected`; a broker reads 64 KiB until then
 _REPORT_AFTER: Final = 3  # handshakes refused in a row
@@ -50,6 +52,7 @@ class Identity:
     name: str = ""
     version: str = ""
     is_renewable: bool = False  # `token` comes from a function: a refused one is worth another try
+    will: packets.Will | UnsetType = UNSET
 
 
 class Session:
@@ -100,6 +103,9 @@ class Session:
             packets.Acked: lambda packet, now: self.settler.acked(packet),
             packets.Published: lambda packet, now: self.publisher.published(packet),
             packets.History: lambda packet, now: self.reader.answered(packet),
+            packets.Presence: lambda packet, now: self.reader.present(packet),
+            packets.Joined: lambda packet, now: self.subscriptions.joined(packet),
+            packets.Left: lambda packet, now: self.subscriptions.left(packet),
             packets.Subscribed: lambda packet, now: self.subscriptions.subscribed(packet),
             packets.CatchingUp: lambda packet, now: self.subscriptions.catching_up(packet),
             packets.CaughtUp: lambda packet, now: self.subscriptions.caught_up(packet),
@@ -144,6 +150,7 @@ class Session:
                 ["batch"],
                 self.connection,
                 resume=bool(self.connection) and self.subscriptions.has_any,
+                will=identity.will,
             )
         )
         self.subscriptions.attach()
@@ -272,12 +279,17 @@ class Session:
         return self.publisher.add(packet, now, is_acknowledged=is_acknowledged)
 
     def subscribe(
-        self, filter: str, start: packets.From, after: Position | None, overflow: packets.Overflow
+        self,
+        filter: str,
+        start: packets.From,
+        after: Position | None,
+        overflow: packets.Overflow,
+        presence: Wish = UNSET,
     ) -> Subscription:
         """Subscribe, through all connections to come. Raises BadTopic, ConnectionClosed."""
         self._check_open()
         check_filter(filter, HARD_MAX_LEVELS, HARD_MAX_BYTES)
-        return self.subscriptions.add(filter, start, after, overflow)
+        return self.subscriptions.add(filter, start, after, overflow, presence)
 
     def consume(self, filter: str, start: packets.From, terms: Terms) -> Subscription:
         """Subscribe with acknowledgements, through all connections to come. Raises BadTopic, ConnectionClosed."""
@@ -285,8 +297,8 @@ class Session:
         check_filter(filter, HARD_MAX_LEVELS, HARD_MAX_BYTES)
         return self.subscriptions.consume(filter, start, terms)
 
-    def read(self, packet: packets.HistoryRequest, now: float) -> Read:
-        """Ask for history. Raises ConnectionClosed, QueueFull."""
+    def read(self, packet: packets.HistoryRequest | packets.PresenceRequest, now: float) -> Read:
+        """Ask for history or for who is on a topic. Raises ConnectionClosed, QueueFull."""
         self._check_open()
         return self.reader.add(packet, now)
 

@@ -14,7 +14,7 @@ from triode.consuming import Handed, Tray
 from triode.errors import DeliveryLost, DeliveryRefused, TriodeError
 from triode.options import Options
 from triode.outgoing import Outgoing
-from triode.subscriptions import Subscription
+from triode.subscription import Subscription
 
 
 @define(eq=False)

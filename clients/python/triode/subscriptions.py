@@ -6,14 +6,12 @@ socket stays drained, memory stays bounded, and the broker's log makes up what w
 acknowledged subscription, one with a tray, does without: its window is the bound, the broker keeps its position.
 """
 
-from collections import deque
 from collections.abc import Callable
-from enum import Enum
 from math import inf
 from typing import Any, Final
 
 import msgspec
-from attrs import define, field
+from msgspec import UNSET
 from triode_protocol import packets
 from triode_protocol.codec import DECODE_ERRORS
 from triode_protocol.errors import GapReason
@@ -24,83 +22,15 @@ from triode.consuming import Handed, Terms, Tray
 from triode.errors import SubscriptionEnded, TriodeError
 from triode.options import Options
 from triode.outgoing import Outgoing
-from triode.records import CaughtUp, Gap, Item, Message, Position
+from triode.records import CaughtUp, Gap, Item, Joined, Left, Member, Message, Position
+from triode.subscription import Malformed, Phase, Subscription, Wish
 
 MAX_LOGS: Final = 64  # entries of one position, as the protocol has it
 _CACHED_TOPICS: Final = 4_096
 _MOST_UNWRITTEN: Final = 65_536  # answers to deliveries: a broker that sends on without reading them is dropped
 
 _decode_message: Final = msgspec.json.Decoder(packets.Message).decode
-
-
-class Malformed(Exception):
-    """The broker sent what no broker sends: the connection is dropped (S33)."""
-
-
-class Phase(Enum):
-    """Where a subscription stands with the broker."""
-
-    WANTED = "wanted"  # to be asked for on the next occasion
-    ASKED = "asked"  # `subscribe` is on its way
-    ACTIVE = "active"  # `subscribed`
-    PAUSED = "paused"  # its inbox was full
-    DELAYED = "delayed"  # refused for a while: asked for again at `retry_at`
-    ENDED = "ended"
-
-
-@define(eq=False)
-class Subscription:
-    """One subscription through all connections. `waiter` is the front's to use."""
-
-    filter: str
-    start: packets.From
-    overflow: packets.Overflow
-    position: Position  # R1, R4: everything up to here is in the inbox or was
-    has_position: bool  # False until the first `subscribed`, unless the program gave one
-    backoff: Backoff
-    phase: Phase = Phase.WANTED
-    number: int = 0  # `sub` on this connection; 0 = none
-    ask_id: int = 0  # `id` of its `subscribe`
-    is_live: bool = False
-    is_registered: bool = False  # the broker has answered once, or the subscription has ended
-    has_caught_up: bool = False
-    retry_at: float = inf
-    error: TriodeError | None = None  # why it ENDED; None = as the program wished
-    tray: Tray | None = None  # acknowledged (G5)
-    inbox: deque[Item | Handed] = field(factory=deque)
-    inbox_bytes: int = 0
-    taken: Position = field(factory=dict)  # like `position`, of what the program took out
-    snapshot: Position = field(factory=dict)  # of `from: last` so far, by log
-    skip: Position = field(factory=dict)  # ... what the inbox had taken of it before it was full
-    waiter: Any = None
-
-    @property
-    def repeats_start(self) -> bool:
-        """R7: cut before its first `caught_up`, a snapshot begins anew; everything else resumes."""
-        return not self.has_position or (self.start == "last" and not self.has_caught_up)
-
-    def consumed(self) -> Position:
-        """Everything up to here has been taken out of the inbox; resumes a later run by `after=`."""
-        return dict(self.taken if self.inbox else self.position)
-
-    def drop(self, handed: Handed) -> None:
-        """Take a delivery out of the inbox that the program need not see any more."""
-        self.inbox.remove(handed)
-        self.inbox_bytes -= handed.size
-
-    def drop_behind(self, handed: Handed) -> None:
-        """The program gives this one back: those of its key that wait behind it come again in order."""
-        if self.tray is not None:
-            for each in self.tray.behind(handed):
-                self.tray.pop(each.place)
-                self.drop(each)
-
-    def give_back(self) -> None:
-        """The broker has taken back all deliveries. Gaps stay: what they tell is still so."""
-        if self.tray is not None:
-            self.tray.void()
-            self.inbox = deque(item for item in self.inbox if isinstance(item, Gap))
-            self.inbox_bytes = sum(item.size for item in self.inbox)
+_decode_member: Final = msgspec.json.Decoder(packets.Present).decode
 
 
 class Subscriptions:
@@ -126,12 +56,19 @@ class Subscriptions:
     # What programs ask for
 
     def add(
-        self, filter: str, start: packets.From, after: Position | None, overflow: packets.Overflow
+        self,
+        filter: str,
+        start: packets.From,
+        after: Position | None,
+        overflow: packets.Overflow,
+        presence: Wish = UNSET,
     ) -> Subscription:
         """Subscribe, now or as soon as there is a connection. `filter` is checked already."""
-        has_position = after is not None
+        position = dict(after or {})
         backoff = Backoff(self._random)
-        return self._add(Subscription(filter, start, overflow, dict(after or {}), has_position, backoff))
+        return self._add(
+            Subscription(filter, start, overflow, position, after is not None, backoff, presence=presence)
+        )
 
     def consume(self, filter: str, start: packets.From, terms: Terms) -> Subscription:
         """Subscribe with acknowledgements, the same way."""
@@ -157,7 +94,7 @@ class Subscriptions:
         item: Item | None = _take(subscription)
         if isinstance(item, Message):
             _advance(subscription.taken, item.log, item.pos)
-        elif item is not None:
+        elif isinstance(item, Gap | CaughtUp):
             subscription.taken = dict(item.after)
         if subscription.phase is Phase.PAUSED and self._is_half_empty(subscription):
             subscription.phase = Phase.WANTED
@@ -229,6 +166,7 @@ class Subscriptions:
             subscription.number,
             subscription.filter,
             subscription.ask_id,
+            presence=subscription.presence,
         )
         if subscription.overflow != "replay":  # what holds unless given
             packet.overflow = subscription.overflow
@@ -360,11 +298,31 @@ class Subscriptions:
         self._delayed.append(subscription)
         subscription.retry_at = now if error.retry == "now" and is_first else now + max(delay, asked)
 
+    # Presence
+
+    def joined(self, packet: packets.Joined) -> None:
+        """To those who watch the topic; with `sub`, to the one that is seen."""
+        item = Joined(packet.topic, decode_member(packet.member), bool(packet.sub))
+        if packet.sub:
+            if subscription := self._numbered.get(packet.sub):
+                self._hand_over(subscription, item)
+        else:
+            self._tell(packet.topic, item)
+
+    def left(self, packet: packets.Left) -> None:
+        """To those who watch the topic."""
+        self._tell(packet.topic, Left(packet.topic, decode_member(packet.member)))
+
+    def _tell(self, topic: str, item: Joined | Left) -> None:
+        for subscription in self._match(topic):
+            if subscription.presence is not UNSET and subscription.phase is Phase.ACTIVE:
+                self._hand_over(subscription, item)
+
     # Messages
 
     def message(self, packet: packets.Message) -> None:
         """R3: to every subscription that is live, matches, and has not had it."""
-        matching = self._matching.get(packet.topic)
+        matching = self._matching.get(packet.topic)  # `_match`, written out: most topics are known
         if matching is None:
             matching = self._match(packet.topic)
         message: Message | None = None
@@ -469,6 +427,15 @@ def decode_message(raw: msgspec.Raw, attempt: int = 0) -> Message:
         return Message(_decode_message(raw), attempt)
     except DECODE_ERRORS as error:
         raise Malformed(f"not a message: {error}") from error
+
+
+def decode_member(raw: msgspec.Raw) -> Member:
+    """A member inside a packet about presence. Raises Malformed."""
+    try:
+        member = _decode_member(raw)
+        return Member(member.id, msgspec.json.decode(member.state), member.user)
+    except DECODE_ERRORS as error:
+        raise Malformed(f"not a member: {error}") from error
 
 
 def _take(subscription: Subscription) -> Any:
