@@ -7,7 +7,7 @@ they know of none; until then the node is one that does not hold it.
 
 import random
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import trio
@@ -16,14 +16,16 @@ from triode_broker.cluster.cluster import Cluster
 from triode_broker.cluster.listening import as_listeners
 from triode_broker.cluster.outside import Outside
 from triode_broker.cluster.secret import read_secret
+from triode_broker.cluster.status import whole_view
 from triode_broker.config import Config, Worker
 from triode_broker.core.node import Node
-from triode_broker.edge.listeners import listen
+from triode_broker.edge.listeners import listen, url
 from triode_broker.log.committer import Committer
 from triode_broker.log.disk import DiskLog
 from triode_broker.log.memory import MemoryLog
 from triode_broker.stores import new_log_name
 
+_EVERYWHERE = ("ws://0.0.0.0:", "ws://[::]:")
 #: How often a missing store looks whether it may be made.
 LOOK_SECONDS = 0.2
 
@@ -75,10 +77,19 @@ class Joining:
         )
 
     async def run(
-        self, committer: Committer, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+        self,
+        committer: Committer,
+        client_url: str,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Take part until cancelled. Raises OSError when the address for other nodes cannot be had."""
+        """Take part until cancelled. Raises OSError when the address for other nodes cannot be had.
+
+        `client_url`: where this node serves clients, if that says anything to others.
+        """
         sockets = listen(self._config.cluster_listen, reuse_port=self._worker.count > 1)
+        peer_url = url(sockets[0]).replace("http", "ws", 1)
+        known = {"cluster_advertise": peer_url, "advertise": client_url}
+        self.cluster.introduce({name: text for name, text in known.items() if not is_everywhere(text)})
         async with trio.open_nursery() as nursery:
             await nursery.start(self.cluster.run, as_listeners(sockets))
             task_status.started()
@@ -95,6 +106,10 @@ class Joining:
                     self._log.info("store_made", shard=shard, log=store.name)
             await trio.sleep(LOOK_SECONDS)
 
+    async def status(self, parameters: Mapping[str, Any]) -> object:
+        """What `triode cluster` shows."""
+        return await whole_view(self.cluster)
+
     def other_urls(self) -> list[str]:
         """Where clients reach the other nodes that there is a link to."""
         return self.cluster.other_urls()
@@ -103,3 +118,8 @@ class Joining:
         """Why clients had better wait: shards that nobody is known to own yet."""
         ownerless = self.cluster.ownerless()
         return f"no owner is known of {', '.join(ownerless)}" if ownerless else ""
+
+
+def is_everywhere(url: str) -> bool:
+    """Whether it names no machine: every address of this one."""
+    return url.startswith(_EVERYWHERE)

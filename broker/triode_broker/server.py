@@ -23,7 +23,9 @@ from triode_protocol.errors import CloseCode
 
 from triode_broker.admin.calls import make_calls
 from triode_broker.admin.drain import drain_calls
+from triode_broker.admin.elsewhere import for_others, from_anywhere
 from triode_broker.admin.listener import serve_calls
+from triode_broker.cluster.neighbours import Neighbours
 from triode_broker.config import GC_THRESHOLDS, Config, Worker
 from triode_broker.core.node import Node
 from triode_broker.core.outbox import Outbox
@@ -226,9 +228,15 @@ class Broker:
         nursery.start_soon(self._trim)
         nursery.start_soon(self._keep_time)
         if self.joining is not None:
-            await nursery.start(self.joining.run, self.committer)
+            await nursery.start(self.joining.run, self.committer, urls[0].replace("http", "ws", 1) + "/ws")
+        calls = make_calls(self.config.node, self.router, self.node.consumers, now_ms, self.edge.flush)
+        if self.joining is not None:
+            self.joining.cluster.calls.methods |= for_others(calls)
+            others = Neighbours(self.joining.cluster, self.router)
+            calls = from_anywhere(self.config.node, calls, others)
         if self.config.data and self.worker.number == 0:
-            calls = make_calls(self.router, self.node.consumers, now_ms, self.edge.flush)
+            if self.joining is not None:
+                calls["cluster"] = self.joining.status
             calls |= drain_calls(lambda seconds: self.drain(seconds), lambda: self.edge.statistics().connections)
             await nursery.start(partial(serve_calls, Path(self.config.data), calls, log=self._log))
         if self.config.demo:

@@ -1,7 +1,8 @@
 """The table of administration calls: durable subscriptions and groups, and dead letters.
 
 Checks parameters, calls the core, says what it answers as plain data; formats nothing. Each call ends with a
-flush, because what it caused (an `unsubscribed`, a delivery) waits in outboxes of the edge.
+flush, because what it caused (an `unsubscribed`, a delivery) waits in outboxes of the edge. Every answer names the
+node that has it (`home`); what the names of other nodes are is `elsewhere`'s business.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,9 +21,9 @@ from triode_broker.core.summaries import summary
 
 
 def make_calls(
-    router: Router, consumers: Consumers, now_ms: Callable[[], int], flush: Callable[[], None]
+    node: str, router: Router, consumers: Consumers, now_ms: Callable[[], int], flush: Callable[[], None]
 ) -> dict[str, Call]:
-    """What the socket offers."""
+    """What this node answers of its own names."""
     letters = DeadLetters(router, now_ms)
     subs = Subscriptions(router, consumers, letters, now_ms)
     plain: dict[str, Call] = {
@@ -34,14 +35,18 @@ def make_calls(
         "dead.retry": letters.retry,
         "dead.drop": letters.drop,
     }
-    return {name: partial(_flushed, call, flush) for name, call in plain.items()}
+    return {name: partial(_answer, call, node, flush) for name, call in plain.items()}
 
 
-async def _flushed(call: Call, flush: Callable[[], None], parameters: Mapping[str, Any]) -> object:
+async def _answer(call: Call, node: str, flush: Callable[[], None], parameters: Mapping[str, Any]) -> object:
     try:
-        return await call(parameters)
+        answer = await call(parameters)
     finally:
         flush()
+    if isinstance(answer, list):
+        return {"names": [{**one, "home": node} for one in answer], "unanswered": []}
+    assert isinstance(answer, dict)
+    return {**answer, "home": node}
 
 
 class Subscriptions:

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import asdict
 from triode_protocol.codec import Refused
 from triode_protocol.packets import ABSENT, Message, Publish
 
@@ -47,14 +48,19 @@ class DeadLetters:
         name = parameters.get("name", "")
         if not name:
             return await self._names()
-        limit = parameters.get("limit", 100)
+        limit, max_bytes = parameters.get("limit", 100), parameters.get("max_bytes", MAX_LISTED_BYTES)
         if type(limit) is not int or not 0 < limit <= MAX_LISTED:
             raise BadCall(f"limit is from 1 to {MAX_LISTED}")
+        if type(max_bytes) is not int or not 0 < max_bytes <= MAX_LISTED_BYTES:
+            raise BadCall(f"max_bytes is from 1 to {MAX_LISTED_BYTES}")
         pages, found, size = self._read(name_of(parameters)), list[Record](), 0
-        while len(found) <= limit and size <= MAX_LISTED_BYTES and (page := await pages.next()):
-            found += page
-            size += sum(record.size for record in page)
-        has_more = len(found) > limit or size > MAX_LISTED_BYTES
+        while len(found) <= limit and size <= max_bytes and (page := await pages.next()):
+            for record in page:
+                size += record.size
+                if size > max_bytes and found:
+                    break
+                found.append(record)
+        has_more = len(found) > limit or size > max_bytes
         return {"letters": [_shown(record) for record in found[:limit]], "more": has_more}
 
     async def counts(self) -> dict[str, int]:
@@ -95,10 +101,10 @@ class DeadLetters:
         done = Done()
         if positions := msgspec.convert(parameters.get("positions", []), list[int]):
             await self._some([await pages.at(pos) for pos in sorted(set(positions))], begin, done)
-            return done
+            return asdict(done)
         while not done.stopped and (page := await pages.next()):
             await self._some(page, begin, done)
-        return done
+        return asdict(done)
 
     async def _some(self, letters: Sequence[Record], begin: Callable[[Record], "_Work"], done: "Done") -> None:
         for start in range(0, len(letters), MAX_AT_ONCE):

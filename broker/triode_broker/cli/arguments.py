@@ -79,6 +79,18 @@ Dead letters are messages of the topic $dead/NAME: `triode sub '$dead/worker' --
 The broker is found as by `triode subs`: --data, TRIODE_DATA or the file's `data`."""
 
 
+_CLUSTER_EXAMPLES = """examples:
+  triode cluster --data /var/lib/triode          nodes, links, shards and who owns them
+  triode cluster --json                          the same for programs, each node's own view included
+  until triode cluster; do sleep 1; done         wait until it is whole
+
+Asks one node of this machine, which asks the others. SHARDS: owned by that node; FILTERS: what its clients are
+subscribed to; NAMES: durable subscriptions and groups at home there. LAG: by how many places a node is behind a
+shard's owner, ? where it does not reach it. DRIFT: settings, or the version, that differ. The exit code is 1 while
+anything is degraded, a node is not reached, or nodes disagree.
+The broker is found as by `triode subs`: --data, TRIODE_DATA or the file's `data`."""
+
+
 _DRAIN_EXAMPLES = """examples:
   triode drain --data /var/lib/triode            as SIGTERM does, and wait for the end
   triode drain --seconds 60                      no faster than that
@@ -107,6 +119,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_sub(_command(commands, "sub", "print the messages of one or more filters", _SUB_EXAMPLES))
     _add_subs(_command(commands, "subs", "look after durable subscriptions and groups", _SUBS_EXAMPLES))
     _add_dead(_command(commands, "dead", "look after messages that could not be processed", _DEAD_EXAMPLES))
+    _add_node(_command(commands, "cluster", "show how a cluster stands", _CLUSTER_EXAMPLES))
     _add_drain(_command(commands, "drain", "take a broker out of service", _DRAIN_EXAMPLES))
     return parser
 

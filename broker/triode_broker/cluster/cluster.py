@@ -20,7 +20,15 @@ from triode_broker.cluster.calls import Calls
 from triode_broker.cluster.dialling import LINKED
 from triode_broker.cluster.forwarding import Forwarder
 from triode_broker.cluster.frames import Answered, AnyFrame, Call, Entry, Forward, Frame, Ping, Pong, Reply, Table
-from triode_broker.cluster.hello import INCARNATION_BYTES, NAME_TAKEN, SELF, Identity, Refusal, make_identity
+from triode_broker.cluster.hello import (
+    DUPLICATE,
+    INCARNATION_BYTES,
+    NAME_TAKEN,
+    SELF,
+    Identity,
+    Refusal,
+    make_identity,
+)
 from triode_broker.cluster.homes import FRAMES as HOME_FRAMES
 from triode_broker.cluster.homes import Homes
 from triode_broker.cluster.interest import Interests
@@ -34,6 +42,8 @@ from triode_broker.cluster.outside import Dirty, Outside, Withheld
 from triode_broker.cluster.ownership import Ownership
 from triode_broker.cluster.serving import HANDLERS as SERVING_HANDLERS
 from triode_broker.cluster.serving import Serving
+from triode_broker.cluster.status import METHOD as STATUS_METHOD
+from triode_broker.cluster.status import own_view
 from triode_broker.cluster.table import Table as ShardTable
 from triode_broker.config import Config
 from triode_broker.core.interfaces import Acceptor, DurableLog, Log
@@ -57,7 +67,7 @@ class Cluster:
     ) -> None:
         """`durable`: epoch and log of each durable shard whose file is open here."""
         self._config = config
-        self._node = node
+        self.node = node
         self._router = node.router
         self._outside = outside
         self._log = outside.log
@@ -81,7 +91,7 @@ class Cluster:
         self.interests = Interests(self._router.shard_of, steady_ms, self.dirty)
         self.serving = Serving(self._router, outside.now_ms, self.dirty)
         self.accepting = Accepting(self._router, outside.now_ms, self.dirty)
-        self.calls = Calls({}, self._log)
+        self.calls = Calls({STATUS_METHOD: self._tell_status}, self._log)
         self.homes = node.homes = Homes(node, self.owner_link, outside.now_ms, self.dirty)
         self.owners: dict[str, Owner] = {}
         self.forwarders: dict[str, Forwarder] = {}
@@ -194,7 +204,7 @@ class Cluster:
 
     def _hear_seeds(self) -> None:
         for address in self.links.addresses:
-            is_heard = address.state == LINKED and self.ownership.has_heard(address.node)
+            is_heard = address.state in (LINKED, DUPLICATE) and self.ownership.has_heard(address.node)
             if address.is_seed and (is_heard or address.state == SELF):
                 self.ownership.seed_answered(address.url)
 
@@ -429,7 +439,7 @@ class Cluster:
     def _mirror_changed(self, mirror: Mirror) -> None:
         shard = mirror.shard
         if shard.log is mirror and mirror.is_live and (mirror.owes or not shard.is_reachable):
-            self._node.moving.back(shard)
+            self.node.moving.back(shard)
 
     def _look_for_lost(self) -> None:
         now_ms = self._outside.steady_ms()
@@ -438,9 +448,17 @@ class Cluster:
                 self._unreached_ms.pop(name, None)
             elif now_ms - self._unreached_ms.setdefault(name, now_ms) >= LOST_MS and mirror.shard.is_reachable:
                 mirror.fail_pending()
-                self._node.moving.lost(mirror.shard)
+                self.node.moving.lost(mirror.shard)
 
     # What is told of it
+
+    async def _tell_status(self, parameters: Mapping[str, Any]) -> object:
+        return own_view(self)
+
+    def introduce(self, urls: Mapping[str, str]) -> None:
+        """Where this node listens, known only now: told to others where its settings say nothing. Before `run`."""
+        self.identity = make_identity(self._config, self.identity.incarnation, self._outside.version, urls)
+        self.links.restart(self.identity, "introduced")
 
     def ownerless(self) -> list[str]:
         """Shards in memory that nobody is known to own: as at the start of a cluster."""
