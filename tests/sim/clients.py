@@ -281,6 +281,7 @@ class Worker:
         self._wish |= {"window": 8, "ack_wait_ms": ACK_WAIT_MS} | ({"shared": True} if is_shared else {})
         self._ledger = ledger
         self._sub = 0
+        self._join_id = 0  # of the request to join, on this connection
         self._asked: dict[int, tuple[Place, ...]] = {}
         self._held: set[Place] = set()
         self._had: set[Place] = set()  # all that came on this connection
@@ -290,15 +291,17 @@ class Worker:
     def first(self) -> list[Packet]:
         """Joins it, as it was asked for first."""
         self._held, self._had, self._asked = set(), set(), {}
-        self._sub = 1
+        self._sub, self._join_id = 1, 2
         return [{**self._wish, "sub": 1}]
 
     def got(self, t: int, packet: Packet) -> None:
         """A delivery is dealt with at once or not at all."""
-        if packet["type"] == "unsubscribed" or (packet["type"] == "error" and packet.get("sub") == self._sub):
+        if packet["type"] == "unsubscribed" and packet["sub"] == self._sub:
+            self._join_again(packet)
+        elif packet["type"] == "error" and packet.get("id") == self._join_id:
             self._join_again(packet)
         elif packet["type"] in ("acked", "error"):
-            self._ledger.settle(self._asked.pop(packet["id"], ()))
+            self._ledger.settle(self._asked.pop(packet.get("id", 0), ()))
         elif packet["type"] == "delivery":
             message = packet["message"]
             place = message["log"], message["pos"]
@@ -315,6 +318,7 @@ class Worker:
 
         def join() -> None:
             if self._client.line is line and line is not None:
+                self._join_id = line.last_id + 1
                 line.send({**self._wish, "sub": self._sub})
 
         self._client.post.later(self._client.random.uniform(0.05, 0.5), join)
