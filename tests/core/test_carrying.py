@@ -225,7 +225,7 @@ def test_a_start_that_is_looked_for_while_the_shard_moves_begins_in_the_new_log(
     far = Far(desk)
     asked: list[Any] = []
     seek = far.log.seek
-    far.log.seek = lambda *arguments: asked.append(arguments)  # type: ignore[method-assign]
+    far.log.seek = lambda *arguments: asked.append(arguments)  # type: ignore[method-assign]  # the answer is withheld
     line = desk.connect()
     line.subscribe(1, "m", durable="w", from_="earliest")
     far.move("m0-next")

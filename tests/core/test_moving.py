@@ -311,7 +311,7 @@ def test_who_catches_up_goes_on_without_a_shard_that_is_lost() -> None:
     desk.publish(near, 7)
     asked: list[Any] = []
     read = far.log.read
-    far.log.read = lambda *arguments: asked.append(arguments)  # type: ignore[method-assign]
+    far.log.read = lambda *arguments: asked.append(arguments)  # type: ignore[method-assign]  # the answer is withheld
     line = desk.connect()
     line.subscribe(1, "#", from_="earliest")
     barrier.answer()
@@ -321,7 +321,7 @@ def test_who_catches_up_goes_on_without_a_shard_that_is_lost() -> None:
     assert packets[-1]["after"] == {"m0-far": 0, "m1-life": 1}
     read(*asked[0])  # its late answer
     assert line.drain() == []
-    far.log.read = read  # type: ignore[method-assign]
+    far.log.read = read  # type: ignore[method-assign]  # the answer is withheld
     desk.node.moving.back(far.shard)
     packets = line.drain()
     assert data(packets) == [0, 1, 2]
@@ -367,7 +367,7 @@ def test_what_the_owner_is_asked_while_it_moves_is_a_reset() -> None:
     far = Far(desk)
     far.write("a", 1)
     asked: list[Any] = []
-    far.log.seek = lambda *arguments: asked.append(arguments[-1])  # type: ignore[method-assign]
+    far.log.seek = lambda *arguments: asked.append(arguments[-1])  # type: ignore[method-assign]  # the answer is withheld
     barrier = Barrier()
     desk.router.coverage = barrier
     line = desk.connect()
@@ -387,7 +387,7 @@ def test_what_the_owner_is_asked_while_it_moves_is_a_reset() -> None:
 def test_what_is_asked_of_a_shard_that_is_lost_meanwhile_leaves_it_out() -> None:
     desk, barrier, far = guarded()
     asked: list[Any] = []
-    far.log.seek = lambda *arguments: asked.append(arguments[-1])  # type: ignore[method-assign]
+    far.log.seek = lambda *arguments: asked.append(arguments[-1])  # type: ignore[method-assign]  # the answer is withheld
     line = desk.connect()
     line.subscribe(1, "#", from_="earliest")
     barrier.answer()
@@ -422,7 +422,7 @@ def test_a_shard_that_nobody_owns_has_nothing_and_no_place() -> None:
     assert (found[0].upto, found[0].records, found[1], found[2].pos) == (3, [], ([], False), 0)
     assert (log.name, log.head(), desk.router.heads()) == ("", 0, {})
     with pytest.raises(AssertionError, match="nobody owns"):
-        log.append(None, None)  # type: ignore[arg-type]
+        log.append(None, None)  # type: ignore[arg-type]  # it must not get that far
 
 
 def test_a_delayed_message_whose_shard_moves_is_handed_to_its_owner() -> None:
