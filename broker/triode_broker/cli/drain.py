@@ -26,5 +26,5 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> ExitCode:
         say(msgspec.json.encode(begun).decode() + "\n")
     else:
         count = begun["connections"]
-        say(f"drained: {count} connection{'' if count == 1 else 's'} in {begun['seconds']:g} s\n")
+        say(f"drained: {count} connection{'' if count == 1 else 's'} sent away\n")
     return ExitCode.OK
