@@ -13,7 +13,8 @@ from msgspec import Raw
 from triode_broker.cluster.forwarded import Flushing
 from triode_broker.cluster.frames import Frame, decode, encode
 from triode_broker.cluster.interest import Interests
-from triode_broker.cluster.mirror import Mirror, Owner, Shown
+from triode_broker.cluster.mirror import Mirror, Shown
+from triode_broker.cluster.owner import Owner
 from triode_broker.cluster.serving import Serving
 from triode_broker.config import Limits, TopicRule
 from triode_broker.core.interfaces import Log

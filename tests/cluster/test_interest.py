@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from triode_broker.cluster.frames import Interest, Interested
 from triode_broker.cluster.interest import BARRIER_MS, CHUNK, Interests
-from triode_broker.cluster.mirror import Owner
+from triode_broker.cluster.owner import Owner
 from triode_broker.log.memory import MemoryLog
 
 from tests.cluster.pair import End, EntryDesk, OwnerDesk, Wire, pair, turn

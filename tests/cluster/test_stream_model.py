@@ -15,7 +15,8 @@ import attrs
 import pytest
 from triode_broker.cluster.frames import Deliver, Mark, decode
 from triode_broker.cluster.interest import Interests
-from triode_broker.cluster.mirror import Mirror, Owner
+from triode_broker.cluster.mirror import Mirror
+from triode_broker.cluster.owner import Owner
 from triode_broker.config import Limits, TopicRule
 from triode_broker.core.interfaces import Page
 from triode_broker.core.record import Record

@@ -36,9 +36,10 @@ from triode_broker.cluster.link import Link
 from triode_broker.cluster.links import Links, Means
 from triode_broker.cluster.listening import AnyListener
 from triode_broker.cluster.membership import Membership
-from triode_broker.cluster.mirror import HANDLERS as OWNER_HANDLERS
-from triode_broker.cluster.mirror import Mirror, Owner, Shown
+from triode_broker.cluster.mirror import Mirror, Shown
 from triode_broker.cluster.outside import Dirty, Outside, Withheld
+from triode_broker.cluster.owner import HANDLERS as OWNER_HANDLERS
+from triode_broker.cluster.owner import Owner
 from triode_broker.cluster.ownership import Ownership
 from triode_broker.cluster.serving import HANDLERS as SERVING_HANDLERS
 from triode_broker.cluster.serving import Serving

@@ -19,7 +19,8 @@ from triode_protocol.topics import is_wildcard
 
 from triode_broker.cluster.forwarded import Flushing as Flushes
 from triode_broker.cluster.frames import Interest, Interested
-from triode_broker.cluster.mirror import Mirror, Owner
+from triode_broker.cluster.mirror import Mirror
+from triode_broker.cluster.owner import Owner
 from triode_broker.cluster.questions import Link
 from triode_broker.core.shard import Shard
 

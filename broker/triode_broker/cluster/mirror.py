@@ -13,53 +13,26 @@ the head, and every subscription is told to read on by itself: each then finds o
 """
 
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING
 
 from triode_protocol.packets import Start
 
-from triode_broker.cluster.frames import (
-    Behind,
-    Deliver,
-    Found,
-    Frame,
-    Interested,
-    Mark,
-    Older,
-    Read,
-    ReadBack,
-    Rows,
-    Seek,
-)
-from triode_broker.cluster.questions import Answer, Link, Questions, Take
+from triode_broker.cluster.at_home import ANSWERED_HERE
+from triode_broker.cluster.frames import Behind, Deliver, Found, Mark, Older, Read, ReadBack, Rows, Seek
+from triode_broker.cluster.questions import Answer, Asked, Take
 from triode_broker.config import TopicRule
-from triode_broker.core.interfaces import PAGE_RECORDS, Page, Place
+from triode_broker.core.interfaces import PAGE_RECORDS, Log, Page, Place
 from triode_broker.core.message_ids import Remembered
 from triode_broker.core.record import Record
 from triode_broker.core.shard import Shard
+
+if TYPE_CHECKING:
+    from triode_broker.cluster.owner import Owner
 
 #: One page of what was missed.
 REPAIR_BYTES = 262_144
 #: As the place to read one's interest from: the owner's head.
 AT_HEAD = -1
-
-
-class Register(Protocol):
-    """Who tells owners what this node wants to hear; `interest.Interests`."""
-
-    def opened(self, owner: "Owner", link: Link) -> None:
-        """Tell it everything."""
-
-    def closed(self, owner: "Owner") -> None:
-        """It knows nothing any more."""
-
-    def interested(self, owner: "Owner", frame: Interested) -> None:
-        """It knows so much."""
-
-    def progressed(self, mirror: "Mirror") -> None:
-        """The head has moved by reading."""
-
-    def has_all_due(self, owner: "Owner") -> bool:
-        """Whether it knows what those want who do without one of its shards."""
 
 
 class Shown:
@@ -101,21 +74,24 @@ class Mirror:
         "shard",
     )
 
-    def __init__(self, name: str, level: str, shard: Shard, owner: "Owner", shown: Shown, *, is_new: bool) -> None:
-        """`is_new`: the log took the place of one that this node knew: it is read from its start."""
+    def __init__(
+        self, name: str, level: str, shard: Shard, owner: "Owner", shown: Shown, *, is_new: bool, head: int = 0
+    ) -> None:
+        """`is_new`: the log took the place of one that this node knew: it is read from `head`, its start, or where
+        this node has handed it over."""
         self.name = name
         self.level = level
         self.shard = shard
         self.owner = owner
         self._shown = shown
-        self._head = 0
+        self._head = head
         self.is_ready = is_new  # the head says something
         self.is_live = False  # what comes is streamed
         # Some subscribers do without this shard: a gap precedes its first message to them (SPEC 4.2).
         self.owes: bool = not shard.is_reachable or (isinstance(shard.log, Mirror) and bool(shard.log.owes))
         self._is_repairing = False
         self._is_over = False
-        self._parked: list[tuple[type[Read | ReadBack | Seek], tuple[str | int, ...], Take]] = []
+        self._parked: list[Asked] = []
 
     # Its life
 
@@ -134,6 +110,45 @@ class Mirror:
         if self.owner.mirrors.get(self.name) is self:
             del self.owner.mirrors[self.name]
         self.fail_pending()
+
+    # Hand-over
+
+    def go_over(self, owner: "Owner") -> None:
+        """Another node goes on with the log, and is asked from here on; `go_on` when it knows what is wanted."""
+        asked = self.owner.questions.take_out(self.name)
+        self.owner.mirrors.pop(self.name, None)
+        self.cut()
+        self.owner = owner
+        owner.mirrors[self.name] = self
+        for kind, fields, take in asked:
+            owner.questions.ask(kind, fields, take)
+
+    def go_on(self) -> None:
+        """Read what the new owner has, and stream it."""
+        if self.owner.is_confirmed:
+            self._read_on()
+
+    def complete(self, log: Log, now_ms: int) -> None:
+        """The whole log is at this node: what is behind the head is delivered, as if it had come on the link."""
+        self.is_live = False
+        pages: list[Page] = []
+        while self.is_ready and self._head < log.head():
+            after = self._head
+            log.read("", after, REPAIR_BYTES, PAGE_RECORDS, now_ms, pages.append)
+            page = pages.pop()
+            if len(page.records) < page.upto - after or self.owes or not self.shard.is_reachable:
+                self._move_over(log.head())
+            else:
+                self._hand_over(page.records)
+                self._head = max(self._head, page.upto)
+        self._head = log.head()
+
+    def end_in(self, log: Log, now_ms: int) -> None:
+        """The shard has that log now, which is this one: it answers what was asked."""
+        asked, self._parked = [*self.owner.questions.take_out(self.name), *self._parked], []
+        self.end()
+        for kind, fields, take in asked:
+            ANSWERED_HERE[kind](log, now_ms, fields, take)
 
     def fail_pending(self) -> None:
         """The owner was not reached for a while: who waits is answered with nothing, and does without."""
@@ -352,91 +367,3 @@ class Mirror:
             give_up()
         else:
             self._parked.append((kind, fields, take))
-
-
-class Owner:
-    """Another node, as the owner of logs that are mirrored here: what it says on the link that asks it."""
-
-    def __init__(self, node: str, register: "Register") -> None:
-        self.node = node
-        self._register = register
-        self.link: Link | None = None  # the newest
-        self.is_confirmed = False  # all interest there was when the link opened is registered there
-        self.mirrors: dict[str, Mirror] = {}
-        self.questions = Questions()
-
-    def opened(self, link: Link) -> None:
-        """A link that this node dialled is open; what comes of an earlier one is not looked at any more."""
-        if self.link is not None:
-            self.closed(self.link)
-        self.link = link
-        self._register.opened(self, link)
-        self.questions.opened(link)
-
-    def closed(self, link: Link) -> None:
-        """The link is gone."""
-        if link is not self.link:
-            return
-        self.link = None
-        self.is_confirmed = False
-        self._register.closed(self)
-        self.questions.closed()
-        for mirror in self.mirrors.values():
-            mirror.cut()
-
-    def received(self, link: Link, frame: Frame) -> None:
-        """One of the frames of HANDLERS."""
-        if self._is_newest(link):
-            HANDLERS[type(frame)](self, frame)
-
-    def _is_newest(self, link: Link) -> bool:
-        return link is self.link
-
-    def confirmed(self, heads: dict[str, int]) -> None:
-        """The owner has all interest there was; everything behind these heads is streamed."""
-        self.is_confirmed = True
-        for mirror in list(self.mirrors.values()):
-            mirror.joined(heads.get(mirror.name))
-
-    @property
-    def has_all_due(self) -> bool:
-        """Whether it has registered what those want who do without one of its shards."""
-        return self.is_confirmed and self._register.has_all_due(self)
-
-    def progressed(self, mirror: Mirror) -> None:
-        """The head of a log has moved by reading."""
-        self._register.progressed(mirror)
-
-    def tick(self) -> None:
-        """About once a second."""
-        for mirror in list(self.mirrors.values()):
-            mirror.tick()
-
-    def _interested(self, frame: Interested) -> None:
-        self._register.interested(self, frame)
-
-    def _deliver(self, frame: Deliver) -> None:
-        if (mirror := self.mirrors.get(frame.log)) is not None:
-            mirror.deliver(frame)
-
-    def _mark(self, frame: Mark) -> None:
-        if (mirror := self.mirrors.get(frame.log)) is not None:
-            mirror.mark(frame)
-
-    def _behind(self, frame: Behind) -> None:
-        if (mirror := self.mirrors.get(frame.log)) is not None:
-            mirror.behind(frame)
-
-    def _answered(self, frame: Answer) -> None:
-        self.questions.answered(frame)
-
-
-HANDLERS: Final[dict[type[Frame], Callable[[Owner, Any], None]]] = {
-    Interested: Owner._interested,
-    Deliver: Owner._deliver,
-    Mark: Owner._mark,
-    Behind: Owner._behind,
-    Rows: Owner._answered,
-    Older: Owner._answered,
-    Found: Owner._answered,
-}

@@ -21,6 +21,8 @@ MAX_RUNNING = 32
 Answer = Rows | Older | Found
 #: Takes what was answered, or None: it will not be.
 Take = Callable[[Answer | None], None]
+#: A question, and who waits for its answer.
+Asked = tuple[type[Read | ReadBack | Seek], tuple[str | int, ...], Take]
 
 
 class Link(Protocol):
@@ -143,6 +145,21 @@ class Questions:
         self._go_on()
         for take in question.takes:
             take(frame)
+
+    def take_out(self, log: str) -> list[Asked]:
+        """What is asked about a log and is to be asked of somebody else; what others wait for is dropped."""
+        found: list[Asked] = []
+        for question in self._running.values():
+            if question.log == log:
+                takes, question.takes = question.takes, []
+                found += [] if question.is_urgent else [(question.kind, question.fields, take) for take in takes]
+        for question in [one for one in self._unsent.values() if one.log == log]:
+            found += [(question.kind, question.fields, take) for take in question.takes]
+            del self._unsent[question.key]
+        self._waiting = deque(
+            one for one in self._waiting if one.log != log and (one.is_urgent or one.key in self._unsent)
+        )
+        return found
 
     def withdraw(self, log: str) -> list[Take]:
         """Those who wait for answers about a log, and do so no more."""
