@@ -10,7 +10,8 @@ from typing import Protocol
 
 from attrs import define, field
 
-from tests.crash.clients import Ledger, Place
+from tests.crash.clients import Ledger as LedgerOfOneNode
+from tests.crash.clients import Place
 from tests.history.events import Packet, Recorder
 from tests.history.streams import Stream
 from tests.sim.line import Line
@@ -272,6 +273,13 @@ class Subscriber:
         return ""
 
 
+@define
+class Ledger(LedgerOfOneNode):
+    """What one durable subscription still owes an answer for; a delivery may have been long on its way."""
+
+    done: set[Place] = field(factory=set)  # settled, and that answered
+
+
 class Worker:
     """A member of a durable subscription: acknowledges in several ways, gives back, rejects, or forgets to."""
 
@@ -296,18 +304,21 @@ class Worker:
 
     def got(self, t: int, packet: Packet) -> None:
         """A delivery is dealt with at once or not at all."""
-        if packet["type"] == "unsubscribed" and packet["sub"] == self._sub:
-            self._join_again(packet)
-        elif packet["type"] == "error" and packet.get("id") == self._join_id:
+        is_refused = packet["type"] == "error" and packet.get("id") == self._join_id
+        if is_refused or (packet["type"] == "unsubscribed" and packet["sub"] == self._sub):
             self._join_again(packet)
         elif packet["type"] in ("acked", "error"):
-            self._ledger.settle(self._asked.pop(packet.get("id", 0), ()))
+            places = self._asked.pop(packet.get("id", 0), ())
+            self._ledger.settle(places)
+            if packet["type"] == "acked":
+                self._ledger.done.update(places)
         elif packet["type"] == "delivery":
             message = packet["message"]
             place = message["log"], message["pos"]
             self._held.add(place)
             self._had.add(place)
-            self._ledger.delivered(place)
+            if place not in self._ledger.done:  # else it was on its way here when another member settled it
+                self._ledger.delivered(place)
             self._answer(place, packet.get("attempt", 1))
 
     def _join_again(self, packet: Packet) -> None:

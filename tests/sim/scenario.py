@@ -15,10 +15,9 @@ from attrs import define, frozen
 from triode_broker.config import Limits, TopicRule
 from triode_protocol.topics import matches
 
-from tests.crash.clients import Ledger
 from tests.history.checker import Violation, check, explain
 from tests.history.events import Event, Packet, Recorder, Rules
-from tests.sim.clients import Client, Heads, Publisher, Subscriber, Worker
+from tests.sim.clients import Client, Heads, Ledger, Publisher, Subscriber, Worker
 from tests.sim.disk import KeptDisk
 from tests.sim.faults import ALONE, TOGETHER, Faults
 from tests.sim.network import Network
