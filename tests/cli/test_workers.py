@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import signal
+import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ from triode_broker.cli.exit_codes import ExitCode
 from tests.cli.programs import PATIENCE_SECONDS, Lines, Triode, run
 from tests.cli.test_serve import health
 
-CONFIG = 'durable_shards = 3\n[[topics]]\nfilter = "jobs/#"\nstorage = "disk"\n'
+RULE = '[[topics]]\nfilter = "jobs/#"\nstorage = "disk"\n'
+CONFIG = f"durable_shards = 3\n{RULE}"
 TOPICS = [f"jobs/{number}" for number in range(12)]  # some in every shard
 
 
@@ -99,6 +102,19 @@ async def at_every_worker(url: str, count: int) -> AsyncIterator[list[triode.Cli
                     found.setdefault(event.node, client)
                     break
         yield list(found.values())
+
+
+def first_of_free_ports(count: int) -> int:
+    """So many in a row, below those that the system gives to others."""
+    for port in range(20_000, 32_000, count):
+        try:
+            with ExitStack() as stack:
+                for number in range(count):
+                    stack.enter_context(socket.create_server(("127.0.0.1", port + number)))
+        except OSError:
+            continue
+        return port
+    raise AssertionError("no free ports")
 
 
 async def test_all_workers_serve_at_one_address_and_end_with_0() -> None:
@@ -318,3 +334,28 @@ async def test_a_restarted_worker_brings_its_durable_shard_back(tmp_path: Path) 
             for topic in TOPICS:
                 again = await clients[0].publish(topic, 2)
                 assert (again.log, again.offset) == (places[topic].log, 2)
+
+
+async def test_a_host_of_a_cluster_may_have_any_number_of_workers(tmp_path: Path) -> None:
+    """The list of holders names hosts: worker 0 has the name of its own."""
+    file = tmp_path / "cluster.toml"
+    file.write_text(f'durable = ["n1", "n2"]\n{RULE}')
+    common = ("--config", str(file), "--listen", "127.0.0.1:0", "--log-format", "json")
+    here = ("--cluster-listen", f"127.0.0.1:{first_of_free_ports(3)}", "--data", str(tmp_path / "n1"))
+    there = ("--cluster-listen", "127.0.0.1:0", "--data", str(tmp_path / "n2"), "--node", "n2")
+    async with Triode("serve", *common, *there) as other:
+        lines = other.errors()
+        address = json.loads(await lines.until('"peer_listening"'))["address"]
+        seed = "ws://127.0.0.1:" + re.findall("[0-9]+", str(address))[-1]
+        url = str((await Events(lines).until("started"))["urls"][0])
+        logs: dict[str, str] = {}
+        async with triode.connect(url) as client:
+            for life, count in enumerate((2, 1, 3), 1):
+                async with serve(*common, *here, "--seed", seed, count=count) as program:
+                    await Events(program.errors()).until("workers_up" if count > 1 else "started")
+                    for topic in TOPICS:
+                        place = await client.publish(topic, life)
+                        assert (place.offset, logs.setdefault(topic, place.log)) == (life, place.log)
+                    program.signal(signal.SIGINT)
+                    assert await program.code() == ExitCode.OK
+    assert len(set(logs.values())) == 2
