@@ -8,8 +8,8 @@ decision: what is due and not taken by its store is refused to nobody; it is tri
 Times here are the wall clock's, for they come from clients.
 """
 
-from collections.abc import Callable, Mapping
-from heapq import heappop, heappush
+from collections.abc import Callable, Iterable, Mapping
+from heapq import heapify, heappop, heappush
 
 import msgspec
 from msgspec import Struct
@@ -177,6 +177,13 @@ class Delayed:
     def forget(self, later: Later) -> None:
         """It was delivered, or never accepted."""
         later.is_over = True
+        self._uncount(later)
+
+    def _count(self, later: Later) -> None:
+        self._sizes[later.shard] = self._sizes.get(later.shard, 0) + later.size
+        self.count += 1
+
+    def _uncount(self, later: Later) -> None:
         self._sizes[later.shard] -= later.size
         self.count -= 1
 
@@ -191,18 +198,19 @@ class Delayed:
     def load(self, shard: Shard, values: Mapping[str, bytes]) -> None:
         """Go on with what a durable log kept for the process before."""
         for name in values:
-            if not name.startswith(_PREFIX):
-                continue
-            saved = msgspec.json.decode(values[name], type=_Saved)
-            later = Later(self, shard, saved.packet, saved.user)
-            later.serial = int(name[len(_PREFIX) :])
-            self._last_serial = max(self._last_serial, later.serial)
-            self._sizes[shard] = self._sizes.get(shard, 0) + later.size
-            self.count += 1
-            if saved.expires_ms:
-                key = (saved.packet.topic, saved.user, saved.packet.message_id)
-                self._load_id(later, Remembered(key, saved.digest, 0, 0, saved.expires_ms))
-            self.schedule(later, later.due_ms)
+            if name.startswith(_PREFIX):
+                self._load(shard, values[name], int(name[len(_PREFIX) :]))
+
+    def _load(self, shard: Shard, value: bytes, serial: int) -> None:
+        saved = msgspec.json.decode(value, type=_Saved)
+        later = Later(self, shard, saved.packet, saved.user)
+        later.serial = serial
+        self._last_serial = max(self._last_serial, serial)
+        self._count(later)
+        if saved.expires_ms:
+            key = (saved.packet.topic, saved.user, saved.packet.message_id)
+            self._load_id(later, Remembered(key, saved.digest, 0, 0, saved.expires_ms))
+        self.schedule(later, later.due_ms)
 
     def _load_id(self, later: Later, remembered: Remembered) -> None:
         """The id may have been used again since its window was over: then that one counts."""
@@ -210,6 +218,28 @@ class Delayed:
         if known is None or known.expires_ms < remembered.expires_ms:
             later.remembered = remembered
             later.shard.ids.remember(remembered)
+
+    # A shard in memory that is handed over to another node
+
+    def take_out(self, shard: Shard) -> list[Later]:
+        """What waits for its topics is another node's to deliver; in the order of delivery."""
+        taken = sorted(one for one in self._due if one[3].shard is shard)
+        self._due = [one for one in self._due if one[3].shard is not shard]
+        heapify(self._due)
+        for _, _, _, later in taken:
+            self._uncount(later)
+        return [later for _, _, _, later in taken]
+
+    def put_back(self, laters: Iterable[Later]) -> None:
+        """The other node does not: what was taken out goes on to be this one's."""
+        for later in laters:
+            self._count(later)
+            self.schedule(later, later.due_ms)
+
+    def take_in(self, shard: Shard, values: Iterable[bytes]) -> None:
+        """What another node has taken out; values of `Later`s, in its order."""
+        for value in values:
+            self._load(shard, value, self._last_serial + 1)
 
     def tick(self, now_ms: int) -> None:
         """Deliver what is due; those of the same time in the order in which they were accepted."""

@@ -7,12 +7,14 @@ in a deque of its own, because a dict that loses its first entry again and again
 """
 
 from collections import deque
+from collections.abc import Iterator
 from hashlib import blake2b
+from zlib import adler32, crc32
 
 from msgspec import Struct
 from triode_protocol.codec import Refused
 from triode_protocol.errors import ErrorName
-from triode_protocol.packets import Publish
+from triode_protocol.packets import ABSENT, Publish
 
 #: What an id costs beside its characters, in bytes (measured: about 340, the topic's name being shared).
 ENTRY_OVERHEAD_BYTES = 340
@@ -48,6 +50,10 @@ class MessageIds:
 
     def __len__(self) -> int:
         return len(self._by_age)
+
+    def entries(self) -> Iterator[Remembered]:
+        """All whose publish has a place, oldest first."""
+        return (entry for entry in self._by_age if entry.pos and self._by_key.get(entry.key) is entry)
 
     def find(self, key: Key, now_ms: int) -> Remembered | None:
         """The first publish with this key, while its window lasts."""
@@ -87,8 +93,17 @@ def check_same(first: Remembered, digest: int) -> None:
 
 
 def digest_of(packet: Publish) -> int:
-    """Tells contents apart within one process; 64 bits keyed per process."""
-    return hash((bytes(packet.data), bytes(packet.b64), *_rest(packet)))
+    """Tells contents apart in memory; 64 bits, the same on every node, for a shard in memory may be handed over.
+
+    Two checksums, no secret: whoever makes two contents that look alike loses one of his own. 0.5 µs where there
+    is nothing beside the content; `lasting_digest_of` takes 2.5, and hashes keyed per process do not travel.
+    """
+    data, b64 = packet.data, packet.b64
+    low, high = crc32(b64, crc32(data, b64 is not ABSENT)), adler32(b64, adler32(data))
+    if packet.headers or packet.key or packet.ttl_ms or packet.deliver_at_ms:
+        rest = repr(_rest(packet)).encode("utf-8", "surrogatepass")
+        low, high = crc32(rest, low), adler32(rest, high)
+    return high << 32 | low
 
 
 def lasting_digest_of(packet: Publish) -> int:

@@ -42,9 +42,11 @@ class Moving:
 
     def moved(self, shard: Shard, before: Log) -> None:
         """The shard has another log than `before`, though maybe one of that name."""
-        if shard.log.name == before.name:
+        if shard.log.name == before.name:  # it was handed over, and goes on where it was
             if shard.is_here:
                 self.back(shard)
+            else:
+                self._names(shard)
             return
         for consumer in self._names(shard):
             carrying.moved(consumer, shard, before.name, self._timers)

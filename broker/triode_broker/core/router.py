@@ -5,7 +5,7 @@ numbers, encodes once and appends), then one bounded loop over the outboxes of t
 encoding inside the loop. Subscriptions enter and leave live delivery here and nowhere else.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import attrs
@@ -121,10 +121,23 @@ class Router:
         shard.has_forgotten = loaded.has_forgotten
         for remembered in loaded.remembered:
             shard.ids.remember(remembered)
-        for name, offset in loaded.topics.items():
-            topics, rule = (self._own, self._own_rule(name)) if is_reserved(name) else (self._topics, None)
-            topics.add(Topic(name, rule or self._policies.of(name), shard, offset))
+        self.count_on(shard, loaded.topics)
         self.delayed.load(shard, loaded.values)
+
+    def counters(self, shard: Shard) -> dict[str, int]:
+        """The newest offset of each of its topics that is remembered."""
+        topics = [*self._topics.by_name.values(), *self._own.by_name.values()]
+        return {topic.name: topic.offset for topic in topics if topic.shard is shard and topic.offset > 0}
+
+    def count_on(self, shard: Shard, counters: Mapping[str, int]) -> None:
+        """Go on with these, in a log that was not begun here."""
+        for name, offset in counters.items():
+            topics = self._own if is_reserved(name) else self._topics
+            topics.add(Topic(name, self.rule_of(name), shard, offset))
+
+    def rule_of(self, name: str) -> TopicRule:
+        """Of a client's topic, or one of the broker's own."""
+        return self._own_rule(name) if is_reserved(name) else self._policies.of(name)
 
     @property
     def shards(self) -> tuple[Shard, ...]:
@@ -193,8 +206,9 @@ class Router:
         before = shard.log
         self._topics.forget(shard)
         self._own.forget(shard)
+        shard.is_reachable = is_here or (shard.is_reachable and log.name == before.name)
         shard.begin(log)
-        shard.is_here = shard.is_reachable = is_here
+        shard.is_here = is_here
         shard.acceptor = acceptor
         self.moved(shard, before)
 

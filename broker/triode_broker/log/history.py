@@ -70,6 +70,11 @@ class History:
         """Nothing retained lies behind it."""
         return self.records[-1].pos if self.records else self.trimmed
 
+    def restore(self, record: Record) -> None:
+        """One that is retained elsewhere, and here from now on; in their order."""
+        self.records.append(record)
+        self.size += record.size
+
     # Retention
 
     def trim(self, now_ms: int) -> None:
@@ -189,6 +194,12 @@ class Compacted(History):
             self.remove_oldest(excess, now_ms)
         while self.size > rule.retention_bytes:
             self.remove_oldest(1, now_ms)
+        self._tidy()
+
+    def restore(self, record: Record) -> None:
+        """With its key."""
+        super().restore(record)
+        self._take_note(record)
         self._tidy()
 
     def _take_note(self, record: Record) -> None:

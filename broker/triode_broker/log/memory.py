@@ -21,6 +21,7 @@ from triode_protocol.positions import MAX_INTEGER
 from triode_protocol.topics import is_wildcard, matches
 
 from triode_broker.config import Limits, TopicRule
+from triode_broker.core.handed import HandedFacts, HandedTopic
 from triode_broker.core.interfaces import PAGE_RECORDS, Page, Place
 from triode_broker.core.message_ids import Remembered
 from triode_broker.core.record import RECORD_OVERHEAD_BYTES, Record
@@ -65,6 +66,7 @@ class MemoryLog:
         self._trimmed = 0  # the highest pos that retention removed, of any topic
         self._trimmed_ts = -1  # its time
         self._losses = 0  # number of the newest loss, of any topic
+        self._is_sealed = False
 
     @property
     def size(self) -> int:
@@ -307,12 +309,16 @@ class MemoryLog:
 
     def trim(self, now_ms: int) -> None:
         """Apply age: to the next TRIM_TOPICS topics in turn, and to `order`."""
+        if self._is_sealed:
+            return
         for topic in list(islice(self._topics, TRIM_TOPICS)):
             self._trim_topic(self._topics[topic], now_ms)
             self._topics.move_to_end(topic)  # the next call goes on with others
         self._tidy(now_ms)
 
     def _trim_topic(self, history: History, now_ms: int) -> None:
+        if self._is_sealed:
+            return
         size, overhead, trimmed = history.size, history.overhead, history.trimmed
         history.trim(now_ms)
         self._size += history.size - size
@@ -375,6 +381,57 @@ class MemoryLog:
         newest_ts = history.records[-1].ts if history.records else history.trimmed_ts
         self._forgotten_ts = max(self._forgotten_ts, newest_ts)
         self._forgotten_loss = history.loss
+
+    # `core.handed.HandedLog`
+
+    def seal(self) -> None:
+        """Retention stops too."""
+        self._is_sealed = True
+
+    def give_topics(self) -> Iterator[HandedTopic]:
+        """As the clock hand will pass them."""
+        for topic, one in self._topics.items():
+            yield HandedTopic(topic, one.trimmed, one.trimmed_offset, one.trimmed_ts, one.loss, one.has_holes)
+
+    def give_records(self) -> Iterator[Record]:
+        """What is retained, and what is recent: `order`, but for what its tidying has not come to."""
+        recent_after = self._recent_after
+        return (record for record in self._order if record.is_retained or record.pos > recent_after)
+
+    def give_facts(self) -> HandedFacts:
+        """See there."""
+        forgotten = self._forgotten, self._forgotten_ts, self._forgotten_loss
+        return HandedFacts(
+            self._head, self._recent_after, *forgotten, self._trimmed, self._trimmed_ts, self._losses
+        )
+
+    def take_topic(self, handed: HandedTopic, rule: TopicRule) -> None:
+        """An empty history that has lost what it has lost."""
+        kind = Compacted if rule.compact else History
+        self._topics[handed.topic] = history = kind(
+            rule, handed.trimmed, handed.trimmed_ts, handed.trimmed_offset, handed.loss
+        )
+        history.has_holes = history.has_holes or handed.has_holes
+
+    def take_record(self, record: Record) -> None:
+        """One without a history is held as recent: its topic's was dropped whole."""
+        self._order.append(record)
+        self._written += record.size
+        if record.is_retained:
+            if (history := self._topics.get(record.topic)) is None:
+                raise ValueError(f"a record of {record.topic}, which was not named before")
+            history.restore(record)
+
+    def take_facts(self, facts: HandedFacts) -> None:
+        """Count it all. What is recent stays so for a whole window from here on, for the marks are not handed."""
+        self._head, self._recent_after = facts.head, facts.recent_after
+        self._forgotten, self._forgotten_ts = facts.forgotten, facts.forgotten_ts
+        self._forgotten_loss, self._losses = facts.forgotten_loss, facts.losses
+        self._trimmed, self._trimmed_ts = facts.trimmed, facts.trimmed_ts
+        self._order_size = self._counted = self._written
+        self._tidy_at = self._written + self._tidy_step
+        for history in self._topics.values():
+            self._count(history.size, history.overhead + TOPIC_OVERHEAD_BYTES)
 
 
 def _page(rows: Iterator[tuple[Record, int]], after: int, end: int, max_bytes: int, max_records: int) -> Page:
