@@ -113,7 +113,7 @@ async def test_a_second_node_on_the_same_data_is_refused(tmp_path: Path) -> None
         assert refusal(tmp_path) == (
             f"{tmp_path} is in use by another triode: stop it, or give this one a directory of its own"
         )
-        assert await node.ask("subs.list") == []
+        assert await node.names("subs.list") == []
 
 
 def test_one_file_that_does_not_open_closes_the_others(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ async def test_names_and_letters_of_two_files_have_their_homes(tmp_path: Path) -
             await client.publish(f"jobs/{number}", number)
         assert {node.broker.router.home_of(name) for name in names} == set(node.broker.router.shards[-2:])
     async with running(tmp_path, durable_shards=2) as node, triode.connect(node.url) as client:
-        assert [one["name"] for one in await node.ask("subs.list")] == names
+        assert [one["name"] for one in await node.names("subs.list")] == names
         for name in names:
             async with client.consume("jobs/#", durable=name, window=6) as jobs:
                 with trio.fail_after(PATIENCE_SECONDS):
@@ -229,7 +229,7 @@ async def test_names_and_letters_of_two_files_have_their_homes(tmp_path: Path) -
                 assert sorted(one.data for one in got) == [0, 1, 2, 3, 4, 5]
                 for one in got:
                     await one.reject()
-        assert await node.ask("dead.list") == [{"name": name, "count": 6} for name in names]
+        assert await node.names("dead.list") == [{"name": name, "count": 6} for name in names]
 
 
 # Ending
@@ -347,7 +347,7 @@ async def test_names_of_a_failed_store_are_not_changed(tmp_path: Path) -> None:
         store._state = "failed"
         for call in ("subs.delete", "subs.rewind"):
             assert "the store has failed" in await node.refused(call, name="worker", to="new")
-        assert [one["name"] for one in await node.ask("subs.list")] == ["worker"]
+        assert [one["name"] for one in await node.names("subs.list")] == ["worker"]
         store._state = "ok"
 
 

@@ -43,6 +43,13 @@ class Running:
         assert "ok" in answer, answer
         return answer["ok"]
 
+    async def names(self, call: str) -> list[dict[str, Any]]:
+        """A list of names, all at home here; without saying so each time."""
+        answer = await self.ask(call)
+        assert answer["unanswered"] == []
+        assert {one.pop("home") for one in answer["names"]} <= {self.broker.config.node}
+        return list(answer["names"])
+
     async def refused(self, call: str, **parameters: Any) -> str:
         """One that is not; why."""
         answer = await self.hear(msgspec.json.encode({"call": call, **parameters}))

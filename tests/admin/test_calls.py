@@ -22,7 +22,7 @@ async def make(node: Running, *names: str, **terms: Any) -> None:
 async def test_names_are_listed_in_order_with_their_letters(tmp_path: Path) -> None:
     async with running(tmp_path) as node:
         await make(node, "b", "a", "c")
-        listed = await node.ask("subs.list")
+        listed = await node.names("subs.list")
         assert [(one["name"], one["dead_letters"], one["members"]) for one in listed] == [
             ("a", 0, 0),
             ("b", 0, 0),
@@ -67,10 +67,10 @@ async def test_rewind_and_delete_of_many_at_once(tmp_path: Path) -> None:
 
         async def rewind(name: str, to: object, pos: int) -> None:
             answer = await node.ask("subs.rewind", name=name, to=to)
-            assert answer == {"name": name, "after": {place.log: pos}}
+            assert answer == {"name": name, "after": {place.log: pos}, "home": "n1"}
 
         async def delete(name: str) -> None:
-            assert await node.ask("subs.delete", name=name) == {"name": name, "dead_letters": 0}
+            assert await node.ask("subs.delete", name=name) == {"name": name, "dead_letters": 0, "home": "n1"}
 
         with trio.fail_after(PATIENCE_SECONDS):
             async with trio.open_nursery() as nursery:
@@ -81,7 +81,7 @@ async def test_rewind_and_delete_of_many_at_once(tmp_path: Path) -> None:
         with trio.fail_after(PATIENCE_SECONDS):
             await rewind("w1", {"since": 0}, 0)
     async with running(tmp_path) as node:
-        assert [(one["name"], one["lag"]) for one in await node.ask("subs.list")] == [
+        assert [(one["name"], one["lag"]) for one in await node.names("subs.list")] == [
             (name, 1 if name == "w1" else 0) for name in sorted(names[:10])
         ]
 

@@ -45,7 +45,7 @@ async def test_letters_are_listed_with_reason_and_origin(tmp_path: Path) -> None
         assert (await dead(tmp_path, "list")).output == "no dead letters\n"
         assert (await dead(tmp_path, "list", "worker")).output == "no dead letters\n"
         await fail_two(broker)
-        assert (await dead(tmp_path, "list")).output == "NAME    DEAD LETTERS\nworker  2\n"
+        assert (await dead(tmp_path, "list")).output == "NAME    DEAD LETTERS  HOME\nworker  2             n1\n"
         head, first, second = (await dead(tmp_path, "list", "worker")).output.splitlines()
         assert head.split() == ["POS", "REASON", "ATTEMPTS", "WHEN", "TOPIC", "PLACE", "KEY", "DATA"]
         assert first.split()[1:3] == ["rejected", "1"]
@@ -99,7 +99,7 @@ async def test_what_stays_is_told_and_ends_with_3(tmp_path: Path) -> None:
         assert (ended.code, ended.output) == (ExitCode.REFUSED, "1 dead letter published again\n")
         assert ended.errors.startswith("triode dead: the letter at ")
         assert ended.errors.endswith(" stays: a payload on this topic has at most 2 bytes\n")
-        assert (await dead(tmp_path, "list")).output == "NAME    DEAD LETTERS\nworker  1\n"
+        assert (await dead(tmp_path, "list")).output == "NAME    DEAD LETTERS  HOME\nworker  1             n1\n"
 
 
 async def test_no_broker_is_told(tmp_path: Path) -> None:

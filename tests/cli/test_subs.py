@@ -65,15 +65,15 @@ async def test_names_with_lag_and_what_is_pending(tmp_path: Path) -> None:
             await first.reject()
             await take(jobs, 2)
             (team, worker) = await as_json(tmp_path, "list")
-            assert (team["name"], team["kind"], team["lag"]) == ("team", "group", 0)
+            assert (team["name"], team["kind"], team["lag"], team["home"]) == ("team", "group", 0, "n1")
             assert (worker["name"], worker["kind"], worker["filter"]) == ("worker", "durable", "jobs/#")
             assert (worker["members"], worker["in_flight"], worker["dead_letters"]) == (1, 3, 1)
             assert worker["pending"] >= 3
             assert worker["lag"] == 10  # nine jobs and the dead letter, which is in the same log
             listed = (await subs(tmp_path, "list")).output.splitlines()
-            assert listed[0] == "NAME    KIND     FILTER  MEMBERS  IN FLIGHT  PENDING  LAG  DEAD"
+            assert listed[0] == "NAME    KIND     FILTER  MEMBERS  IN FLIGHT  PENDING  LAG  DEAD  HOME"
             assert listed[2].split()[:5] == ["worker", "durable", "jobs/#", "1", "3"]
-            assert listed[2].split()[6:] == ["≤10", "1"]
+            assert listed[2].split()[6:] == ["≤10", "1", "n1"]
         await broker.stop()
         await broker.start()
         (worker,) = await as_json(tmp_path, "list")
@@ -100,7 +100,7 @@ async def test_one_name_in_full(tmp_path: Path) -> None:
             assert shown["pending"][0]["holder"] == shown["members"][0]["connection"]
             text = (await subs(tmp_path, "show", "worker")).output
             assert text.startswith(
-                "worker: durable on jobs/#\nack wait 60000 ms, at most 7 attempts, dead letters"
+                "worker: durable on jobs/#, at home on node n1\nack wait 60000 ms, at most 7 attempts, dead letters"
             )
             assert f"{one.message.log}.1" in text
             assert "no members" not in text
