@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from triode_broker.cluster.accepting import Accepting
 from triode_broker.cluster.calls import Calls
 from triode_broker.cluster.dialling import LINKED
+from triode_broker.cluster.following import Following
 from triode_broker.cluster.forwarding import Forwarder
 from triode_broker.cluster.frames import Answered, AnyFrame, Call, Entry, Forward, Frame, Ping, Pong, Reply, Table
 from triode_broker.cluster.hello import (
@@ -36,11 +37,10 @@ from triode_broker.cluster.link import Link
 from triode_broker.cluster.links import Links, Means
 from triode_broker.cluster.listening import AnyListener
 from triode_broker.cluster.membership import Membership
-from triode_broker.cluster.mirror import Mirror, Shown
 from triode_broker.cluster.outside import Dirty, Outside, Withheld
 from triode_broker.cluster.owner import HANDLERS as OWNER_HANDLERS
-from triode_broker.cluster.owner import Owner
 from triode_broker.cluster.ownership import Ownership
+from triode_broker.cluster.presence import ASK, REPLACED, FarPresence
 from triode_broker.cluster.serving import HANDLERS as SERVING_HANDLERS
 from triode_broker.cluster.serving import Serving
 from triode_broker.cluster.status import METHOD as STATUS_METHOD
@@ -55,8 +55,6 @@ from triode_broker.core.shard import Shard
 TICK_SECONDS: Final = 0.2
 #: Ticks between two looks at what need not be exact: marks, drops of interest.
 TICKS_A_SECOND: Final = 5
-#: How long an owner may be out of reach before whoever catches up goes on without it.
-LOST_MS: Final = 2_000
 SLEPT: Final = "slept"
 
 
@@ -93,14 +91,10 @@ class Cluster:
         self.serving = Serving(self._router, outside.now_ms, self.dirty)
         self.accepting = Accepting(self._router, outside.now_ms, self.dirty)
         self.calls = Calls({STATUS_METHOD: self._tell_status}, self._log)
-        self.homes = node.homes = Homes(node, self.owner_link, outside.now_ms, self.dirty)
-        self.owners: dict[str, Owner] = {}
-        self.forwarders: dict[str, Forwarder] = {}
-        self.mirrors: dict[str, Mirror] = {}
-        self._entries: dict[str, Entry] = {}  # as last told by ownership
+        self.following = Following(node, self.table, self.membership, self.interests, steady_ms, self._log)
+        self.owners, self.forwarders = self.following.owners, self.following.forwarders
+        self.homes = node.homes = Homes(node, self.following.owner_link, outside.now_ms, self.dirty)
         self._stores: dict[str, Acceptor] = {}  # who takes the publishes of a durable shard whose file is here
-        self._unreached_ms: dict[str, int] = {}  # shards whose owner has no link, since when
-        self._shown = Shown(self._router.deliver, self._router.interrupt, self._mirror_changed)
         self._ticks = 0
         self.links = Links(
             self.identity,
@@ -186,7 +180,7 @@ class Cluster:
             forwarder.tick()
         self.interests.tick()
         self.homes.tick()
-        self._look_for_lost()
+        self.following.look_for_lost()
         self._ticks += 1
         if self._ticks % TICKS_A_SECOND == 0:
             self.serving.tick()
@@ -222,9 +216,7 @@ class Cluster:
         self.membership.link_opened(node, incarnation)
         link.put(Table(self.table.entries()))
         if link.is_dialler:
-            self._owner(node).opened(link)
-            for entry in self._entries.values():
-                self._connect(entry)
+            self.following.link_opened(link)
         else:
             self.serving.opened(link)
         self._end_turn()
@@ -235,9 +227,7 @@ class Cluster:
         self.calls.closed(link)
         self.homes.closed(link)
         if link.is_dialler:
-            self._owner(link.peer.node).closed(link)
-            for forwarder in self.forwarders.values():
-                forwarder.closed(link)
+            self.following.link_closed(link)
         else:
             self.serving.closed(link)
         self._end_turn()
@@ -250,12 +240,6 @@ class Cluster:
             if link.is_open:
                 HANDLERS[type(frame)](self, link, frame)
         self._end_turn()
-
-    def _owner(self, node: str) -> Owner:
-        owner = self.owners.get(node)
-        if owner is None:
-            owner = self.owners[node] = Owner(node, self.interests)
-        return owner
 
     def _take_ping(self, link: Link, frame: Ping) -> None:
         self.membership.heard_of(link.peer.node, frame.heard)
@@ -292,7 +276,7 @@ class Cluster:
 
     def _take_of_owner(self, link: Link, frame: Frame) -> None:
         _expect(link.is_dialler)
-        self._owner(link.peer.node).received(link, frame)
+        self.following.owner(link.peer.node).received(link, frame)
 
     def _take_of_asker(self, link: Link, frame: Frame) -> None:
         _expect(not link.is_dialler)
@@ -312,7 +296,7 @@ class Cluster:
 
     def _own(self, shard: Shard, log: Log) -> None:
         self._router.own(shard, log)
-        self._end_mirror(shard.name)
+        self.following.end_mirror(shard.name)
         self.interests.moved(shard)
         self.forwarders[shard.name].own(self._router.publish, self._outside.now_ms())
 
@@ -334,17 +318,16 @@ class Cluster:
 
     def changed(self, entry: Entry) -> None:
         """The table says something new about a shard."""
-        self._entries[entry.shard] = entry
+        self.following.entries[entry.shard] = entry
         shard = self._shard(entry.shard)
         if entry.shard in self._stores:
             self._give_or_withhold(shard, entry)
-        elif self._is_mine(entry) and not entry.heir:
-            return  # `own` has done it
-        elif not entry.log:
-            self.forwarders[entry.shard].link_lost()
-        else:
-            self._follow(shard, entry)
-            self._connect(entry)
+        elif entry.heir or not entry.log or not self.following.is_mine(entry):  # else it is owned here already
+            self.following.changed(shard, entry)
+
+    def orphaned(self, shard: str) -> None:
+        """Its owner is dead: publishes are refused until somebody has claimed it."""
+        self.following.orphaned(shard)
 
     def open_store(self, shard: str, store: DurableLog, epoch: int) -> None:
         """A durable shard's file was made here, after the start."""
@@ -354,9 +337,6 @@ class Cluster:
         self._stores[shard] = held.acceptor
         self.ownership.opened(shard, epoch, store.name)
         self._end_turn()
-
-    def _is_mine(self, entry: Entry) -> bool:
-        return (entry.node, entry.incarnation) == (self.membership.node, self.membership.incarnation)
 
     def _give_or_withhold(self, shard: Shard, entry: Entry) -> None:
         """A durable shard whose file is here: served, unless somebody else says that it is there too."""
@@ -368,47 +348,6 @@ class Cluster:
         shard.acceptor = Withheld(
             f"this node is not the only one to announce shard {shard.name}: see triode cluster"
         )
-
-    def _follow(self, shard: Shard, entry: Entry) -> None:
-        """Have its log mirrored here, where it is not."""
-        known = self.mirrors.get(shard.name)
-        owner = self._owner(entry.node)
-        if known is not None and known.name == entry.log and known.owner is owner:
-            return
-        level = "disk" if shard.name in self.table.holders else "memory"
-        mirror = Mirror(entry.log, level, shard, owner, self._shown, is_new=shard.log.name != "")
-        self._log.info("shard_followed", shard=shard.name, owner=entry.node, log=entry.log)
-        self._router.follow_owner(shard, mirror, self.forwarders[shard.name])
-        self._end_mirror(shard.name)
-        self.mirrors[shard.name] = mirror
-        mirror.begin()
-        self.interests.moved(shard)
-
-    def _end_mirror(self, shard: str) -> None:
-        if (mirror := self.mirrors.pop(shard, None)) is not None:
-            mirror.end()
-
-    def _connect(self, entry: Entry) -> None:
-        """Publishes go where the shard is, if there is a link to that very life of the node."""
-        if self._is_mine(entry) or not entry.log or entry.heir:
-            return
-        owner = self.owners.get(entry.node)
-        if owner is not None and owner.link is not None and _leads_to(owner.link, entry):
-            self.forwarders[entry.shard].link_to(owner.link, entry.incarnation, entry.log)
-        else:
-            self.forwarders[entry.shard].link_lost()
-
-    def owner_link(self, shard: Shard) -> Link | None:
-        """The link that asks the owner of a shard: None where it is this node, nobody, or not reached."""
-        entry = self._entries.get(shard.name)
-        if entry is None or self._is_mine(entry) or not entry.log or entry.heir:
-            return None
-        link = self.link_to(entry.node)
-        return link if link is not None and _leads_to(link, entry) else None
-
-    def orphaned(self, shard: str) -> None:
-        """Its owner is dead: publishes are refused until somebody has claimed it."""
-        self.forwarders[shard].link_lost()
 
     def woke_late(self) -> None:
         """This process has slept for so long that others may have found it dead: it begins anew (cluster.md)."""
@@ -435,22 +374,6 @@ class Cluster:
         assert shard is not None, "the table knows the shards of the configuration"
         return shard
 
-    # Reached and lost
-
-    def _mirror_changed(self, mirror: Mirror) -> None:
-        shard = mirror.shard
-        if shard.log is mirror and mirror.is_live and (mirror.owes or not shard.is_reachable):
-            self.node.moving.back(shard)
-
-    def _look_for_lost(self) -> None:
-        now_ms = self._outside.steady_ms()
-        for name, mirror in self.mirrors.items():
-            if mirror.owner.is_confirmed:
-                self._unreached_ms.pop(name, None)
-            elif now_ms - self._unreached_ms.setdefault(name, now_ms) >= LOST_MS and mirror.shard.is_reachable:
-                mirror.fail_pending()
-                self.node.moving.lost(mirror.shard)
-
     # What is told of it
 
     async def _tell_status(self, parameters: Mapping[str, Any]) -> object:
@@ -473,10 +396,6 @@ class Cluster:
     def degraded(self) -> list[str]:
         """What an operator should know, in words."""
         return self.ownership.degraded()
-
-
-def _leads_to(link: Any, entry: Entry) -> bool:
-    return bool(link.peer.incarnation == entry.incarnation)
 
 
 def _expect(is_so: bool) -> None:
