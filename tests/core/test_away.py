@@ -267,6 +267,8 @@ def test_home_says_no_more_than_the_client_takes() -> None:
     assert (tape.taken, line.outbox.wants_room) == ([first], True)
     line.drain()
     assert tape.taken == [first, second]
+    line.room()  # there is nothing to be told any more
+    assert tape.taken == [first, second]
 
 
 @pytest.mark.parametrize("code", [0, CloseCode.DRAINING, 1000])
