@@ -214,6 +214,14 @@ async def test_a_signal_to_all_processes_is_one_to_each() -> None:
             assert (seen.count("signal") <= 1, seen.count("draining"), seen[-1]) == (True, 1, "stopped")
 
 
+async def test_who_is_told_to_end_while_starting_ends_in_good_order() -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        async with serve(count=3) as program:
+            await Events(program.errors()).until("worker_starts")
+            program.signal(number)
+            assert await program.code() == ExitCode.OK
+
+
 async def test_a_drain_is_one_of_the_whole_host(tmp_path: Path) -> None:
     async with serve("--data", str(tmp_path / "data"), count=3) as program:
         events = Events(program.errors())

@@ -92,7 +92,8 @@ def _serve_with_workers(config: Config, count: int) -> ExitCode:
         parent = Parent(plan(config, ports), COMMAND, log, partial(_say_next_steps, config))
 
         async def main() -> ExitCode:
-            return ExitCode(await parent.run())
+            code = await parent.run()
+            return ExitCode(code) if code in list(ExitCode) else ExitCode.FAILURE
 
         return run_trio(main)
 

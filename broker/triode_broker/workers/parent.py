@@ -31,6 +31,8 @@ LONG_LIFE_SECONDS: Final = 60.0
 #: What workers get to end in good order, beyond the window over which they send their clients away.
 END_SECONDS: Final = 60.0
 MAX_LINE_BYTES: Final = 65_536
+#: How a process ends that is told to before it has got to minding signals.
+EARLY_ENDS: Final = frozenset({-signal.SIGTERM, -signal.SIGINT, 128 + signal.SIGINT})
 
 
 class Up(Struct, frozen=True, tag=True):
@@ -187,8 +189,10 @@ class Parent:
         delays = Delays()
         while not self._stopping.is_set():
             began = trio.current_time()
-            life = await self._live(number)
-            self._judge(number, life)
+            try:
+                self._judge(number, await self._live(number))
+            except OSError as error:  # no room for one more process; maybe later
+                self.log.error("worker_not_started", node=self._name(number), reason=str(error))
             if not self._stopping.is_set():
                 delay = delays.after(trio.current_time() - began)
                 self.log.info("worker_restarts", node=self._name(number), seconds=delay)
@@ -197,18 +201,16 @@ class Parent:
 
     def _judge(self, number: int, life: Life) -> None:
         """What its end means for the others, and for the exit code."""
-        code = life.process.returncode
-        how = {"exit_code": code} if code is None or code >= 0 else {"signal": signal.Signals(-code).name}
-        is_good = code == 0 or (code == -signal.SIGTERM and not life.is_up)  # it has not got to minding signals
-        if self._stopping.is_set():
-            self._code = self._code if is_good else (self._code or 1)
-            if not is_good:
-                self.log.error("worker_ended", node=self._name(number), pid=life.process.pid, **how)
-            return
-        self.log.warning("worker_ended", node=self._name(number), pid=life.process.pid, **how)
-        if code is not None and code > 0 and number not in self._urls:
-            self._code = code
-            self._stop(End())
+        code = life.process.returncode or 0
+        was_cut_short = code in EARLY_ENDS and not life.is_up
+        if not self._stopping.is_set():
+            self.log.warning("worker_ended", node=self._name(number), pid=life.process.pid, **_how(code))
+            if code > 0 and number not in self._urls and not was_cut_short:
+                self._code = code
+                self._stop(End())
+        elif code != 0 and not was_cut_short:
+            self._code = self._code or 1
+            self.log.error("worker_ended", node=self._name(number), pid=life.process.pid, **_how(code))
 
     async def _live(self, number: int) -> Life:
         """One process, from its start to its end."""
@@ -248,6 +250,12 @@ class Parent:
 
     def _name(self, number: int) -> str:
         return self.starts[number].config.node
+
+
+def _how(code: int) -> dict[str, object]:
+    """How a process ended, for the log."""
+    named = {known.value: known.name for known in signal.Signals}
+    return {"exit_code": code} if code >= 0 else {"signal": named.get(-code, str(-code))}
 
 
 async def _tell(process: trio.Process, start: Start) -> None:
