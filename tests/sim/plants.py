@@ -77,7 +77,7 @@ PLANTS: dict[str, dict[str, Any]] = {
         "triode_broker.cluster.forwarding:Forwarder._give_up_asked": _send_to_the_next_owner
     },
     "accept_superseded_link": {
-        "triode_broker.cluster.mirror:Owner._is_newest": _listen_to_old_links,
+        "triode_broker.cluster.owner:Owner._is_newest": _listen_to_old_links,
         "triode_broker.cluster.link:Link._end_later": _read_old_links,
     },
     "forgotten_topic_offset_1": {"triode_broker.core.shard:Shard.offset_before_first": _forgotten_topic_offset_1},
