@@ -2,7 +2,8 @@
 
 Pure. A binary WebSocket message is a msgpack array of frames, each an array that begins with its number. Fields
 are only ever added at the end, with a default: an older node passes over what it does not know, a newer one fills
-in what is missing. A new kind of frame is sent only on links whose hello agreed on a version that has it.
+in what is missing. A new kind of frame is sent only on links whose hello agreed on a version that has it: SINCE
+says which that is, and `Link.put` sees to it.
 
 Of the two links of a pair, the node that dialled asks and the other one answers. The surprising decision: messages
 travel as the core's own `Record`s, so neither side copies fields from one shape to another.
@@ -363,6 +364,15 @@ AnyFrame = (
     | HandOver
     | HandedOver
 )
+
+#: Kinds that came after version 1: the version that each came with. Who wants to send one asks `Link.has` first.
+SINCE: Final[dict[type[Frame], int]] = {}
+
+
+def lacking(protocol: int) -> frozenset[type[Frame]]:
+    """The kinds that a link of this version does not have."""
+    return frozenset(kind for kind, since in SINCE.items() if since > protocol)
+
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(list[AnyFrame])

@@ -16,7 +16,7 @@ import trio
 from attrs import frozen
 
 from triode_broker.cluster.carrier import Carrier, Ended
-from triode_broker.cluster.frames import AnyFrame, Frame, Heard, Ping, Pong, decode, encode
+from triode_broker.cluster.frames import AnyFrame, Frame, Heard, Ping, Pong, decode, encode, lacking
 from triode_broker.cluster.hello import UNREADABLE, Identity
 from triode_broker.cluster.outgoing import Outgoing
 from triode_broker.config import Limits
@@ -87,6 +87,7 @@ class Link:
     ) -> None:
         self.peer = peer
         self.protocol = protocol  # the version that both speak
+        self._lacking = lacking(protocol)
         self.is_dialler = is_dialler  # whether this node is
         self.is_open = True
         self.heard_ms = settings.steady_ms()  # when the last complete message came
@@ -118,9 +119,22 @@ class Link:
         """Whether streams to this peer are to stop. Requests and answers still go in, until it is closed."""
         return self._outgoing.bytes + self._sending_bytes > self._max_bytes
 
+    def has(self, kind: type[Frame]) -> bool:
+        """Whether frames of this kind may be put: the version of this link has them."""
+        return kind not in self._lacking
+
     def put(self, frame: Frame) -> None:
-        """Send, in order; what is put in one turn travels together. On a closed link nothing happens."""
+        """Send, in order; what is put in one turn travels together. On a closed link nothing happens.
+
+        A kind that the link does not have is dropped, with an error in the log: sent, it would cost the link, again
+        and again, as long as the peer is not upgraded.
+        """
         if not self.is_open:
+            return
+        if self._lacking and type(frame) in self._lacking:
+            self._settings.log.error(
+                "frame_above_protocol", node=self.peer.node, frame=type(frame).__name__, protocol=self.protocol
+            )
             return
         if self._outgoing.put(frame) + self._sending_bytes > 2 * self._max_bytes:
             self._end_later(OUTBOX_FULL)

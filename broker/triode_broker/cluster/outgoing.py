@@ -116,6 +116,8 @@ class Outgoing:
 
 
 def _join_forward(grown: Any, frame: Any) -> bool:
+    if grown.log != frame.log:
+        return False
     grown.rows += frame.rows
     grown.answered = frame.answered
     return True
@@ -136,7 +138,7 @@ _ROWS: Final[dict[type[Any], tuple[Callable[[Any], str], Callable[[Any], Any], C
     ),
     Forward: (
         attrgetter("shard"),
-        lambda frame: Forward(frame.shard, frame.answered, [*frame.rows]),
+        lambda frame: Forward(frame.shard, frame.answered, [*frame.rows], frame.log),
         _join_forward,
     ),
     Answered: (
