@@ -172,11 +172,6 @@ class Visitor:
 
     # What is said to it
 
-    @property
-    def is_stuck(self) -> bool:
-        """Whether what it has to say waits for the link."""
-        return bool(self.outbox.items) and self._link.is_full and not self.outbox.is_closed
-
     def flush(self) -> None:
         """Send what waits; its bytes go on counting. `forwarded.Flushing`."""
         if self.outbox.is_closed:
@@ -241,7 +236,7 @@ class Homes:
     def tick(self) -> None:
         """Several times a second: links that were full may have room."""
         for visitor in self._all_visitors():
-            if visitor.is_stuck:
+            if visitor.outbox.items:
                 visitor.flush()
 
     def end(self, code: int) -> None:
