@@ -67,9 +67,9 @@ class Way:
         self.number = number
         self.away = away
 
-    def tell(self, packet: bytes) -> None:
+    def tell(self, packet: bytes, *, is_last: bool = False) -> None:
         """Send a packet of the client. Raises Refused."""
-        if self._ways.link.is_full:
+        if self._ways.link.is_full and not is_last:
             message = "the link to the home of this name is full"
             raise Refused(ErrorName.OVERLOADED, message, retry_after_ms=RETRY_QUEUE_MS)
         self._ways.link.put(Tell(self.number, [packet]))

@@ -32,8 +32,11 @@ LOST: Final = "the home of this subscription was lost, or has moved: ask for it 
 class Attachment(Protocol):
     """The way of one connection to one node that is the home of names."""
 
-    def tell(self, packet: bytes) -> None:
-        """Send a packet of the client. Raises Refused where that is too much: then it was not sent."""
+    def tell(self, packet: bytes, *, is_last: bool = False) -> None:
+        """Send a packet of the client. Raises Refused where that is too much: then it was not sent.
+
+        `is_last` of its subscription: it is sent in any case.
+        """
 
     def took(self, size: int) -> None:
         """The client's outbox has room for as many bytes again."""
@@ -119,9 +122,9 @@ class Away:
         self._subs[packet.sub] = _Sub(way, packet.filter, packet.id)
 
     def unsubscribe(self, packet: Unsubscribe) -> None:
-        """End one that is there; the home answers. Raises Refused: then it goes on."""
+        """End one that is there; the home answers."""
         way = self._subs[packet.sub].way
-        way.tell(encode(packet))
+        way.tell(encode(packet), is_last=True)
         self._leaving[packet.sub] = way, packet.id
         self._end(packet.sub)
 
@@ -188,7 +191,7 @@ class Away:
         for id, (other, number) in list(self._asked.items()):
             if other is way:
                 del self._asked[id]
-                put(_error(ErrorName.TIMEOUT, "its home was lost before it had answered", id, number))
+                put(_unknown(id, number))
         for number, (other, id) in list(self._leaving.items()):
             if other is way:
                 del self._leaving[number]
@@ -201,7 +204,7 @@ class Away:
                 name = ErrorName.UNAVAILABLE
                 put(encode(Unsubscribed(number, 0, name, LOST, RETRY[name])))
             else:
-                put(_error(ErrorName.UNAVAILABLE, LOST, sub.id, number))
+                put(_unknown(sub.id, number))
 
 
 def _refuses(said: _Said, sub: _Sub | None) -> bool:
@@ -215,7 +218,9 @@ def unreached(home: Shard) -> Refused:
     return Refused(ErrorName.UNAVAILABLE, message, retry_after_ms=RETRY_STORE_MS)
 
 
-def _error(name: ErrorName, message: str, id: int, sub: int) -> bytes:
-    refused = Refused(name, message, retry_after_ms=RETRY_STORE_MS)
+def _unknown(id: int, sub: int) -> bytes:
+    """Whether the home has done it, nobody knows."""
+    message = "the home of this subscription was lost before it had answered"
+    refused = Refused(ErrorName.TIMEOUT, message, retry_after_ms=RETRY_STORE_MS)
     refused.id, refused.sub = id, sub
     return answer_to(refused)
