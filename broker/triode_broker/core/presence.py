@@ -274,6 +274,10 @@ class Presence:
         """Members of this node, those included that are held."""
         return sum(map(len, self._here.values()))
 
+    def is_watched(self, topic: str) -> bool:
+        """Whether somebody here is told of a topic's members."""
+        return self._watchers.has_any(topic)
+
     @property
     def filters(self) -> list[str]:
         """What is watched here."""
