@@ -54,6 +54,7 @@ class Client:
     role: Role = field(init=False)
     line: Line | None = None
     is_steady: bool = False  # stays with the first of the nodes
+    restless: float = 0.0  # drops its connection after so many seconds, on average; 0: never
     has_ended: bool = False
     _number: int = 0
     _place: int = 0
@@ -96,6 +97,9 @@ class Client:
             self.delay,
             self.bytes_per_second,
         )
+        if self.restless:
+            line = self.line
+            self.post.later(self.random.expovariate(1 / self.restless), lambda: line.cut())
         connect: Packet = {"type": "connect", "client": {"name": self.who}}
         if self.random.random() < 0.5:
             connect["capabilities"] = ["batch"]

@@ -176,10 +176,12 @@ async def _late(faults: Faults) -> None:
     faults.note("late", pair=[one, other])
     for connection in held:
         connection.hold(towards=other)
+    await passes(faults.random.uniform(0, 2))
+    for connection in held:
         for end in connection.ends:
             if end.owner == one:
                 end.break_()
-    await passes(faults.random.uniform(0.05, 4))
+    await passes(faults.random.uniform(0.05, 3))
     for connection in held:
         connection.release()
     faults.note("late frames come", pair=[one, other])
@@ -195,6 +197,20 @@ async def _half_open(faults: Faults) -> None:
         for end in connection.ends:
             if end.owner == one:
                 end.break_()
+
+
+async def _mute(faults: Faults) -> None:
+    """A node hears another one and is not heard by it; then it dies, and what it said last is lost."""
+    node, (one, other) = faults.one(), faults.pair()
+    other = next(name for name in (one, other) if name != node.name)
+    faults.note("mute", pair=[node.name, other])
+    faults.network.block(node.name, other)
+    await passes(faults.random.uniform(0.1, 1.2))
+    faults.network.cut(node.name, other)
+    node.kill()
+    faults.network.unblock(node.name, other)
+    await passes(faults.random.uniform(0.05, 8))
+    node.start()
 
 
 async def _hole(faults: Faults) -> None:
@@ -230,6 +246,7 @@ TOGETHER: dict[str, Fault] = {
     "slow": _slow,
     "late": _late,
     "half_open": _half_open,
+    "mute": _mute,
     "hole": _hole,
     "rolling": _rolling,
 }

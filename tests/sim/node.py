@@ -129,6 +129,7 @@ class Running:
             return None
         outside = Outside(
             new_log=self._new_log,
+            log_named=lambda name: MemoryLog(name, self.world.shape.limits),
             flush=self.flush,
             now_ms=self.now_ms,
             steady_ms=self.steady_ms,

@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 from triode_broker.cluster.link import SUPERSEDED
+from triode_broker.cluster.serving import HANDLERS
 
 from tests.crash.faults import PLANTS as OF_CRASHES
 from tests.crash.faults import Method, locate
@@ -50,9 +51,16 @@ def _send_to_the_next_owner(inner: Method) -> Method:
     return give_up_asked
 
 
-def _listen_to_old_links(inner: Method) -> Method:
-    """What comes over a link that another one has taken the place of counts."""
-    return lambda self, link: self.link is not None
+def _serve_old_links(inner: Method) -> Method:
+    """What comes over a link that another one has taken the place of counts as if it had come over that."""
+
+    def received(self: Any, link: Any, frame: Any) -> None:
+        links = [link, *(one for one in reversed(self._askers) if one.peer.node == link.peer.node)]
+        found = next((self._askers[one] for one in links if one in self._askers), None)
+        if found is not None:
+            HANDLERS[type(frame)](found, frame)
+
+    return received
 
 
 def _read_old_links(inner: Method) -> Method:
@@ -77,7 +85,7 @@ PLANTS: dict[str, dict[str, Any]] = {
         "triode_broker.cluster.forwarding:Forwarder._give_up_asked": _send_to_the_next_owner
     },
     "accept_superseded_link": {
-        "triode_broker.cluster.owner:Owner._is_newest": _listen_to_old_links,
+        "triode_broker.cluster.serving:Serving.received": _serve_old_links,
         "triode_broker.cluster.link:Link._end_later": _read_old_links,
     },
     "forgotten_topic_offset_1": {"triode_broker.core.shard:Shard.offset_before_first": _forgotten_topic_offset_1},

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from tests.history.events import write
+from tests.sim.faults import ALONE, TOGETHER
 from tests.sim.plants import PLANTS
 from tests.sim.scenario import Plan, play
 
@@ -17,6 +18,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1, help="so many seeds, from that one on")
     parser.add_argument("--plant", default="", choices=["", *PLANTS], metavar="NAME")
     parser.add_argument("--alone", action="store_true", help="one node")
+    parser.add_argument("--fault", default="", choices=["", *ALONE, *TOGETHER], metavar="NAME")
     parser.add_argument("--trace", action="store_true", help="a line for every event")
     parser.add_argument("--keep", type=Path, help="where the history goes")
     parser.add_argument("--digest", action="store_true", help="say the digest of the history, and nothing else")
@@ -24,7 +26,9 @@ def main() -> int:
     failed = 0
     for seed in range(arguments.seed, arguments.seed + arguments.count):
         began = time.process_time()
-        outcome = play(Plan(seed, arguments.plant, arguments.alone), print if arguments.trace else None)
+        outcome = play(
+            Plan(seed, arguments.plant, arguments.alone, arguments.fault), print if arguments.trace else None
+        )
         failed += bool(outcome.violations)
         if arguments.keep:
             write(outcome.events, arguments.keep)

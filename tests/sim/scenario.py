@@ -48,6 +48,7 @@ class Plan:
     seed: int
     plant: str = ""
     is_alone: bool = False  # one node, whatever the seed says
+    fault: str = ""  # this one alone, again and again, on three nodes
 
 
 @define
@@ -74,6 +75,7 @@ def again(plan: Plan) -> str:
     words = [f"--seed {plan.seed}"]
     words += [f"--plant {plan.plant}"] if plan.plant else []
     words += ["--alone"] if plan.is_alone else []
+    words += [f"--fault {plan.fault}"] if plan.fault else []
     return "again: python -m tests.sim.run " + " ".join(words)
 
 
@@ -118,6 +120,7 @@ class _Simulation:
     def _shape(self) -> Shape:
         random = self.random
         count = 1 if self.plan.is_alone else random.choice((1, 2, 2, 2, 3, 3, 3, 4))
+        count = 3 if self.plan.fault else count
         names = [f"n{number}" for number in range(1, count + 1)]
         durable = random.sample(names, random.randint(1, count))
         rules = [
@@ -173,6 +176,8 @@ class _Simulation:
         )
         if may_be_slow and self.random.random() < 0.2:
             client.bytes_per_second = 20_000
+        if may_be_slow and self.random.random() < 0.3:
+            client.restless = 2.0
         self.clients.append(client)
         return client
 
@@ -207,7 +212,7 @@ class _Simulation:
     async def _suffer(self) -> None:
         """Faults, some at a time, then none."""
         random = self.random
-        kinds = list(ALONE if len(self.nodes) == 1 else ALONE | TOGETHER)
+        kinds = [self.plan.fault] if self.plan.fault else list(ALONE if len(self.nodes) == 1 else ALONE | TOGETHER)
         async with trio.open_nursery() as nursery:
             faults = Faults(
                 self.nodes, self.world.network, self.world.recorder, Random(random.getrandbits(64)), nursery
