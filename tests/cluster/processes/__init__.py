@@ -1,0 +1,1 @@
+"""Clusters of real processes: faults, barriers, durable shards."""
