@@ -282,6 +282,18 @@ class Ledger(LedgerOfOneNode):
     """What one durable subscription still owes an answer for; a delivery may have been long on its way."""
 
     done: set[Place] = field(factory=set)  # settled, and that answered
+    told: dict[str, int] = field(factory=dict)  # by log: what was missed up to there was reported
+
+    def published(self, place: Place) -> None:
+        """It is to be delivered, if its log is not known to go on behind it."""
+        if place[1] > self.told.get(place[0], 0):
+            super().published(place)
+
+    def begin_after(self, position: dict[str, int]) -> None:
+        """A gap, or the begin: what lies before this is not owed, and judged by the checker alone."""
+        for log, pos in position.items():
+            self.told[log] = max(pos, self.told.get(log, 0))
+        self.open = {(log, pos) for log, pos in self.open if pos > self.told.get(log, 0)}
 
 
 class Worker:
@@ -316,6 +328,8 @@ class Worker:
             self._ledger.settle(places)
             if packet["type"] == "acked":
                 self._ledger.done.update(places)
+        elif packet["type"] in ("subscribed", "gap"):
+            self._ledger.begin_after(packet["after"])
         elif packet["type"] == "delivery":
             message = packet["message"]
             place = message["log"], message["pos"]
