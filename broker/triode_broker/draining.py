@@ -1,12 +1,13 @@
 """Draining: the way out of service that clients hardly notice, and whether the node is ready for any.
 
 Order: not ready and no new WebSocket, a notice to everybody, then a goodbye to each, spread over a window, with
-the other nodes to go to; what serves the node ends behind that (server.py). Knows sessions and the edge, no
+the other nodes to go to; what serves the node ends behind that (server.py). Meanwhile, at once, shards in memory
+are handed over, so that whoever ends the process before its time loses least. Knows sessions and the edge, no
 signals and no files. The surprising decision: without other nodes the window is short, and everybody is told to
 come back after its end. They can only come back to this node's next life, and the sooner it begins the better.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import attrs
@@ -28,6 +29,10 @@ def nowhere() -> Sequence[str]:
     return ()
 
 
+async def nothing() -> None:
+    """There is nothing to hand over, or nobody who would take it."""
+
+
 @attrs.define(eq=False)
 class Draining:
     """One per node; `run` waits until `begin` is called, from wherever the wish comes."""
@@ -37,6 +42,7 @@ class Draining:
     random: Callable[[], float]  # uniform in [0, 1)
     log: Any
     other_urls: Callable[[], Sequence[str]] = nowhere  # where this node's clients may go; may be set later
+    hand_over: Callable[[], Awaitable[None]] = nothing  # what others go on with; may be set later
     is_begun: bool = False
     _begun: trio.Event = attrs.field(factory=trio.Event)
     _ends_at: float = 0.0  # trio's clock
@@ -58,10 +64,12 @@ class Draining:
         return max(self._ends_at - trio.current_time(), 0.0)
 
     async def run(self) -> None:
-        """Wait for `begin`, then until everybody has been told to go."""
+        """Wait for `begin`, then until everybody has been told to go and everything is handed over."""
         await self._begun.wait()
-        await self._announce()
-        await self.edge.drain(lambda: self._ends_at, self._farewell)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.hand_over)
+            await self._announce()
+            await self.edge.drain(lambda: self._ends_at, self._farewell)
 
     def reason(self) -> str:
         """For readiness."""

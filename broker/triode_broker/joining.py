@@ -28,6 +28,9 @@ from triode_broker.stores import new_log_name
 _EVERYWHERE = ("ws://0.0.0.0:", "ws://[::]:")
 #: How often a missing store looks whether it may be made.
 LOOK_SECONDS = 0.2
+#: How long the end of a drain waits for hand-overs; and behind them, for others to hear of them.
+HAND_OVER_SECONDS = 30.0
+LINGER_SECONDS = 0.5
 
 
 class Joining:
@@ -64,6 +67,7 @@ class Joining:
             node,
             Outside(
                 new_log=lambda shard: MemoryLog(new_log_name(shard), config.limits),
+                log_named=lambda name: MemoryLog(name, config.limits),
                 flush=flush,
                 now_ms=now_ms,
                 steady_ms=node.steady_ms,
@@ -109,6 +113,14 @@ class Joining:
     async def status(self, parameters: Mapping[str, Any]) -> object:
         """What `triode cluster` shows."""
         return await whole_view(self.cluster)
+
+    async def leave(self) -> None:
+        """Hand over what others can go on with. Returns when they do and know it, or after HAND_OVER_SECONDS."""
+        self.cluster.leave()
+        with trio.move_on_after(HAND_OVER_SECONDS):
+            while not self.cluster.giving.is_done:  # noqa: ASYNC110  # once in a life
+                await trio.sleep(LOOK_SECONDS)
+            await trio.sleep(LINGER_SECONDS)
 
     def other_urls(self) -> list[str]:
         """Where clients reach the other nodes that there is a link to."""

@@ -116,6 +116,7 @@ class Broker:
         self.joining = self._join(policies) if config.cluster_listen else None
         if self.joining is not None:
             self.draining.other_urls = self.joining.other_urls
+            self.draining.hand_over = self.joining.leave
             self.readiness.reasons.append(self.joining.unready)
         self._started = time.monotonic()
 

@@ -17,8 +17,11 @@ from triode_broker.cluster.frames import (
     Entry,
     Forward,
     Forwarded,
+    HandedOver,
+    HandedRest,
     HandOver,
     Interest,
+    Leave,
     Members,
     Older,
     Refusal,
@@ -33,6 +36,7 @@ from triode_broker.cluster.frames import (
 from triode_broker.cluster.link import MESSAGE_BYTES
 from triode_broker.cluster.outgoing import Outgoing
 from triode_broker.config import Limits
+from triode_broker.core.handed import HandedFacts, HandedId, HandedTopic
 from triode_broker.core.record import Record
 
 from tests.cluster.rig import Gate, by_hand, identity, network
@@ -137,7 +141,19 @@ FRAMES: list[AnyFrame] = [
     Deliver("m0-1", 0, [row(1, 200), row(2, 200)]),
     Rows(1, "m0-1", [row(1, 200)], [0], 1, 0, 0, 1, False),
     Older(1, "m0-1", [row(1, 200)] * 3, False, 3),
-    HandOver("m0", "m0-1", 1, [row(1, 200)], {"a/b": 1}, [("a/b", "u", "i", 1, 2, 3, 4)], True, 1, 1, False),
+    HandOver(
+        "m0",
+        "m0-1",
+        0,
+        [HandedTopic("a/b", 1, 1, 1, 1, False)],
+        [row(1, 200)],
+        {"a/b": 1},
+        [HandedId("a/b", "u", "i", 1, 2, 3, 4)],
+        [b"{}"],
+        HandedRest(HandedFacts(1, 0, 0, -1, 0, 0, -1, 0), 1, False),
+    ),
+    HandedOver("m0", "m0-1", 0, "more"),
+    Leave(),
     Forward("m0", 0, [forwarded(1, 300)] * 2),
     Answered("m0", [Answer(1, "m0-1", 1, 1, "memory")], [Refusal(2, "unavailable", "x" * 60, "", "backoff", 1)]),
     Call(1, "m", b"x" * 300),

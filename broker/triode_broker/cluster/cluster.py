@@ -20,7 +20,22 @@ from triode_broker.cluster.calls import Calls
 from triode_broker.cluster.dialling import LINKED
 from triode_broker.cluster.following import Following
 from triode_broker.cluster.forwarding import Forwarder
-from triode_broker.cluster.frames import Answered, AnyFrame, Call, Entry, Forward, Frame, Ping, Pong, Reply, Table
+from triode_broker.cluster.frames import (
+    Answered,
+    AnyFrame,
+    Call,
+    Entry,
+    Forward,
+    Frame,
+    HandedOver,
+    HandOver,
+    Leave,
+    Ping,
+    Pong,
+    Reply,
+    Table,
+)
+from triode_broker.cluster.giving import Giving
 from triode_broker.cluster.hello import (
     DUPLICATE,
     INCARNATION_BYTES,
@@ -40,12 +55,15 @@ from triode_broker.cluster.membership import Membership
 from triode_broker.cluster.outside import Dirty, Outside, Withheld
 from triode_broker.cluster.owner import HANDLERS as OWNER_HANDLERS
 from triode_broker.cluster.ownership import Ownership
-from triode_broker.cluster.presence import ASK, REPLACED, FarPresence
+from triode_broker.cluster.presence import HANDLERS as PRESENCE_HANDLERS
+from triode_broker.cluster.presence import METHODS as PRESENCE_METHODS
+from triode_broker.cluster.presence import FarPresence
 from triode_broker.cluster.serving import HANDLERS as SERVING_HANDLERS
 from triode_broker.cluster.serving import Serving
 from triode_broker.cluster.status import METHOD as STATUS_METHOD
 from triode_broker.cluster.status import own_view
 from triode_broker.cluster.table import Table as ShardTable
+from triode_broker.cluster.taking import Taking
 from triode_broker.config import Config
 from triode_broker.core.interfaces import Acceptor, DurableLog, Log
 from triode_broker.core.node import Node
@@ -94,6 +112,11 @@ class Cluster:
         self.following = Following(node, self.table, self.membership, self.interests, steady_ms, self._log)
         self.owners, self.forwarders = self.following.owners, self.following.forwarders
         self.homes = node.homes = Homes(node, self.following.owner_link, outside.now_ms, self.dirty)
+        self.presence = FarPresence(node, limits, steady_ms, self.membership.live)
+        self.giving = Giving(self._router, self.ownership, self.asking_links, self._log)
+        self.taking = Taking(
+            node, self.ownership, self.following, outside.log_named, outside.now_ms, steady_ms, self._log
+        )
         self._stores: dict[str, Acceptor] = {}  # who takes the publishes of a durable shard whose file is here
         self._ticks = 0
         self.links = Links(
@@ -174,13 +197,17 @@ class Cluster:
     def tick(self) -> None:
         """What time brings; several times a second."""
         self._hear_seeds()
-        self.ownership.tick()
+        for dead, incarnation in self.ownership.tick():
+            self.presence.node_gone(dead, incarnation)
         self._check_suspended()
         for forwarder in self.forwarders.values():
             forwarder.tick()
         self.interests.tick()
         self.homes.tick()
+        self.presence.tick()
         self.following.look_for_lost()
+        self.taking.tick()
+        self.giving.tick()
         self._ticks += 1
         if self._ticks % TICKS_A_SECOND == 0:
             self.serving.tick()
@@ -203,6 +230,15 @@ class Cluster:
             if address.is_seed and (is_heard or address.state == SELF):
                 self.ownership.seed_answered(address.url)
 
+    # Leaving
+
+    def leave(self) -> None:
+        """This node is going: tell the others, and hand over what they can go on with. Idempotent."""
+        if not self.giving.is_begun:
+            self._tell_all(Leave())
+            self.giving.begin()
+            self._end_turn()
+
     # Links (`link.Sink`)
 
     def _admit(self, peer: Identity, is_dialler: bool) -> Refusal | None:
@@ -215,8 +251,12 @@ class Cluster:
         node, incarnation = link.peer.node, link.peer.incarnation
         self.membership.link_opened(node, incarnation)
         link.put(Table(self.table.entries()))
+        if self.giving.is_begun:
+            link.put(Leave())
+        self.presence.opened(link)
         if link.is_dialler:
             self.following.link_opened(link)
+            self.giving.opened(link)
         else:
             self.serving.opened(link)
         self._end_turn()
@@ -226,8 +266,10 @@ class Cluster:
         self.membership.link_closed(link.peer.node, link.peer.incarnation)
         self.calls.closed(link)
         self.homes.closed(link)
+        self.presence.closed(link)
         if link.is_dialler:
             self.following.link_closed(link)
+            self.giving.closed(link)
         else:
             self.serving.closed(link)
         self._end_turn()
@@ -247,6 +289,18 @@ class Cluster:
     def _take_table(self, link: Link, frame: Table) -> None:
         self.ownership.received(link.peer.node, link.peer.incarnation, frame.entries)
         self._check_suspended()
+        self.giving.tick()
+
+    def _take_leave(self, link: Link, frame: Leave) -> None:
+        self.membership.take_leave(link.peer.node, link.peer.incarnation)
+
+    def _take_over(self, link: Link, frame: HandOver) -> None:
+        _expect(not link.is_dialler)
+        self.taking.received(link, frame)
+
+    def _take_handed(self, link: Link, frame: HandedOver) -> None:
+        _expect(link.is_dialler)
+        self.giving.received(link, frame)
 
     def _take_forward(self, link: Link, frame: Forward) -> None:
         _expect(not link.is_dialler)
@@ -255,12 +309,22 @@ class Cluster:
     def _take_answered(self, link: Link, frame: Answered) -> None:
         _expect(link.is_dialler and frame.shard in self.forwarders)
         self.forwarders[frame.shard].answered(link, frame)
+        self.taking.tick()
 
     def _take_call(self, link: Link, frame: Call) -> None:
-        self.calls.called(link, frame)
+        if frame.method in PRESENCE_METHODS:
+            self.presence.called(link, frame)
+        else:
+            self.calls.called(link, frame)
 
     def _take_reply(self, link: Link, frame: Reply) -> None:
-        self.calls.replied(link, frame)
+        if frame.id < 0:
+            self.presence.replied(link, frame)
+        else:
+            self.calls.replied(link, frame)
+
+    def _take_of_presence(self, link: Link, frame: Frame) -> None:
+        PRESENCE_HANDLERS[type(frame)](self.presence, link, frame)
 
     def asking_links(self) -> list[Link]:
         """One link to every node that is reached, in order of names."""
@@ -296,8 +360,7 @@ class Cluster:
 
     def _own(self, shard: Shard, log: Log) -> None:
         self._router.own(shard, log)
-        self.following.end_mirror(shard.name)
-        self.interests.moved(shard)
+        self.following.owned(shard)
         self.forwarders[shard.name].own(self._router.publish, self._outside.now_ms())
 
     def seal(self, shard: str) -> None:
@@ -307,11 +370,14 @@ class Cluster:
 
     def announce(self, entries: list[Entry]) -> None:
         """Tell everybody."""
+        self._tell_all(Table(entries))
+
+    def _tell_all(self, frame: Frame) -> None:
         told: dict[str, None] = {}
         for link in [*self._links(is_dialler=True), *self._links(is_dialler=False)]:
             if link.peer.node not in told:
                 told[link.peer.node] = None
-                link.put(Table(entries))
+                link.put(frame)
 
     def _links(self, *, is_dialler: bool) -> list[Link]:
         return [link for link in self.links.links if link.is_dialler is is_dialler]
@@ -411,8 +477,12 @@ HANDLERS: Final[dict[type[Frame], Callable[[Cluster, Link, Any], None]]] = {
     Forward: Cluster._take_forward,
     Call: Cluster._take_call,
     Reply: Cluster._take_reply,
+    Leave: Cluster._take_leave,
+    HandOver: Cluster._take_over,
+    HandedOver: Cluster._take_handed,
     Answered: Cluster._take_answered,
     **dict.fromkeys(HOME_FRAMES, Cluster._take_of_homes),
     **dict.fromkeys(OWNER_HANDLERS, Cluster._take_of_owner),
     **dict.fromkeys(SERVING_HANDLERS, Cluster._take_of_asker),
+    **dict.fromkeys(PRESENCE_HANDLERS, Cluster._take_of_presence),
 }

@@ -98,7 +98,7 @@ class Following:
         mirror = Mirror(entry.log, level, shard, owner, self._shown, is_new=shard.log.name != "", head=head)
         self._log.info("shard_followed", shard=shard.name, owner=entry.node, log=entry.log)
         self._node.router.follow_owner(shard, mirror, self.forwarders[shard.name])
-        self.end_mirror(shard.name)
+        self._end_mirror(shard.name)
         self.mirrors[shard.name] = mirror
         self._tell_interest(shard)
         mirror.begin()
@@ -114,8 +114,12 @@ class Following:
         self._interests.moved(shard)
         self._interests.flush()
 
-    def end_mirror(self, shard: str) -> None:
-        """The shard has another log."""
+    def owned(self, shard: Shard) -> None:
+        """This node has it from here on, with another log than the mirror's or with all of that."""
+        self._end_mirror(shard.name)
+        self._interests.moved(shard)
+
+    def _end_mirror(self, shard: str) -> None:
         if (mirror := self.mirrors.pop(shard, None)) is not None:
             mirror.end()
 

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from triode_broker.core.handed import HandedFacts, HandedId, HandedTopic
 from triode_broker.core.record import Record
 
 #: Versions of this protocol that this node speaks: from, to. See docs/peer-protocol.md.
@@ -312,28 +313,39 @@ class Watch(Frame, tag=41):
 # Hand-over at drain
 
 
-class HandOver(Frame, tag=50):
-    """A sealed memory shard for its heir: what it retains, in order; the last frame says so."""
+class HandedRest(Struct, array_like=True, gc=False):
+    """What ends a hand-over: facts that hold for all of it."""
 
-    shard: str
-    log: str
-    epoch: int
-    records: list[Record]
-    counters: dict[str, int]  # newest offset by topic
-    ids: list[
-        tuple[str, str, str, int, int, int, int]
-    ]  # topic, identity, message_id, digest, pos, offset, expires_ms
-    is_last: bool
-    head: int
+    facts: HandedFacts
     ts: int
     has_forgotten: bool
 
 
-class HandedOver(Frame, tag=51):
-    """The heir has it all and announces it."""
+class HandOver(Frame, tag=50):
+    """A piece of a sealed memory shard, for its heir. `number` rises by one; 0 begins, `rest` ends it."""
 
     shard: str
     log: str
+    number: int
+    topics: list[HandedTopic] = []
+    records: list[Record] = []  # in order of pos
+    counters: dict[str, int] = {}  # newest offset by topic
+    ids: list[HandedId] = []
+    delayed: list[bytes] = []  # JSON texts, in order
+    rest: HandedRest | None = None
+
+
+class HandedOver(Frame, tag=51):
+    """The heir to piece `number`: "more", "taken" (it has announced the log), or "refused" (it will not)."""
+
+    shard: str
+    log: str
+    number: int
+    answer: str
+
+
+class Leave(Frame, tag=52):
+    """The sender is going: it claims nothing, and nothing is handed to it."""
 
 
 AnyFrame = (
@@ -363,6 +375,7 @@ AnyFrame = (
     | Watch
     | HandOver
     | HandedOver
+    | Leave
 )
 
 #: Kinds that came after version 1: the version that each came with. Who wants to send one asks `Link.has` first.

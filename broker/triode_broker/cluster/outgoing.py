@@ -178,7 +178,11 @@ _SIZES: Final[dict[type[Any], Callable[[Any], int]]] = {
     Deliver: _records,
     Rows: _records,
     Older: _records,
-    HandOver: lambda frame: _records(frame) + 2 * _SMALL * (len(frame.counters) + 2 * len(frame.ids)),
+    HandOver: lambda frame: (
+        _records(frame)
+        + 2 * _SMALL * (len(frame.counters) + 2 * len(frame.ids) + len(frame.topics))
+        + sum(map(len, frame.delayed))
+    ),
     Forward: _forwards,
     Answered: _answers,
     Call: lambda frame: _SMALL + len(frame.params),

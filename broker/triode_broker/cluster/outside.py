@@ -13,6 +13,7 @@ from triode_protocol.packets import Publish, Published
 
 from triode_broker.cluster.forwarded import Flushing
 from triode_broker.cluster.links import Connect, connect_tcp
+from triode_broker.core.handed import HandedLog
 from triode_broker.core.interfaces import Log, Publisher
 
 #: What a publisher is told while this node does not know whether it still owns a shard.
@@ -24,6 +25,7 @@ class Outside:
     """What a cluster node takes from the world."""
 
     new_log: Callable[[str], Log]  # a new life of a memory shard
+    log_named: Callable[[str], HandedLog]  # an empty one, to be filled with what another node hands over
     flush: Callable[[], None]  # ends a turn: what was put into outboxes is sent
     now_ms: Callable[[], int]
     steady_ms: Callable[[], int]

@@ -243,10 +243,16 @@ class Ownership:
         if entry is not None and entry.heir and self._is_me(entry.node, entry.incarnation):
             self._publish(self._entry(shard, entry.epoch + 1, ""))
 
+    def is_heir(self, shard: str, log: str) -> bool:
+        """Whether it was handed to this life of this node, and nobody has claimed it since."""
+        entry = self.table.get(shard)
+        is_named = entry is not None and entry.log == log and entry.heir == self._name()
+        return is_named and self._suspended_ms is None
+
     def adopt(self, shard: str, log: str) -> bool:
         """Go on with a log that was handed to this node, if it is the heir still."""
         entry = self.table.get(shard)
-        if entry is None or entry.log != log or entry.heir != self._name() or self._suspended_ms is not None:
+        if entry is None or not self.is_heir(shard, log):
             return False
         self._mine[shard] = self._entry(shard, entry.epoch + 1, log)
         self._publish(self._mine[shard])
