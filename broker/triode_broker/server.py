@@ -179,6 +179,12 @@ class Broker:
             "overflows": counters.overflows,
             "delayed": self.router.delayed.count,
             "consumers": len(self.node.consumers.by_name),
+            "members": self.node.presence.member_count,
+            "wills": {
+                "waiting": len(self.node.wills),
+                "published": self.node.wills.published,
+                "refused": self.node.wills.refused,
+            },
             "stores": {
                 store.name: {
                     "state": store.state,

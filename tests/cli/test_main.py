@@ -21,7 +21,7 @@ def _no_settings_of_this_shell(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.mark.parametrize("command", ["serve", "pub", "sub", "subs", "dead"])
+@pytest.mark.parametrize("command", ["serve", "pub", "sub", "presence", "subs", "dead"])
 def test_help_has_examples_and_exit_codes(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])
@@ -35,7 +35,7 @@ def test_help_without_command_lists_the_commands(capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit):
         main(["--help"])
     text = capsys.readouterr().out
-    assert all(command in text for command in ("serve", "pub", "sub", "subs", "dead"))
+    assert all(command in text for command in ("serve", "pub", "sub", "presence", "subs", "dead"))
 
 
 def test_version_names_package_protocol_and_python(capsys: pytest.CaptureFixture[str]) -> None:

@@ -487,6 +487,7 @@ def test_other_nodes_are_told_of_what_is_here() -> None:
     assert len(desk.node.presence.here_on("room")) == 1
     assert desk.node.presence.here_on("other") == []
     assert desk.node.presence.filters == ["room"]
+    assert desk.node.presence.is_watched("room")
     ann.ask({"type": "unsubscribe", "sub": 1})
     bob.ask({"type": "unsubscribe", "sub": 1})
     assert noted.said == [

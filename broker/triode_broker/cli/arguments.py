@@ -51,6 +51,13 @@ _SUB_EXAMPLES = """examples:
 Data that is text is printed as text, anything else as JSON. Control characters are printed as escapes, so that
 what others publish cannot drive the terminal; --json gives the exact data and all other fields."""
 
+_PRESENCE_EXAMPLES = """examples:
+  triode presence rooms/42                       a line for each: its id, and the state it is in
+  triode presence rooms/42 --json | jq .state
+
+Members are subscriptions with presence={"state": …} (SPEC 10). Those of a connection that was lost a moment ago are
+listed still."""
+
 _SUBS_EXAMPLES = """examples:
   triode subs list --data /var/lib/triode        all names, with lag and what is in flight
   triode subs show worker                        one name: members, positions, pending messages
@@ -117,6 +124,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_serve(_command(commands, "serve", "run a broker", _SERVE_EXAMPLES))
     _add_pub(_command(commands, "pub", "publish a message, or every line of stdin", _PUB_EXAMPLES))
     _add_sub(_command(commands, "sub", "print the messages of one or more filters", _SUB_EXAMPLES))
+    _add_presence(_command(commands, "presence", "print who is on a topic", _PRESENCE_EXAMPLES))
     _add_subs(_command(commands, "subs", "look after durable subscriptions and groups", _SUBS_EXAMPLES))
     _add_dead(_command(commands, "dead", "look after messages that could not be processed", _DEAD_EXAMPLES))
     _add_node(_command(commands, "cluster", "show how a cluster stands", _CLUSTER_EXAMPLES))
@@ -249,6 +257,15 @@ def _add_sub(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         type=seconds,
         help="stop after so long; exit 4 if --count was not reached (a broker must be there within 10)",
+    )
+    _add_client(parser)
+
+
+def _add_presence(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("topic", metavar="TOPIC", help="for example rooms/42")
+    parser.add_argument("--json", action="store_true", help="one JSON object per line")
+    parser.add_argument(
+        "--timeout", metavar="SECONDS", type=seconds, help="how long a broker may take to be there (10)"
     )
     _add_client(parser)
 
