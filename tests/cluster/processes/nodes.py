@@ -1,7 +1,7 @@
 """Real nodes: `triode serve` as processes that are one cluster, each way between them in the hands of the test.
 
-Knows how a node is started, hurt, and asked how it is; not what is to come of it. Every wait is for a state, with a
-deadline; what a node logs is kept with the moment at which it was read.
+Knows how a node is started, hurt, and asked how it is; not what is to come of it. Every wait is for a state and
+has a deadline; what a node logs is kept with the moment at which it was read.
 """
 
 import json

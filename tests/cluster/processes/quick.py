@@ -8,8 +8,8 @@ from collections import deque
 from typing import Any, Self
 
 import trio
-from bench.frames import client_frame, split
 
+from bench.frames import client_frame, split
 from tests.crash.line import SUBPROTOCOL
 from tests.history.events import Packet
 

@@ -1,6 +1,6 @@
 """`subscribed` is a barrier over the whole cluster: what is published anywhere after it arrives, or a gap does.
 
-Real nodes, over real sockets; the publish leaves for another node the instant `subscribed` has come (issue item 4).
+Real nodes, over real sockets; the publish leaves for another node the instant `subscribed` has come.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence

@@ -1,6 +1,6 @@
 """The ways between nodes of a real cluster: small TCP proxies, one for each (dialler, listener), that can be cut.
 
-Knows bytes and names. What a node sends to another one travels in two connections, its own and the other's answers;
+Knows bytes and names. What a node sends to another one travels in two connections, its own and the other's one;
 so faults are about directions, and hold for both. The surprising decision: nodes tell each other an address that
 leads nowhere, because one address for all would let them dial around the ways.
 """
@@ -21,7 +21,7 @@ _ABRUPT = struct.pack("ii", 1, 0)
 
 async def passes(seconds: float) -> None:
     """The time that a fault lasts."""
-    with trio.move_on_after(seconds):
+    with trio.move_on_after(max(seconds, 0.0)):
         await trio.sleep_forever()
 
 
@@ -82,10 +82,18 @@ class Ways:
             if pair in wanted or pair[::-1] in wanted:
                 scope.cancel()
 
+    def release(self, pair: tuple[str, str]) -> None:
+        """What was held there arrives."""
+        self.held.pop(pair, None)
+        self._ring()
+
     def heal(self) -> None:
         """Everything passes again."""
         self.held.clear()
         self.refused.clear()
+        self._ring()
+
+    def _ring(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
 

@@ -1,0 +1,128 @@
+"""What happens to real nodes and the ways between them, under load, judged by the history checker (I1 to I15).
+
+Each fault says what it expects of health while it lasts; the run says the rest: when it is healed everybody is
+whole, nothing that was acknowledged on disk is lost, and what memory lost was announced by a gap. Figures are
+printed, asserts are about order: a busy machine is slow and not wrong.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.cluster.processes.scenario import Fault, Outcome, Run, play
+from tests.cluster.processes.ways import both, passes
+
+#: Longer than the 10 s after which a silent node is dead.
+LONG_SECONDS = 12.0
+AT_ONCE = 3
+
+
+async def kill_and_start_again(run: Run) -> None:
+    """Its shards in memory are claimed, its file waits for it; then once more, back before anybody claims."""
+    n2 = run.cluster.node("n2")
+    killed = await run.kill(n2)
+    run.figures["claimed after kill -9"] = await run.claimed(killed, "n1", "n3")
+    await run.cluster.complains("n1", "node n2 unreachable for", "shard d1: holder n2 away")
+    await n2.start()
+    await n2.started()
+    await run.cluster.whole()
+    await run.kill(n2)
+    await n2.start()
+    await n2.started()
+
+
+async def stop_for_longer_than_it_takes_to_be_dead(run: Run) -> None:
+    """SIGSTOP: silent, and then back with all that it believed."""
+    n3 = run.cluster.node("n3")
+    stopped = run.stop(n3)
+    run.figures["claimed after SIGSTOP"] = await run.claimed(stopped, "n1", "n2")
+    await run.cluster.complains("n1", "node n3 unreachable for", "shard d2: holder n3 away")
+    await passes(stopped + LONG_SECONDS - trio.current_time())
+    run.go_on(n3)
+    assert await run.claimed(stopped, "n1", "n2") > 0
+
+
+async def split_in_silence(run: Run) -> None:
+    """n1 on one side, the others on the other one: nothing passes, nobody is told. Both sides claim."""
+    began = run.note("split")
+    run.cluster.ways.hold(both(["n1"], ["n2", "n3"]))
+    run.figures["claimed in silence"] = await run.claimed(began, "n2", "n3")
+    assert await run.claimed(began, "n1") > 0
+    await run.cluster.complains("n1", "node n2 unreachable for", "node n3 unreachable for")
+    await run.cluster.complains("n2", "node n1 unreachable for", "shard d0: holder n1 away")
+    run.cluster.ways.heal()
+
+
+async def split_with_closed_links(run: Run) -> None:
+    """The same where connections break and are refused: dead sooner."""
+    began = run.note("refused")
+    run.cluster.ways.refuse(both(["n1"], ["n2", "n3"]))
+    run.figures["claimed after closing"] = await run.claimed(began, "n2", "n3")
+    assert await run.claimed(began, "n1") > 0
+    await run.cluster.complains("n3", "node n1 unreachable for", "shard d0: holder n1 away")
+    run.cluster.ways.heal()
+
+
+async def half_a_partition(run: Run) -> None:
+    """n1 and n2 do not reach each other, n3 reaches both: nobody is dead, nothing is claimed."""
+    began = run.note("half")
+    run.cluster.ways.hold(both(["n1"], ["n2"]))
+    await run.cluster.complains("n1", "node n2 unreachable for")
+    await run.cluster.complains("n2", "node n1 unreachable for")
+    await passes(began + LONG_SECONDS - trio.current_time())
+    assert await run.cluster.node("n3").degraded() == []
+    assert not [node.name for node in run.cluster.nodes if node.times("shard_claimed", began)]
+    run.cluster.ways.heal()
+
+
+async def one_way_and_flapping_links(run: Run) -> None:
+    """What n1 sends n2 does not arrive for a while, the other way it does; and n2's ways to n3 come and go."""
+    began = run.note("one way, flapping")
+    ways = run.cluster.ways
+    ways.hold([("n1", "n2")])
+    for number in range(12):
+        ways.cut(both(["n2"], ["n3"]))
+        ways.hold(both(["n2"], ["n3"]) if number % 2 else [])
+        await passes(0.5)
+        for pair in both(["n2"], ["n3"]):
+            ways.release(pair)
+        await passes(0.5)
+    assert not [node.name for node in run.cluster.nodes if node.times("shard_claimed", began)]
+    ways.heal()
+
+
+async def play_all(faults: Sequence[Fault], directory: Path) -> list[Outcome]:
+    """Some at once: most of them is waiting."""
+    outcomes: list[Outcome] = []
+    limit = trio.CapacityLimiter(AT_ONCE)
+
+    async def one(fault: Fault, number: int) -> None:
+        async with limit:
+            outcomes.append(await play(fault, directory / str(number), number))
+
+    async with trio.open_nursery() as nursery:
+        for number, fault in enumerate(faults):
+            (directory / str(number)).mkdir()
+            nursery.start_soon(one, fault, number)
+    return outcomes
+
+
+@pytest.mark.timeout(300)
+async def test_faults_hide_nothing_and_lose_nothing_that_was_flushed(tmp_path: Path) -> None:
+    """I1 to I15, G1 to G5, G8: kill -9, SIGSTOP, partitions of three kinds, ways that come and go."""
+    faults = [
+        stop_for_longer_than_it_takes_to_be_dead,
+        split_in_silence,
+        half_a_partition,
+        one_way_and_flapping_links,
+        kill_and_start_again,
+        split_with_closed_links,
+    ]
+    outcomes = await play_all(faults, tmp_path)
+    said = "\n\n".join(outcome.explain() for outcome in outcomes if outcome.violations)
+    print({outcome.name: outcome.figures for outcome in outcomes})  # noqa: T201  # shown where pytest is asked to
+    assert not said, said
+    reasons = {event.packet.get("reason") for outcome in outcomes for event in outcome.events}
+    assert "reset" in reasons
