@@ -270,6 +270,17 @@ def test_home_that_ends_lets_visitors_go_in_good_order() -> None:
     assert given(pair.join(line, 2)) == [(1, 1)]
 
 
+def test_node_that_ends_at_once_counts_nothing_against_its_visitors() -> None:
+    """SPEC 9.4.4."""
+    pair = Pair()
+    pair.fill(1)
+    line, other = pair.entry.connect(), pair.home.connect()
+    pair.join(line, shared=True)
+    pair.join(other, shared=True)
+    pair.at_home.closed(pair.answering, is_ending=True)
+    assert given(pair.read(other)) == [(1, 1)]
+
+
 def test_visitor_that_is_to_end_says_what_it_had_to_say() -> None:
     pair = Pair()
     line = pair.entry.connect()

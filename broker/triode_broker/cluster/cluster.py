@@ -48,7 +48,7 @@ from triode_broker.cluster.hello import (
 from triode_broker.cluster.homes import FRAMES as HOME_FRAMES
 from triode_broker.cluster.homes import Homes
 from triode_broker.cluster.interest import Interests
-from triode_broker.cluster.link import Link
+from triode_broker.cluster.link import STOPPED, Link
 from triode_broker.cluster.links import Links, Means
 from triode_broker.cluster.listening import AnyListener
 from triode_broker.cluster.membership import Membership
@@ -265,7 +265,7 @@ class Cluster:
         """A link is gone."""
         self.membership.link_closed(link.peer.node, link.peer.incarnation)
         self.calls.closed(link)
-        self.homes.closed(link)
+        self.homes.closed(link, is_ending=reason == STOPPED)
         self.presence.closed(link)
         if link.is_dialler:
             self.following.link_closed(link)

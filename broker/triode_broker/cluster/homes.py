@@ -224,14 +224,14 @@ class Homes:
             raise ValueError("a frame of the other role")
         take(self, link, frame)
 
-    def closed(self, link: Link) -> None:
-        """It is gone: homes are lost, and visitors are lost connections."""
+    def closed(self, link: Link, *, is_ending: bool = False) -> None:
+        """It is gone: homes are lost, and so are visitors; if this node ends they leave in good order."""
         if (ways := self._ways.pop(link, None)) is not None:
             for way in list(ways.by_number.values()):
                 ways.drop(way)
                 way.away.lost(way)
         for visitor in list(self._visitors.pop(link, {}).values()):
-            visitor.leave(0)
+            visitor.leave(CloseCode.SHUTDOWN if is_ending else 0)
 
     def tick(self) -> None:
         """Several times a second: links that were full may have room."""

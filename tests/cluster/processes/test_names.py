@@ -159,6 +159,24 @@ async def test_a_home_that_was_killed_has_forgotten_nothing(cluster: RealCluster
         assert sorted(data(again)) == [1, 3, 4, 5, 6]
 
 
+async def test_nodes_that_end_in_good_order_give_back_cleanly(cluster: RealCluster) -> None:
+    """SPEC 9.4.4: the client's node, then the home."""
+    name, topic = at_home("n3"), topic_at("n1")
+    await publish(cluster, topic, 0)
+    leaving = await Quick.open(cluster.node("n2").url)
+    await leaving.send({"type": "subscribe", "sub": 1, "filter": topic, "durable": name, "from": "earliest"})
+    assert (await leaving.until("delivery"))["attempt"] == 1
+    await cluster.node("n2").end()
+    leaving.cut()
+    async with connected(cluster, "n1") as (client,), client.consume(topic, durable=name) as jobs:
+        (again,) = await take(jobs, 1)
+        assert again.attempt == 1
+        await cluster.node("n3").end()
+        await cluster.node("n3").start()
+        (again,) = await take(jobs, 1)
+        assert again.attempt == 1
+
+
 async def test_an_operator_may_ask_any_node(cluster: RealCluster) -> None:
     """SPEC 9.8.3; decision 0006."""
     name, topic = at_home("n2"), topic_at("n3")
