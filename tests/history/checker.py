@@ -18,7 +18,7 @@ from triode_protocol.topics import matches
 
 from tests.history.events import Event
 from tests.history.facts import Attempt, Facts, collect
-from tests.history.streams import Seen, Step, Stream
+from tests.history.streams import Position, Seen, Step, Stream
 
 Place = tuple[str, int]
 #: After the last fault a publish succeeds (I14), and in any case it is answered (I15).
@@ -156,12 +156,16 @@ def i5_nothing_twice(facts: Facts) -> Iterator[Violation]:
     for stream in _plain(facts):
         places: dict[Place, Seen] = {}
         ids: dict[tuple[str, str, str], Seen] = {}
+        top: dict[str, int] = {}
+        asked: Position = {}
         for step in stream.steps:
-            if _goes_back(step):
+            asked = step.asked or asked if step.kind == "subscribed" else asked
+            if _goes_back(step, top, asked):
                 places.clear()
                 ids.clear()
             if (one := step.message) is None:
                 continue
+            top[one.log] = max(one.pos, top.get(one.log, 0))
             first = places.setdefault(one.place, one)
             if first is one and one.message_id:
                 first = ids.setdefault((one.log, one.topic, one.message_id), one)
@@ -357,8 +361,10 @@ def i10_places_rise(facts: Facts) -> Iterator[Violation]:
     """I10: per unacknowledged subscription and log pos rises strictly, over all topics."""
     for stream in _plain(facts):
         top: dict[str, Seen] = {}
+        asked: Position = {}
         for step in stream.steps:
-            if _goes_back(step):
+            asked = step.asked or asked if step.kind == "subscribed" else asked
+            if _goes_back(step, {log: one.pos for log, one in top.items()}, asked):
                 top.clear()
             if (one := step.message) is None:
                 continue
@@ -507,9 +513,16 @@ def _acknowledged(facts: Facts) -> dict[str, list[Stream]]:
     return names
 
 
-def _goes_back(step: Step) -> bool:
-    """A reset that says openly that older messages come again (SPEC 3.2.9)."""
-    return step.reason == "reset" and any(pos < step.before.get(log, 0) for log, pos in step.after.items())
+def _goes_back(step: Step, top: dict[str, int], asked: Position) -> bool:
+    """A reset that says openly that older messages come again (SPEC 3.2.9).
+
+    `top`: the newest it was handed of each log; `asked`: what it resumed after. Between the sides of a split a
+    client may come back to a log that a reset had taken it away from.
+    """
+    return step.reason == "reset" and any(
+        pos < (step.before[log] if log in step.before and log in asked else top.get(log, 0))
+        for log, pos in step.after.items()
+    )
 
 
 def _times_sent(facts: Facts) -> dict[tuple[str, str], int]:

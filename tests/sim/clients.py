@@ -80,7 +80,7 @@ class Client:
         if self.has_ended or self.line is not None:
             return
         node = self.nodes[self._place % len(self.nodes)]
-        if node.running is None:
+        if node.running is None or not node.is_up:
             self._again()
             return
         self._number += 1
@@ -340,8 +340,11 @@ class Worker:
             self._answer(place, packet.get("attempt", 1))
 
     def _join_again(self, packet: Packet) -> None:
-        """Its home is gone, or refuses: in a moment, with a number that was not used."""
-        assert packet["retry"] in ("now", "backoff"), packet
+        """Its home is gone, or refuses: in a moment, with a number that was not used.
+
+        Or an earlier connection's request came late to the home and has taken the name over.
+        """
+        assert packet["retry"] in ("now", "backoff") or packet["name"] == "conflict", packet
         line = self._client.line
         self._sub += 1
 

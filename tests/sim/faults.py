@@ -233,6 +233,14 @@ async def _rolling(faults: Faults) -> None:
         await passes(faults.random.uniform(0.5, 3))
 
 
+async def _drain(faults: Faults) -> None:
+    """A node is taken out of service in good order, and comes back."""
+    node, random = faults.one(), faults.random
+    await node.drain(random)
+    await passes(random.uniform(0.05, 3))
+    node.start()
+
+
 Fault = Callable[[Faults], Awaitable[None]]
 #: What may happen where there is one node.
 ALONE: dict[str, Fault] = {"kill": _kill, "stop": _stop, "clock": _clock, "disk": _disk}
@@ -249,4 +257,5 @@ TOGETHER: dict[str, Fault] = {
     "mute": _mute,
     "hole": _hole,
     "rolling": _rolling,
+    "drain": _drain,
 }

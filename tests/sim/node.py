@@ -22,6 +22,7 @@ from triode_broker.core.policy import Policies
 from triode_broker.core.router import Router
 from triode_broker.core.shard import Shard
 from triode_broker.log.memory import MemoryLog
+from triode_protocol.errors import CloseCode
 
 from tests.history.events import Recorder
 from tests.sim.disk import KeptDisk, SimDisk
@@ -35,6 +36,9 @@ TRIM_SECONDS = 1.0
 #: Between two pings of the server to its clients, which say how far everything is.
 KEEPALIVE_SECONDS = 1.3
 PEER_PORT = 7401
+#: Of a drain: how long it waits for hand-overs, and how often it looks.
+HAND_OVER_SECONDS = 30.0
+LOOK_SECONDS = 0.05
 _LOG_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 
 
@@ -55,7 +59,7 @@ class Shape:
             cluster_listen=f"{name}:{PEER_PORT}",
             cluster_advertise=f"ws://{name}:{PEER_PORT}",
             seeds=tuple(f"ws://{other}:{PEER_PORT}" for other in self.names if other != name),
-            data="simulated",
+            data="simulated" if self.durable else "",
             durable=tuple(self.durable),
             memory_shards=self.memory_shards,
             limits=self.limits,
@@ -103,7 +107,7 @@ class Running:
         self.world = world
         self.place = place
         self.machine = Machine()
-        self.is_over = False
+        self.is_over = self.is_draining = False
         self.holes = 0.0  # how many of the frames with messages that come are lost
         self.dirty: list[Outbox] = []
         self.lines: list[Line] = []
@@ -168,9 +172,10 @@ class Running:
         return MemoryLog(self._new_name(shard), self.world.shape.limits)
 
     def _told(self, call: Callable[[], None]) -> None:
-        self.machine.call(lambda: self._turn(call))
+        self.machine.call(lambda: self.turn(call))
 
-    def _turn(self, call: Callable[[], None]) -> None:
+    def turn(self, call: Callable[[], None]) -> None:
+        """From outside, with what follows."""
         if not self.is_over:
             call()
             self.flush()
@@ -291,6 +296,30 @@ class SimNode:
             self.running = None
             running.die(is_told=is_told)
 
+    async def drain(self, random: Random) -> None:
+        """SIGTERM: no new clients, what is owned is handed over, the clients are sent away, and it ends."""
+        running = self.running
+        if running is None or (cluster := running.cluster) is None:
+            return
+        self.world.recorder.note("fault", self.name, what="drain")
+        running.is_draining = True
+        running.machine.call(lambda: running.turn(cluster.leave))
+        for _ in range(int(HAND_OVER_SECONDS / LOOK_SECONDS)):
+            if cluster.giving.is_done or running.is_over:
+                break
+            await passes(LOOK_SECONDS)
+        for line in running.lines[:]:
+            await passes(random.uniform(0, 0.3))
+            running.machine.call(partial(running.turn, partial(line.close, CloseCode.DRAINING)))
+        await passes(random.uniform(0.3, 1))
+        if self.running is running:
+            self.kill()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it knows who owns what, as its readiness says."""
+        return self.running is not None and not (self.running.cluster and self.running.cluster.ownerless())
+
     def stop(self) -> None:
         """SIGSTOP."""
         if (running := self.running) is not None and not running.machine.is_stopped:
@@ -306,4 +335,4 @@ class SimNode:
     @property
     def is_up(self) -> bool:
         """Whether clients can connect: the kernel of a stopped one still takes connections."""
-        return self.running is not None
+        return self.running is not None and not self.running.is_draining

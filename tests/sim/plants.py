@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import attrs
+from triode_broker.cluster.giving import numbered
 from triode_broker.cluster.link import SUPERSEDED
 from triode_broker.cluster.serving import HANDLERS
 
@@ -73,6 +74,29 @@ def _read_old_links(inner: Method) -> Method:
     return end_later
 
 
+def _name_two(inner: Method) -> Method:
+    """What is given to one heir is given to another one too."""
+
+    def give(self: Any, name: str, heirs: Any) -> None:
+        inner(self, name, heirs)
+        gift = self._gift
+        for link in [link for link in heirs.values() if gift is not None and link is not gift.link][:1]:
+            for piece in numbered(gift.shard, gift.log, self._router, gift.laters):
+                link.put(piece)
+
+    return give
+
+
+def _be_heir_anyway(inner: Method) -> Method:
+    """Whoever is given something takes it, though another one was named."""
+
+    def is_heir(self: Any, shard: str, log: str) -> bool:
+        entry = self.table.get(shard)
+        return entry is not None and entry.log == log and entry.heir != ""
+
+    return is_heir
+
+
 PLANTS: dict[str, dict[str, Any]] = {
     "ack_before_fsync": dict([OF_CRASHES["ack_before_fsync"]]),
     "skip_gap": dict([OF_CRASHES["skip_gap"]]),
@@ -87,6 +111,10 @@ PLANTS: dict[str, dict[str, Any]] = {
     "accept_superseded_link": {
         "triode_broker.cluster.serving:Serving.received": _serve_old_links,
         "triode_broker.cluster.link:Link._end_later": _read_old_links,
+    },
+    "second_heir": {
+        "triode_broker.cluster.giving:Giving._give": _name_two,
+        "triode_broker.cluster.ownership:Ownership.is_heir": _be_heir_anyway,
     },
     "forgotten_topic_offset_1": {"triode_broker.core.shard:Shard.offset_before_first": _forgotten_topic_offset_1},
 }

@@ -87,7 +87,7 @@ def play(plan: Plan, trace: Callable[[str], None] | None = None) -> Outcome:
 
 async def _play(plan: Plan, trace: Callable[[str], None] | None) -> Outcome:
     async with trio.open_nursery() as nursery:
-        simulation = _Simulation(plan, nursery, trace)
+        simulation = Simulation(plan, nursery, trace)
         await simulation.play()
         nursery.cancel_scope.cancel()
     events = simulation.world.recorder.events
@@ -96,7 +96,9 @@ async def _play(plan: Plan, trace: Callable[[str], None] | None) -> Outcome:
     return Outcome(plan, events, violations, trio.current_time())
 
 
-class _Simulation:
+class Simulation:
+    """All that takes part in one run."""
+
     def __init__(self, plan: Plan, nursery: trio.Nursery, trace: Callable[[str], None] | None) -> None:
         random = self.random = Random(plan.seed)
         self.stuck: list[Violation] = []
