@@ -65,6 +65,14 @@ def test_closed_links_are_dead_after_3_s(clock: Clock, nodes: Membership) -> Non
     assert nodes.is_dead("n2", "two")
 
 
+def test_link_closed_for_its_silence_does_not_make_it_13_s(clock: Clock, nodes: Membership) -> None:
+    nodes.link_opened("n2", "two")
+    clock.now += SILENT_MS
+    nodes.link_closed("n2", "two")
+    assert nodes.report() == {"n2": Heard("two", is_closed=False, ms=SILENT_MS)}
+    assert nodes.tick() == [("n2", "two")]
+
+
 def test_flap_begins_the_3_s_anew(clock: Clock, nodes: Membership) -> None:
     nodes.link_opened("n2", "two")
     for _ in range(5):

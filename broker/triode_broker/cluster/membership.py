@@ -204,8 +204,7 @@ class Membership:
         for node in self._lives:
             life = self._present(node)
             if life is not None and life.is_first_hand and not life.is_dead:
-                since = life.heard_ms if life.links else life.closed_ms
-                heard[node] = Heard(life.incarnation, is_closed=not life.links, ms=max(0, now - since))
+                heard[node] = self._own_view(life, now)
         return heard
 
     def unreachable(self) -> list[tuple[str, int]]:
@@ -231,8 +230,11 @@ class Membership:
         )
 
     def _own_view(self, life: Life, now: int) -> Heard:
-        since = life.heard_ms if life.links else life.closed_ms
-        return Heard(life.incarnation, is_closed=not life.links, ms=now - since)
+        """A link that is closed because nothing comes leaves its node silent: nobody waits for 3 s more then."""
+        silent_ms = max(0, now - life.heard_ms)
+        if life.links or silent_ms >= SILENT_MS:
+            return Heard(life.incarnation, is_closed=False, ms=silent_ms)
+        return Heard(life.incarnation, is_closed=True, ms=max(0, now - life.closed_ms))
 
     def _objects(self, reporter: str, reports: Reports, life: Life, now: int) -> bool:
         """Whether a peer that is reached itself still counts on this life."""
