@@ -17,7 +17,7 @@ from triode_broker.cli.exit_codes import ExitCode
 from triode_broker.core.shard import shard_index
 
 from tests.cli.programs import Ended, run
-from tests.cluster.processes.nodes import NodeProcess, RealCluster, cluster_of
+from tests.cluster.processes.nodes import CONFIG, NodeProcess, RealCluster, cluster_of
 from tests.cluster.processes.quick import Quick
 
 PATIENCE_SECONDS = 90.0
@@ -80,7 +80,7 @@ async def ask_json(node: NodeProcess, *arguments: str) -> Any:
 
 @pytest.fixture
 async def cluster(tmp_path: Path) -> AsyncIterator[RealCluster]:
-    async with cluster_of(3, tmp_path) as found:
+    async with cluster_of(3, tmp_path, config=f"{CONFIG}[limits]\ndrain_window_ms = 200\n") as found:
         yield found
 
 
