@@ -68,6 +68,19 @@ def decode(data):
     return _decoder.decode(older_frames.encode(older_frames.decode(data)))
 """
 
+_RECORDING_LINK: Final = """
+
+def _note(self, frames, encoded=Link._encoded):
+    said = [frame for frame in frames if type(frame) not in (Ping, Pong)]
+    if said:
+        asks = "asks" if self.is_dialler else "answers"
+        self._settings.log.info("frames_sent", to=self.peer.node, link=asks, frames=list(map(repr, said)))
+    return encoded(self, frames)
+
+
+Link._encoded = _note
+"""
+
 
 @frozen
 class Build:
@@ -106,6 +119,12 @@ def older(folder: Path) -> Build:
     _append(frames, _OLDER_FRAMES)
     hello = package / "cluster/hello.py"
     _replace(hello, "configuration={name: _digest(getattr(config, name)) for name in SHARED_SETTINGS},", "")
+    return _build(folder)
+
+
+def recording(folder: Path) -> Build:
+    """The tree's own, which logs as `frames_sent` each message to another node, but for life signs."""
+    _append(_copy(folder) / "cluster/link.py", _RECORDING_LINK)
     return _build(folder)
 
 

@@ -3,139 +3,19 @@
 The other builds are made from the tree (tests/cluster/builds.py); docs/peer-protocol.md has the rules.
 """
 
-import json
-import re
-import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import trio
 import triode
-from attrs import define, field
-from triode_broker.cli.exit_codes import ExitCode
 
-from tests.admin.running import hear
-from tests.cli.programs import PATIENCE_SECONDS, Triode
-from tests.cluster.builds import CURRENT, Build, newer, older
+from tests.cli.programs import PATIENCE_SECONDS
+from tests.cluster.builds import CURRENT, newer, older
+from tests.cluster.run_builds import nodes, protocols, whole
+from tests.cluster.transcript import record
 
 TOPICS = [f"jobs/{number}" for number in range(9)]  # some in every durable shard
 ROOMS = [f"rooms/{number}" for number in range(9)]
-
-
-@define(eq=False)
-class Node:
-    """A process of some build."""
-
-    program: Triode
-    data: Path
-    events: list[dict[str, Any]] = field(factory=list)
-    changed: trio.Event = field(factory=trio.Event)
-    is_over: bool = False
-
-    async def listen(self, task_status: trio.TaskStatus[None]) -> None:
-        """Keep what it logs, until its end."""
-        task_status.started()
-        stream = self.program._process.stderr
-        assert stream is not None
-        rest = b""
-        async for piece in stream:
-            *lines, rest = (rest + piece).split(b"\n")
-            for line in lines:
-                said = line.decode()
-                self.events.append(json.loads(said) if said.startswith("{") else {"event": said})
-            self.changed.set()
-            self.changed = trio.Event()
-        self.is_over = True
-        self.changed.set()
-
-    def of(self, event: str, **facts: Any) -> list[dict[str, Any]]:
-        """Its events of one name that have these facts."""
-        return [one for one in self.events if one.items() >= {"event": event, **facts}.items()]
-
-    async def until(self, fact: Callable[[], Any]) -> Any:
-        """Wait until it holds; looks whenever the node has said something."""
-        with trio.fail_after(PATIENCE_SECONDS):
-            while not (found := fact()):
-                assert not self.is_over, self.events[-5:]
-                await self.changed.wait()
-        return found
-
-    async def told(self, event: str, **facts: Any) -> dict[str, Any]:
-        """The first event of this name that has these facts."""
-        found: list[dict[str, Any]] = await self.until(lambda: self.of(event, **facts))
-        return found[0]
-
-    async def peer_url(self) -> str:
-        """Where other nodes reach it."""
-        address = (await self.told("peer_listening"))["address"]
-        return "ws://127.0.0.1:" + re.findall("[0-9]+", str(address))[-1]
-
-    async def url(self) -> str:
-        """Where clients do."""
-        return str((await self.told("started"))["urls"][0])
-
-    async def end(self) -> None:
-        """SIGTERM."""
-        self.program.signal(signal.SIGTERM)
-        assert await self.program.code() == ExitCode.OK
-
-    async def view(self) -> dict[str, Any]:
-        """What `triode cluster --json` shows there."""
-        await self.told("started")
-        return dict((await hear(self.data, b'{"call":"cluster"}'))["ok"])
-
-
-@define
-class Nodes:
-    """Processes that end with the test."""
-
-    folder: Path
-    nursery: trio.Nursery
-    stack: AsyncExitStack
-
-    async def start(self, name: str, build: Build, *seeds: str, holders: str = "") -> Node:
-        """Start a node."""
-        data = self.folder / name
-        file = self.folder / "triode.toml"
-        file.write_text('[[topics]]\nfilter = "jobs/#"\nstorage = "disk"\n')
-        flags = ["--config", str(file), "--data", str(data), "--listen", "127.0.0.1:0", "--log-format", "json"]
-        flags += ["--node", name, "--cluster-listen", "127.0.0.1:0"]
-        flags += ["--durable", holders] if holders else []
-        for seed in seeds:
-            flags += ["--seed", seed]
-        program = await self.stack.enter_async_context(Triode("serve", *flags, environ=build.environ))
-        node = Node(program, data)
-        await self.nursery.start(node.listen)
-        return node
-
-
-@asynccontextmanager
-async def nodes(folder: Path) -> AsyncIterator[Nodes]:
-    async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
-        yield Nodes(folder, nursery, stack)
-        await stack.aclose()
-        nursery.cancel_scope.cancel()
-
-
-async def whole(*cluster: Node) -> dict[str, Any]:
-    """Until all nodes see all nodes, and the same owners."""
-    with trio.fail_after(PATIENCE_SECONDS):
-        while True:
-            await trio.lowlevel.checkpoint()
-            views = [await node.view() for node in cluster]
-            if all(one["agreed"] and len(one["nodes"]) == len(cluster) and not one["degraded"] for one in views):
-                return views[0]
-
-
-def protocols(view: dict[str, Any]) -> dict[tuple[str, str], set[int]]:
-    """Which version each pair of nodes speaks, by the names of both."""
-    found: dict[tuple[str, str], set[int]] = {}
-    for one in view["nodes"]:
-        for link in one["links"]:
-            found.setdefault((one["node"], link["node"]), set()).add(link["protocol"])
-    return found
 
 
 async def through(clients: list[triode.Client], topics: list[str]) -> None:
@@ -194,7 +74,7 @@ async def test_nodes_of_three_builds_are_one_cluster(tmp_path: Path) -> None:
 
 
 async def test_a_node_is_upgraded_over_its_data_while_the_other_serves(tmp_path: Path) -> None:
-    """A rolling upgrade: the durable log goes on under its name, at the pair's common version, then at the new one."""
+    """A rolling upgrade: the durable log goes on, at the version that both builds have, then at the new one."""
     build = newer(tmp_path / "newer")
     async with nodes(tmp_path) as started:
         n1 = await started.start("n1", CURRENT, holders="n1,n2")
@@ -240,3 +120,17 @@ async def test_builds_without_a_common_version_say_so_in_both_logs(tmp_path: Pat
         there = await far.told("peer_refused", reason="no_common_protocol")
         assert (there["by"], there["detail"]) == ("peer", "this node speaks 1 to 1")
         assert n1.of("peer_link_opened") == far.of("peer_link_opened") == []
+
+
+async def test_a_message_takes_the_way_that_the_document_shows(tmp_path: Path) -> None:
+    """One Forward to the owner, one Deliver to each node that wants it, not for each subscriber: G3."""
+    said = [
+        (one["node"], one["to"], frame.partition("(")[0])
+        for one in await record(tmp_path)
+        for frame in one["frames"]
+    ]
+    for node in ("a", "c"):
+        assert said.index((node, "b", "Interest")) < said.index(("b", node, "Interested"))
+    forwarded = said.index(("a", "b", "Forward"))
+    assert sorted(said[forwarded + 1 :]) == [("b", "a", "Answered"), ("b", "a", "Deliver"), ("b", "c", "Deliver")]
+    assert said.index(("b", "a", "Deliver")) < said.index(("b", "a", "Answered"))
