@@ -55,7 +55,12 @@ async def test_retry_publishes_to_the_source_and_takes_the_letter_away(tmp_path:
     async with running(tmp_path) as node:
         await publish(node, "jobs/a", {"n": 1}, b"\x00\xff", key="k", headers={"h": "v"})
         await bury(node, "jobs/#", count=2)
-        assert await node.ask("dead.retry", name="worker") == {"count": 2, "refused": [], "stopped": "", "home": "n1"}
+        assert await node.ask("dead.retry", name="worker") == {
+            "count": 2,
+            "refused": [],
+            "stopped": "",
+            "home": "n1",
+        }
         _, _, first, second = await stored(node, "jobs/a")
         assert (first.data, first.key, first.headers) == ({"n": 1}, "k", {"h": "v"})
         assert second.data == b"\x00\xff"

@@ -100,7 +100,7 @@ async def test_one_name_in_full(tmp_path: Path) -> None:
             assert shown["pending"][0]["holder"] == shown["members"][0]["connection"]
             text = (await subs(tmp_path, "show", "worker")).output
             assert text.startswith(
-                "worker: durable on jobs/#, at home on node n1\nack wait 60000 ms, at most 7 attempts, dead letters"
+                "worker: durable on jobs/#, at home on node n1\nack wait 60000 ms, at most 7 attempts, dead"
             )
             assert f"{one.message.log}.1" in text
             assert "no members" not in text
