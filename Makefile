@@ -19,8 +19,9 @@ run: $(VENV)/.server ## a broker on 127.0.0.1:7400, with the demo
 test: $(VENV)/.dev ## every check
 	@$(BIN)/python -m coverage run -m pytest --continue-on-collection-errors
 
-generate: $(VENV)/.dev ## errors.py, schemas and the tables of SPEC.md, from the registry and the packet types
+generate: $(VENV)/.dev ## errors.py, schemas, the tables of SPEC.md and docs/peer-protocol.md, from registry and types
 	@$(BIN)/python protocol/generate.py
+	@$(BIN)/python -m tests.cluster.shapes
 	@$(BIN)/ruff format --quiet protocol
 
 format: $(VENV)/.dev ## put every file into the one form

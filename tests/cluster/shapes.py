@@ -39,7 +39,7 @@ HELLO: Final[tuple[type[Struct], ...]] = (
 EITHER, ASKS, ANSWERS = "either", "the node that asks", "the node that answers"
 #: Who says it, by the tens of its number; those that differ, by their number.
 SAID_BY: Final = {0: EITHER, 1: ASKS, 2: ANSWERS, 3: EITHER, 4: EITHER, 5: EITHER}
-SAID_BY_ALONE: Final = {30: ASKS, 32: ASKS}
+SAID_BY_ALONE: Final = {30: ASKS, 32: ASKS, 40: ANSWERS, 41: ASKS, 50: ASKS, 51: ANSWERS}
 
 
 def records(roots: Iterable[type[Struct]] = KINDS) -> list[type[Struct]]:
