@@ -11,7 +11,7 @@ import trio
 from attrs import define
 
 from tests.history.events import Recorder
-from tests.sim.network import Network
+from tests.sim.network import Network, Way
 from tests.sim.node import SimNode
 from tests.sim.scheduling import passes
 
@@ -40,6 +40,8 @@ class Faults:
             if node.running is not None:
                 node.running.holes = 0.0
             node.go_on()
+            if node.running is not None and node.running.is_draining:
+                node.kill()
             node.start()
         self.recorder.note("heal", "network")
 
@@ -166,7 +168,7 @@ async def _slow(faults: Faults) -> None:
     else:
         way.bytes_per_second = 8_000
     await passes(faults.random.uniform(1, 8))
-    way.delay, way.bytes_per_second = (0.0002, 0.002), float("inf")
+    way.delay, way.bytes_per_second = Way().delay, float("inf")
 
 
 async def _late(faults: Faults) -> None:

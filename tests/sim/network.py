@@ -8,6 +8,7 @@ and an end may learn late, or never, that the other one is gone. What is decided
 from collections import deque
 from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
+from math import ceil, inf
 from random import Random
 
 import trio
@@ -18,15 +19,19 @@ from trio.abc import HalfCloseableStream, Listener
 WINDOW_BYTES = 65_536
 #: The most that travels in one piece.
 PIECE_BYTES = 16_384
+STEPS_A_SECOND = 2_000
 
 
 class Post:
-    """What is to happen later, in order of time and then of being asked for; one task serves all."""
+    """What is to happen later, in order of time and then of being asked for; one task serves all.
+
+    Time goes in steps: what falls into one is done in one turn of the loop, and a run takes a half of the time.
+    """
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._serial = 0
-        self._sooner = trio.Event()
+        self._wait = trio.CancelScope()
 
     @property
     def now(self) -> float:
@@ -39,8 +44,9 @@ class Post:
 
     def at(self, due: float, call: Callable[[], None]) -> None:
         """Call it then."""
-        if not self._heap or due < self._heap[0][0]:
-            self._sooner.set()
+        due = ceil(due * STEPS_A_SECOND) / STEPS_A_SECOND
+        if due < self._wait.deadline:
+            self._wait.deadline = due
         self._serial += 1
         heappush(self._heap, (due, self._serial, call))
 
@@ -48,18 +54,18 @@ class Post:
         """For ever."""
         heap = self._heap
         while True:
-            self._sooner = trio.Event()
-            while heap and heap[0][0] <= self.now:
+            now = self.now
+            while heap and heap[0][0] <= now:
                 heappop(heap)[2]()
-            with trio.move_on_at(heap[0][0] if heap else float("inf")):
-                await self._sooner.wait()
+            with trio.CancelScope(deadline=heap[0][0] if heap else inf) as self._wait:
+                await trio.sleep_forever()
 
 
 @define(eq=False)
 class Way:
     """From one node to another one: all connections go over it."""
 
-    delay: tuple[float, float] = (0.0002, 0.002)  # seconds, at least and at most
+    delay: tuple[float, float] = (0.0002, 0.003)  # seconds, at least and at most
     bytes_per_second: float = float("inf")
     is_blocked: bool = False  # what is sent waits, and so do new connections
     free_at: float = 0.0  # when the last piece has left
