@@ -60,6 +60,8 @@ class Calls:
         self._asked[id] = (link, answered, replies)
         try:
             link.put(Call(id, method, msgspec.json.encode(parameters)))
+            if not link.is_open:
+                answered.set()  # nothing comes on it: `closed` was told already
             with trio.move_on_after(seconds):
                 await answered.wait()
         finally:
