@@ -438,6 +438,8 @@ def _may_have_taken(facts: Facts, gap: Step, first: int, one: Seen) -> bool:
     """Whether a gap of an acknowledged subscription can be about this message."""
     if gap.reason == "reset":
         return one.log not in gap.after
+    if gap.reason == "partition":  # a source that was reached for the first time after this
+        return one.log not in gap.before and one.pos <= gap.after.get(one.log, 0)
     return facts.is_bounded(one.topic) and gap.t > first
 
 
