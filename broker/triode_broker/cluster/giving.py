@@ -67,6 +67,7 @@ class Giving:
         self._links = links
         self._log = log
         self._gift: _Gift | None = None
+        self._late: list[_Gift] = []  # whose heir was silent: it may speak yet, as long as nobody claims them
         self.is_begun = False
         self.given = 0
 
@@ -85,6 +86,7 @@ class Giving:
         """Several times a second: notice what has become of the last one, and give the next."""
         if not self.is_begun:
             return
+        self._late = [gift for gift in self._late if not self._is_settled(gift)]
         if self._gift is not None:
             self._look_after(self._gift)
         if self._gift is None and (owned := self._owned()) and (heirs := self._heirs()):
@@ -96,12 +98,14 @@ class Giving:
         return [shard for shard in shards if ownership.owns(shard) and not ownership.is_suspended(shard)]
 
     def _heirs(self) -> dict[str, Link]:
-        """Who may be one, by name."""
+        """Who may be one, by name: not who is leaving too, nor who was one and silent."""
         membership = self._ownership.membership
+        silent = dict.fromkeys(gift.heir for gift in self._late)
         heirs = {}
         for link in self._links():
             node, incarnation = link.peer.node, link.peer.incarnation
-            if not membership.has_left(node) and membership.incarnation_of(node) == incarnation:
+            is_present = not membership.has_left(node) and membership.incarnation_of(node) == incarnation
+            if is_present and name_of(link) not in silent:
                 heirs[node] = link
         return heirs
 
@@ -119,7 +123,7 @@ class Giving:
         log = cast("HandedLog", shard.log)  # it is in memory, and here
         log.seal()
         laters = self._router.delayed.take_out(shard)
-        gift = self._gift = _Gift(shard, log, f"{link.peer.node}/{link.peer.incarnation}", laters)
+        gift = self._gift = _Gift(shard, log, name_of(link), laters)
         self._log.info("shard_given", shard=name, log=log.name, heir=link.peer.node)
         self._ownership.release(name, gift.heir)
         self._send(gift, link)
@@ -137,26 +141,30 @@ class Giving:
             gift.link.put(piece)
 
     def _look_after(self, gift: _Gift) -> None:
-        """Its heir has announced it; or somebody else has, or nobody will."""
-        name = gift.shard.name
-        entry = self._ownership.table.get(name)
-        if entry is not None and entry.log == gift.log.name and not entry.heir:
-            self.given += 1
+        if self._is_settled(gift):
             self._gift = None
-        elif entry is None or entry.log != gift.log.name or self._ownership.is_orphan(name):
-            self._fail(gift)
+        elif self._ownership.is_orphan(gift.shard.name):
+            self._log.warning("shard_not_taken", shard=gift.shard.name, log=gift.log.name, heir=gift.heir)
+            self._late.append(gift)
+            self._gift = None
 
-    def _fail(self, gift: _Gift) -> None:
-        self._log.warning("shard_not_taken", shard=gift.shard.name, log=gift.log.name, heir=gift.heir)
-        self._router.delayed.put_back(gift.laters)
-        self._gift = None
+    def _is_settled(self, gift: _Gift) -> bool:
+        """Its heir has announced it; or somebody else has a new log, and what was delayed for it stays here."""
+        entry = self._ownership.table.get(gift.shard.name)
+        if entry is None or not entry.log or entry.heir:
+            return False
+        if entry.log == gift.log.name:
+            self.given += 1
+        else:
+            self._router.delayed.put_back(gift.laters)
+        return True
 
     # The heir
 
     def opened(self, link: Link) -> None:
         """One that asks: maybe the heir's."""
         gift = self._gift
-        if gift is not None and gift.heir == f"{link.peer.node}/{link.peer.incarnation}":
+        if gift is not None and gift.heir == name_of(link):
             self._send(gift, link)
 
     def closed(self, link: Link) -> None:
@@ -175,6 +183,11 @@ class Giving:
             self._send_next(gift)
         else:
             self.tick()
+
+
+def name_of(link: Link) -> str:
+    """Of the life at the other end, as `Entry.heir` has it."""
+    return f"{link.peer.node}/{link.peer.incarnation}"
 
 
 def numbered(shard: Shard, log: HandedLog, router: Router, laters: list[Later]) -> Iterator[HandOver]:
