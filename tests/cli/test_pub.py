@@ -131,6 +131,26 @@ async def test_without_a_broker_it_says_what_to_do(broker: BrokerAt) -> None:
     assert len(ended.errors.splitlines()) == 1
 
 
+@pytest.mark.parametrize("way", ["environment", "arguments"])
+async def test_of_several_addresses_any_that_is_there_will_do(broker: BrokerAt, way: str) -> None:
+    """SPEC 5.3.6"""
+    addresses = ["ws://127.0.0.1:1/ws", broker.url, "ws://127.0.0.1:2"]
+    given = [word for address in addresses for word in ("--url", address)] if way == "arguments" else []
+    environ = {} if given else {"TRIODE_URL": ", ".join(addresses)}
+    for number in range(3):  # wherever it begins
+        assert (await run("pub", "a", str(number), *given, environ=environ)).code == ExitCode.OK
+    heard = await run("sub", "a", "--from", "earliest", "--count", "3", *given, environ=environ)
+    assert heard.output.split()[1::2] == ["0", "1", "2"]
+
+
+async def test_where_no_address_answers_each_is_told_with_its_reason() -> None:
+    addresses = ["ws://127.0.0.1:1/ws", "ws://127.0.0.1:2/ws"]
+    ended = await run("pub", "a", "x", "--timeout", "0.5", url=",".join(addresses))
+    assert ended.code == ExitCode.TIMEOUT
+    assert "no broker at ws://127.0.0.1:1/ws or ws://127.0.0.1:2/ws (" in ended.errors
+    assert all(f"{address}: all attempts to connect" in ended.errors for address in addresses)
+
+
 async def test_lines_wait_for_a_broker_that_is_not_there_yet(broker: BrokerAt) -> None:
     await broker.stop()
     async with Triode("pub", "a", "-", url=broker.url) as program:
@@ -168,6 +188,8 @@ async def test_how_long_it_is_tried_is_told_with_the_reason(broker: BrokerAt, ar
         (["pub", "a", "x", "--url", "ws://h:99999"], "--url ws://h:99999: Port out of range"),
         (["pub", "a", "x", "--url", ""], "--url: is empty; an address looks like ws://"),
         (["sub", "a", "--url", ""], "--url: is empty"),
+        (["sub", "a", "--url", "ws://h,"], "--url: is empty"),
+        (["sub", "a", "--url", "ws://h", "--url", "ws://u@h"], "--url: a broker's URL has no user"),
         (["pub", "a", "x", "--token-file", "/nowhere/token"], "--token-file /nowhere/token: cannot be read"),
         (["sub", "a/+", "--from", "last:3"], "--from last:N is for exact topics"),
         (["sub", "a", "--from", "yesterday"], "--from yesterday: allowed is new, last"),

@@ -4,6 +4,7 @@ No broker and no mock: packets in and out of the real session, as plain dictiona
 """
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from msgspec import UNSET, Raw
@@ -27,11 +28,17 @@ LIMITS = {
 
 
 class Play:
-    """One session and its surroundings. `half` is what the random source says unless a test sets `luck`."""
+    """One session and its surroundings. `luck` is what the random source says."""
 
-    def __init__(self, url: str = URL, identity: Identity | None = None, **limits: Any) -> None:
+    def __init__(
+        self,
+        url: str | Iterable[str] = URL,
+        identity: Identity | None = None,
+        luck: float = 0.5,
+        **limits: Any,
+    ) -> None:
         self.now = 1_000.0
-        self.luck = 0.5
+        self.luck = luck
         self.options = Options(**limits)
         self.session = Session(url, identity or Identity(), self.options, lambda: self.luck)
         self.connections = 0

@@ -221,8 +221,9 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_client(parser: argparse.ArgumentParser) -> None:
-    url = f"address of the broker (or TRIODE_URL; default {DEFAULT_URL})"
-    parser.add_argument("--url", metavar="URL", help=url)
+    url = f"address of the broker (or TRIODE_URL; default {DEFAULT_URL}); several are nodes of one cluster: "
+    url += "repeat it, or write them with commas"
+    parser.add_argument("--url", metavar="URL", action="append", help=url)
     token = "file with the token to connect with (or TRIODE_TOKEN; never an argument: others can read those)"
     parser.add_argument("--token-file", metavar="FILE", help=token)
 

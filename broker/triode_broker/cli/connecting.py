@@ -13,6 +13,7 @@ from pathlib import Path
 
 import trio
 import triode
+from triode.backoff import websocket_url
 
 from triode_broker.cli.arguments import DEFAULT_URL
 from triode_broker.cli.exit_codes import ExitCode, Failure
@@ -34,33 +35,40 @@ def make_client(
     """
     for name in ("triode", "trio-websocket"):  # what they log is told here, in words for people
         logging.getLogger(name).addHandler(logging.NullHandler())
-    try:
-        return triode.connect(
-            url(arguments, environ),
-            token=token(arguments, environ),
-            name=f"triode {arguments.command}",
-            wait_seconds=wait_seconds,
-            publish_expiry_seconds=expiry_seconds,
-        )
-    except ValueError as error:
-        source, address = named_url(arguments, environ)
-        value = "" if repr(address) in str(error) else f" {address}"  # named once, by the error or here
-        raise Failure(ExitCode.USAGE, f"{source}{value}: {error}") from error
+    return triode.connect(
+        urls(arguments, environ),
+        token=token(arguments, environ),
+        name=f"triode {arguments.command}",
+        wait_seconds=wait_seconds,
+        publish_expiry_seconds=expiry_seconds,
+    )
 
 
 def url(arguments: argparse.Namespace, environ: Mapping[str, str]) -> str:
-    """The broker's address. Raises Failure if it is empty: as with secrets, a mistake and never "the default"."""
-    source, address = named_url(arguments, environ)
-    if not address.strip():
-        raise Failure(ExitCode.USAGE, f"{source}: is empty; an address looks like {DEFAULT_URL}")
-    return address
+    """The broker's address, or all of them, to be named in a sentence. Raises Failure."""
+    return " or ".join(urls(arguments, environ))
 
 
-def named_url(arguments: argparse.Namespace, environ: Mapping[str, str]) -> tuple[str, str]:
-    """Who names the broker's address, and what it says."""
+def urls(arguments: argparse.Namespace, environ: Mapping[str, str]) -> list[str]:
+    """The broker's addresses. Raises Failure for a wrong one, and an empty one is: never "the default"."""
+    source, said = named_urls(arguments, environ)
+    found = [address.strip() for part in said for address in part.split(",")]
+    for address in found:
+        if not address:
+            raise Failure(ExitCode.USAGE, f"{source}: is empty; an address looks like {DEFAULT_URL}")
+        try:
+            websocket_url(address)
+        except ValueError as error:
+            value = "" if repr(address) in str(error) else f" {address}"  # named once, by the error or here
+            raise Failure(ExitCode.USAGE, f"{source}{value}: {error}") from error
+    return found
+
+
+def named_urls(arguments: argparse.Namespace, environ: Mapping[str, str]) -> tuple[str, list[str]]:
+    """Who names the broker's addresses, and what that says."""
     if arguments.url is not None:
-        return "--url", str(arguments.url)
-    return ("TRIODE_URL", environ["TRIODE_URL"]) if "TRIODE_URL" in environ else ("default", DEFAULT_URL)
+        return "--url", list(arguments.url)
+    return ("TRIODE_URL", [environ["TRIODE_URL"]]) if "TRIODE_URL" in environ else ("default", [DEFAULT_URL])
 
 
 def token(arguments: argparse.Namespace, environ: Mapping[str, str]) -> str:

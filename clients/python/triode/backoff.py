@@ -1,12 +1,10 @@
-"""When and where to try again: full jitter between bounds, what a close code asks for, and the URLs (SPEC 5.3).
+"""When to try again: full jitter between bounds, what a close code asks for, and what a URL is (SPEC 5.3).
 
-Knows numbers and names only; the random source comes in. One decision: the figures and URLs are the broker's, but
-never outside what a sane broker would say, since a hostile one may say anything.
+Knows numbers and names only; the random source comes in. One decision: the figures are the broker's, but never
+outside what a sane broker would say, since a hostile one may say anything.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -19,8 +17,6 @@ TOO_BIG: Final = 1009
 _MAX_DOUBLINGS: Final = 16
 _LEAST_MS: Final = 10
 _MOST_MS: Final = 600_000
-_MAX_URLS: Final = 8  # of one `bye`
-_MAX_URL_CHARACTERS: Final = 2_048
 _SCHEMES: Final = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 
 
@@ -65,6 +61,10 @@ class Backoff:
         self.attempts += 1
         return self._random() * ceiling / 1000
 
+    def least_seconds(self) -> float:
+        """A delay as short as the first one; it does not count as one."""
+        return self._random() * self.min_ms / 1000
+
 
 def websocket_url(url: str) -> str:
     """`url` as a WebSocket URL: http becomes ws, https wss, no path `/ws`. Raises ValueError for anything else."""
@@ -76,24 +76,3 @@ def websocket_url(url: str) -> str:
         raise ValueError(f"a broker's URL has no user and no port 0: {url!r}")
     path = parts.path if parts.path not in ("", "/") else "/ws"
     return urlunsplit((scheme, parts.netloc, path, parts.query, ""))
-
-
-class Targets:
-    """Where to connect: what the last `bye` named, each once, else what the program named."""
-
-    def __init__(self, url: str) -> None:
-        self._url = websocket_url(url)
-        self._named: deque[str] = deque()
-
-    def next(self) -> str:
-        """The URL of the next attempt."""
-        return self._named.popleft() if self._named else self._url
-
-    def name(self, urls: Iterable[str]) -> None:
-        """Take over the URLs of a `bye`; what is no such URL, or would lose the encryption, is passed over."""
-        self._named.clear()
-        for url in list(urls)[:_MAX_URLS]:
-            with suppress(ValueError):
-                named = websocket_url(url[:_MAX_URL_CHARACTERS])
-                if named.startswith("wss:") or self._url.startswith("ws:"):
-                    self._named.append(named)

@@ -1,4 +1,4 @@
-"""The trio face of the client: `triode.connect(url)`.
+"""The trio face of the client: `triode.connect(url)`, or of several URLs.
 
 Knows trio and the session; the driver carries what they say to each other. The surprising decision: the client's
 nursery is closed without the program's error, because a nursery would hand it back wrapped in a group.
@@ -6,7 +6,7 @@ nursery is closed without the program's error, because a nursery would hand it b
 
 import random
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -26,7 +26,7 @@ from triode.errors import ConnectionRefused, QueueFull, TriodeError
 from triode.messages import Messages
 from triode.options import Options
 from triode.publishing import Publication
-from triode.records import Gap, HistoryPage, Position, Presence, Published, State
+from triode.records import Gap, HistoryPage, Position, Presence, Published, State, StateChanged
 from triode.session import Identity, Session
 from triode.subscription import Wish
 from triode.watching import Events
@@ -40,7 +40,7 @@ From = Literal["new", "earliest", "last"] | Mapping[Literal["last", "since"], in
 
 
 def connect(
-    url: str,
+    url: str | Iterable[str],
     *,
     token: Token = "",
     name: str = "",
@@ -50,6 +50,10 @@ def connect(
     **limits: float,
 ) -> "Client":
     """A client of the broker at `url` ("ws://host:7400", "wss://…", "http://…"; no path means /ws).
+
+    Several URLs are nodes of one cluster: `connect(["ws://a:7400", "ws://b:7400"])`. The client is at one of them,
+    a random one, and goes to another by itself when that is lost or refuses: each is tried once, at once, before
+    it waits as with a single one. A node that asked for a pause gets it; a refusal for good is one by them all.
 
     Use it as `async with triode.connect(url) as client`. Entering waits until connected, at most `wait_seconds`
     (0: do not wait, `math.inf`: for ever), and raises ConnectionRefused when the broker refuses for good or did
@@ -73,7 +77,7 @@ class Client:
 
     def __init__(
         self,
-        url: str,
+        url: str | Iterable[str],
         token: Token,
         name: str,
         wait_seconds: float,
@@ -117,16 +121,17 @@ class Client:
 
     async def _wait_connected(self) -> None:
         session = self._session
-        reason = "no answer"
+        reasons: dict[str, str] = {}  # by URL, the last one of each
         with trio.move_on_after(self._wait_seconds):
             watcher = self.events()
             while session.state not in (State.CONNECTED, State.CLOSED):
                 event = await anext(watcher)
-                reason = getattr(event, "reason", "") or reason
+                if isinstance(event, StateChanged) and event.state is State.WAITING:
+                    reasons[event.url] = event.reason
         if session.error is not None:
             raise session.error
         if session.state is not State.CONNECTED and self._wait_seconds > 0:
-            raise ConnectionRefused(f"not connected within {self._wait_seconds:g} s: {reason}")
+            raise ConnectionRefused(f"not connected within {self._wait_seconds:g} s: {_in_words(reasons)}")
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -409,6 +414,13 @@ class Receipt:
         """Nobody cares any more: if unsent it is never sent, if sent it is not sent again."""
         self._driver.session.publisher.abandon(self._publication)
         self._driver.settle()
+
+
+def _in_words(reasons: Mapping[str, str]) -> str:
+    """Why there is no connection; where one URL was tried, who asks knows which."""
+    if len(reasons) > 1:
+        return "; ".join(f"{url}: {reason}" for url, reason in reasons.items())
+    return next(iter(reasons.values()), "no answer")
 
 
 def _installed_version() -> str:

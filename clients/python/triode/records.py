@@ -236,14 +236,14 @@ class StateChanged:
     reason: str = ""
     code: int = 0
     delay_seconds: float = 0.0  # WAITING: until the next attempt
-    url: str = ""  # CONNECTING: where to
+    url: str = ""  # CONNECTING: where to; WAITING: where from
     connection: str = ""  # CONNECTED: the broker's name for it
     node: str = ""  # CONNECTED: the broker's node
 
 
 @frozen
 class HandshakesRefused:
-    """Three or more attempts in a row did not reach `connected`. The client goes on trying."""
+    """Three or more attempts in a row, one per URL at least, did not reach `connected`; the client goes on."""
 
     count: int
     reason: str

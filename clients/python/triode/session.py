@@ -13,7 +13,7 @@ pushed. A face calls in, then looks at what came of it: `dial`, `is_attached`, `
     CLOSED      nothing
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from math import inf
 from typing import Any, Final
@@ -23,7 +23,7 @@ from msgspec import UNSET, UnsetType
 from triode_protocol import codec, packets
 from triode_protocol.topics import HARD_MAX_BYTES, HARD_MAX_LEVELS, check_filter
 
-from triode.backoff import ABNORMAL_CLOSURE, TOO_BIG, Backoff, Targets, action, asked_seconds, clamp
+from triode.backoff import ABNORMAL_CLOSURE, TOO_BIG, Backoff, action, asked_seconds, clamp
 from triode.consuming import Terms
 from triode.errors import ConnectionClosed, ConnectionRefused, TriodeError
 from triode.liveness import Liveness
@@ -32,6 +32,7 @@ from triode.outgoing import Outgoing
 from triode.publishing import Publication, Publisher
 from triode.reading import Read, Reader
 from triode.records import Complaint, Event, HandshakesRefused, Notice, Position, State, StateChanged
+from triode.route import Route
 from triode.settling import Settler
 from triode.subscription import Malformed, Subscription, Wish
 from triode.subscriptions import Subscriptions
@@ -58,7 +59,9 @@ class Identity:
 class Session:
     """One client through all its connections."""
 
-    def __init__(self, url: str, identity: Identity, options: Options, random: Callable[[], float]) -> None:
+    def __init__(
+        self, urls: str | Iterable[str], identity: Identity, options: Options, random: Callable[[], float]
+    ) -> None:
         self.options = options
         self.identity = identity
         self.state = State.IDLE
@@ -79,7 +82,8 @@ class Session:
         self.reader = Reader(options, self._outgoing, self.finished)
         self.settler = Settler(options, self._outgoing, self.finished)
         self._backoff = Backoff(random)
-        self._targets = Targets(url)
+        self._route = Route(urls, self._backoff, random)
+        self._url = ""  # of the present or last attempt
         self._liveness = Liveness()
         self._due = inf  # of the state: the end of WAITING, or of CONNECTING's patience
         self._connected_at = inf
@@ -131,7 +135,7 @@ class Session:
         self._connect(now)
 
     def _connect(self, now: float) -> None:
-        self.dial = self._targets.next()
+        self.dial = self._url = self._route.next(now)
         self.attempt += 1
         self._due = now + self.options.connect_timeout_seconds
         self._enter(State.CONNECTING, url=self.dial)
@@ -247,7 +251,6 @@ class Session:
     def _on_bye(self, packet: packets.Bye, now: float) -> None:
         if packet.code == TOO_BIG:
             self.publisher.fail_largest()
-        self._targets.name(packet.urls)
         self._depart(
             now,
             action(packet.code),
@@ -255,6 +258,7 @@ class Session:
             packet.code,
             name=packet.name,
             after_ms=packet.reconnect_after_ms,
+            urls=packet.urls,
             is_polite=True,
         )
 
@@ -389,6 +393,7 @@ class Session:
         *,
         name: str = "",
         after_ms: int = 0,
+        urls: Sequence[str] = (),
         is_polite: bool = False,
     ) -> None:
         """The present connection or attempt is over; `what` comes next: "stop", "backoff" or "once"."""
@@ -400,18 +405,22 @@ class Session:
             return
         if was_connected and now - self._connected_at >= self.options.stable_seconds:
             self._backoff.reset()
-        may_be_immediate = what == "once" and self._backoff.attempts == 0  # or a broker could make us spin
-        delay = self._backoff.delay_seconds()
-        asked = asked_seconds(after_ms, self.options.max_wait_seconds)
-        delay = asked if may_be_immediate else max(delay, asked)
-        self._due = now + delay
-        self._enter(State.WAITING, reason=reason, code=code, delay_seconds=delay)
+        self._due = self._route.left(
+            now,
+            what,
+            code,
+            urls=urls,
+            asked=asked_seconds(after_ms, self.options.max_wait_seconds),
+            was_connected=was_connected,
+            was_answered=bool(name or after_ms) or code not in (0, ABNORMAL_CLOSURE),
+        )
+        self._enter(State.WAITING, reason=reason, code=code, delay_seconds=self._due - now, url=self._url)
         if not was_connected:
             self._count_refused(reason)
 
     def _count_refused(self, reason: str) -> None:
         self._refused += 1
-        if self._refused == _REPORT_AFTER:
+        if self._refused == max(_REPORT_AFTER, self._route.size):  # one node that is away is no news
             self.events.append(HandshakesRefused(self._refused, reason))
 
     def _detach(self, is_polite: bool) -> None:
