@@ -215,9 +215,9 @@ class Membership:
             life = self._present(node)
             if life is None or life.has_left or not life.is_met:
                 continue
-            since = life.heard_ms if life.links else life.closed_ms
-            if not life.links or now - since >= TAKEN_MS:
-                missed.append((node, now - since))
+            silent_ms = now - life.heard_ms  # not since the end of its links, which may have come of the silence
+            if not life.links or silent_ms >= TAKEN_MS:
+                missed.append((node, silent_ms))
         return missed
 
     # The rule
