@@ -44,7 +44,7 @@ CORE, LOG, EDGE, HTTP = "triode_broker.core", "triode_broker.log", "triode_broke
 ADMIN = "triode_broker.admin"
 AUTH, CLUSTER, CLI = "triode_broker.auth", "triode_broker.cluster", "triode_broker.cli"
 WORKERS = "triode_broker.workers"
-CORE_FACES = ("triode_broker.core.interfaces", "triode_broker.core.record", "triode_broker.core.message_ids")
+CORE_FACES = tuple(f"triode_broker.core.{face}" for face in ("handed", "interfaces", "message_ids", "record"))
 
 TABLE = {
     "triode_protocol": Row(("triode_protocol",), ("attrs", "msgspec"), is_pure=True),
@@ -69,6 +69,7 @@ TABLE = {
     ),
     "triode_broker.stores": broker("triode_broker.core", "triode_broker.log"),
     "triode_broker.joining": broker(
+        "triode_broker.admin",
         "triode_broker.core",
         "triode_broker.log",
         "triode_broker.edge",
