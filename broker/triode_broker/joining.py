@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import trio
+from triode_protocol.codec import Refused
+from triode_protocol.errors import ErrorName
 
 from triode_broker.cluster.cluster import Cluster
 from triode_broker.cluster.listening import as_listeners
@@ -135,3 +137,8 @@ class Joining:
 def is_everywhere(url: str) -> bool:
     """Whether it names no machine: every address of this one."""
     return url.startswith(_EVERYWHERE)
+
+
+async def no_cluster(parameters: Mapping[str, Any]) -> object:
+    """What `triode cluster` is told where there is none."""
+    raise Refused(ErrorName.UNSUPPORTED, "this node is in no cluster: --cluster-listen or --seed puts it into one")

@@ -37,7 +37,7 @@ from triode_broker.draining import Draining, Readiness
 from triode_broker.edge.listeners import listen, url
 from triode_broker.edge.reactor import Edge
 from triode_broker.http.pages import pages
-from triode_broker.joining import Joining
+from triode_broker.joining import Joining, no_cluster
 from triode_broker.log import committer
 from triode_broker.log.disk import DiskLog, StoreError
 from triode_broker.log.memory import MemoryLog
@@ -242,8 +242,7 @@ class Broker:
             others = Neighbours(self.joining.cluster, self.router)
             calls = from_anywhere(self.config.node, calls, others)
         if self.config.data and self.worker.number == 0:
-            if self.joining is not None:
-                calls["cluster"] = self.joining.status
+            calls["cluster"] = no_cluster if self.joining is None else self.joining.status
             calls |= drain_calls(lambda seconds: self.drain(seconds), lambda: self.edge.statistics().connections)
             await nursery.start(partial(serve_calls, Path(self.config.data), calls, log=self._log))
         if self.config.demo:

@@ -91,13 +91,13 @@ class Nodes:
     nursery: trio.Nursery
     stack: AsyncExitStack
 
-    async def start(self, name: str, build: Build, *seeds: str, holders: str = "") -> Node:
-        """Start a node."""
+    async def start(self, name: str, build: Build, *seeds: str, holders: str = "", alone: bool = False) -> Node:
+        """Start a node; `alone`: of no cluster."""
         data = self.folder / name
         file = self.folder / "triode.toml"
         file.write_text('[[topics]]\nfilter = "jobs/#"\nstorage = "disk"\n')
         flags = ["--config", str(file), "--data", str(data), "--listen", "127.0.0.1:0", "--log-format", "json"]
-        flags += ["--node", name, "--cluster-listen", "127.0.0.1:0"]
+        flags += ["--node", name, *([] if alone else ["--cluster-listen", "127.0.0.1:0"])]
         flags += ["--durable", holders] if holders else []
         for seed in seeds:
             flags += ["--seed", seed]
@@ -116,13 +116,19 @@ async def nodes(folder: Path) -> AsyncIterator[Nodes]:
 
 
 async def whole(*cluster: Node) -> dict[str, Any]:
-    """Until all nodes see all nodes, and the same owners."""
+    """Until all nodes see all nodes, by all links, and the same owners."""
     with trio.fail_after(PATIENCE_SECONDS):
         while True:
             await trio.lowlevel.checkpoint()
             views = [await node.view() for node in cluster]
-            if all(one["agreed"] and len(one["nodes"]) == len(cluster) and not one["degraded"] for one in views):
+            if all(_is_whole(view, len(cluster)) for view in views):
                 return views[0]
+
+
+def _is_whole(view: dict[str, Any], count: int) -> bool:
+    links = sum(len(one["links"]) for one in view["nodes"])
+    is_even = view["agreed"] and not view["degraded"] and not view["missing"]
+    return bool(is_even and links == 2 * count * (count - 1) and all(shard["owners"] for shard in view["shards"]))
 
 
 def protocols(view: dict[str, Any]) -> dict[tuple[str, str], set[int]]:
