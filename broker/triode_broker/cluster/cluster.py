@@ -61,7 +61,7 @@ from triode_broker.cluster.presence import FarPresence
 from triode_broker.cluster.serving import HANDLERS as SERVING_HANDLERS
 from triode_broker.cluster.serving import Serving
 from triode_broker.cluster.status import METHOD as STATUS_METHOD
-from triode_broker.cluster.status import own_view
+from triode_broker.cluster.status import complaints, own_view
 from triode_broker.cluster.table import Table as ShardTable
 from triode_broker.cluster.taking import Taking
 from triode_broker.config import Config
@@ -461,7 +461,7 @@ class Cluster:
 
     def degraded(self) -> list[str]:
         """What an operator should know, in words."""
-        return self.ownership.degraded()
+        return complaints(self)
 
 
 def _expect(is_so: bool) -> None:

@@ -41,6 +41,18 @@ def own_view(cluster: "Cluster") -> dict[str, Any]:
     }
 
 
+def complaints(cluster: "Cluster") -> list[str]:
+    """What an operator should know, in words: nothing while all others are reached and all shards are served."""
+    asked = {link.peer.node for link in cluster.asking_links()}
+    known = {node for node, _ in cluster.membership.unreachable()} | {cluster.identity.node}
+    others = [node for node in cluster.membership.live() if not cluster.membership.has_left(node)]
+    return [
+        *cluster.ownership.degraded(),
+        # They have dialled this node: it hears them, but what its clients publish does not get there.
+        *(f"no link to node {node} yet" for node in others if node not in asked | known),
+    ]
+
+
 def _link(cluster: "Cluster", link: Link) -> dict[str, Any]:
     """`direction`: who asks on it."""
     rtt_ms = link.rtt_ms

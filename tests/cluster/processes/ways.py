@@ -71,7 +71,7 @@ class Ways:
         self.held |= dict.fromkeys(pairs)
 
     def refuse(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Connections between them break, and no new ones come about."""
+        """From, to: all connections between them break, and no new ones come about that way."""
         self.refused |= dict.fromkeys(pairs)
         self.cut(list(self.refused))
 
@@ -104,7 +104,7 @@ class Ways:
         with trio.CancelScope() as scope:
             self._open[scope] = dialler, listener
             try:
-                if (dialler, listener) in self.refused or (listener, dialler) in self.refused:
+                if (dialler, listener) in self.refused:
                     return
                 await self._passage(dialler, listener)
                 await self._passage(listener, dialler)
