@@ -51,6 +51,7 @@ from triode_broker.cluster.link import (
     Sink,
 )
 from triode_broker.cluster.listening import AnyListener, is_reachable_from_outside, serve
+from triode_broker.cluster.tcp import TcpStream
 from triode_broker.config import Limits
 from triode_broker.printable import escape, shorten
 
@@ -77,8 +78,8 @@ Connect = Callable[[str, int], Awaitable[trio.abc.Stream]]
 
 
 async def connect_tcp(host: str, port: int) -> trio.abc.Stream:
-    """The usual way there; trio's streams send at once (TCP_NODELAY)."""
-    return await trio.open_tcp_stream(host, port)
+    """The usual way there; trio's sockets send at once (TCP_NODELAY)."""
+    return TcpStream(await trio.open_tcp_stream(host, port))
 
 
 def admit_all(peer: Identity, is_dialler: bool) -> Refusal | None:

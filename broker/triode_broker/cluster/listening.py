@@ -5,12 +5,13 @@ Knows sockets, nothing of what is said on them. Binding is the composition root'
 
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from functools import partial
 from ipaddress import ip_address
 from typing import Any
 
 import trio
 import trio.abc
+
+from triode_broker.cluster.tcp import TcpStream
 
 AnyListener = trio.abc.Listener[Any]
 
@@ -37,4 +38,8 @@ async def serve(
     for listener in listeners:
         if isinstance(listener, trio.SocketListener):
             log.info("peer_listening", address=str(listener.socket.getsockname()[:2]))
-    await trio.serve_listeners(partial(serve_stream), list(listeners))
+
+    async def serve_accepted(stream: trio.abc.Stream) -> None:
+        await serve_stream(TcpStream(stream) if isinstance(stream, trio.SocketStream) else stream)
+
+    await trio.serve_listeners(serve_accepted, list(listeners))
