@@ -3,15 +3,20 @@
 The other builds are made from the tree (tests/cluster/builds.py); docs/peer-protocol.md has the rules.
 """
 
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
 import trio
 import triode
+from triode_broker.cluster.frames import Entry, Forward, Heard, Leave, decode
 
 from tests.cli.programs import PATIENCE_SECONDS
 from tests.cluster.builds import CURRENT, newer, older
 from tests.cluster.run_builds import nodes, protocols, whole
+from tests.cluster.shapes import KINDS
 from tests.cluster.transcript import record
 
 TOPICS = [f"jobs/{number}" for number in range(9)]  # some in every durable shard
@@ -54,6 +59,51 @@ async def catch_up(clients: list[triode.Client]) -> None:
                         pass
 
 
+async def be_seen(clients: list[triode.Client]) -> None:
+    """Who is on a topic, from wherever it is asked, and as it happens."""
+    topic = ROOMS[0]
+    for here, there in zip(clients, [*clients[1:], clients[0]], strict=True):
+        async with here.subscribe(topic, presence="watch") as watched:
+            events = watched.events()
+            async with there.subscribe(topic, presence={"state": 1}):
+                await come(events, triode.Joined)
+                assert [one.state for one in (await here.presence(topic)).members] == [1]
+            await come(events, triode.Left)
+
+
+async def come(events: AsyncIterator[object], kind: type[object]) -> None:
+    """Wait for an event of this kind."""
+    with trio.fail_after(PATIENCE_SECONDS):
+        while not isinstance(await anext(events), kind):
+            pass
+
+
+def module_of(folder: Path, name: str) -> ModuleType:
+    """A module of another build, beside ours."""
+    spec = spec_from_file_location(f"other_{name}", folder / "triode_broker" / "cluster" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_other_builds_are_what_they_are_said_to_be(tmp_path: Path) -> None:
+    older(tmp_path / "older")
+    newer(tmp_path / "newer")
+    then = module_of(tmp_path / "older", "older_frames")
+    later = module_of(tmp_path / "newer", "frames")
+    for lacking in (Entry, Forward, Heard):
+        assert getattr(then, lacking.__name__).__struct_fields__ == lacking.__struct_fields__[:-1]
+    for kind in KINDS:
+        assert getattr(later, kind.__name__).__struct_fields__ == (*kind.__struct_fields__, "added")
+    assert (later.PROTOCOLS, later.lacking(1)) == ((1, 2), {later.Greeting})
+    said = later.encode([later.Forward("m0", 3, [], "m0-1"), later.Leave()])
+    assert decode(said) == [Forward("m0", 3, [], "m0-1"), Leave()]
+    assert then.encode(then.decode(said)) == then.encode([then.Forward("m0", 3, []), then.Leave()])
+    assert decode(then.encode(then.decode(said))) == [Forward("m0", 3, []), Leave()]
+
+
 async def test_nodes_of_three_builds_are_one_cluster(tmp_path: Path) -> None:
     async with nodes(tmp_path) as started:
         holders = "n1,n2,n3"
@@ -64,37 +114,42 @@ async def test_nodes_of_three_builds_are_one_cluster(tmp_path: Path) -> None:
         view = await whole(n1, n2, n3)
         assert protocols(view) == {(a, b): {1} for a in ("n1", "n2", "n3") for b in ("n1", "n2", "n3") if a != b}
         assert {owner for shard in view["shards"] for owner in shard["owners"]} == {"n1", "n2", "n3"}
+        drift = {link["node"]: link["drift"] for link in view["nodes"][0]["links"]}
+        assert drift == {"n2": [], "n3": ["durable", "limits", "topics"]}  # n3 says nothing of them
         async with AsyncExitStack() as stack:
             clients = [await stack.enter_async_context(triode.connect(await node.url())) for node in (n1, n2, n3)]
             await through(clients, [*TOPICS, *ROOMS])
             await catch_up(clients)
+            await be_seen(clients)
         for node in (n1, n2, n3):
             assert [one for one in node.events if one.get("level") in ("warning", "error")] == []
             assert node.of("peer_link_closed", reason="bad_frame") == []
 
 
-async def test_a_node_is_upgraded_over_its_data_while_the_other_serves(tmp_path: Path) -> None:
-    """A rolling upgrade: the durable log goes on, at the version that both builds have, then at the new one."""
+async def test_nodes_are_upgraded_one_after_the_other(tmp_path: Path) -> None:
+    """A rolling upgrade: all logs go on, on disk with their holders, in memory by hand-over to the other build."""
     build = newer(tmp_path / "newer")
+    topics = [*TOPICS, *ROOMS]
     async with nodes(tmp_path) as started:
         n1 = await started.start("n1", CURRENT, holders="n1,n2")
         n2 = await started.start("n2", CURRENT, await n1.peer_url(), holders="n1,n2")
         await whole(n1, n2)
         async with triode.connect(await n1.url()) as client:
-            logs = {topic: (await client.publish(topic, 0)).log for topic in TOPICS}
+            logs = {topic: (await client.publish(topic, 0)).log for topic in topics}
             await n2.end()
             n2 = await started.start("n2", build, await n1.peer_url(), holders="n1,n2")
             assert protocols(await whole(n1, n2))["n1", "n2"] == {1}
-            for topic in TOPICS:
+            for topic in topics:
                 place = await client.publish(topic, 1)
                 assert (place.log, place.offset) == (logs[topic], 2)
         await n1.end()
         n1 = await started.start("n1", build, await n2.peer_url(), holders="n1,n2")
         assert protocols(await whole(n1, n2))["n1", "n2"] == {2}
         async with triode.connect(await n1.url()) as client:
-            for topic in TOPICS:
+            for topic in topics:
                 place = await client.publish(topic, 2)
                 assert (place.log, place.offset) == (logs[topic], 3)
+                assert [one.data for one in (await client.history(topic, last=9)).messages] == [0, 1, 2]
         await n1.told("greeting_heard", node="n2", text="to n1")
         await n2.told("greeting_heard", node="n1", text="to n2")
 
