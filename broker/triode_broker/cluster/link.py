@@ -126,7 +126,7 @@ class Link:
     def put(self, frame: Frame) -> None:
         """Send, in order; what is put in one turn travels together. On a closed link nothing happens.
 
-        A kind that the link does not have is dropped, with an error in the log: sent, it would cost the link, again
+        A kind that the link does not have is dropped, with an error in the log: sent, it would cost the link, time
         and again, as long as the peer is not upgraded.
         """
         if not self.is_open:
