@@ -106,6 +106,11 @@ class NodeProcess:
         self.signal(signal.SIGTERM)
         await until(lambda: not self.is_running, f"the end of {self.name}")
 
+    @property
+    def exit_code(self) -> int | None:
+        """Of its last life; None while it lasts."""
+        return self._process.returncode if self._process is not None else None
+
     async def started(self) -> None:
         """It serves."""
         await until(lambda: bool(self.url), f"the start of {self.name}", self.last)
