@@ -14,7 +14,7 @@ from attrs import define, field
 from triode_protocol.topics import matches
 
 from tests.cluster.processes.clients import RemoteClient
-from tests.cluster.processes.nodes import NodeProcess, RealCluster, cluster_of
+from tests.cluster.processes.nodes import NodeProcess, RealCluster, cluster_of, until
 from tests.cluster.processes.ways import passes
 from tests.history.checker import Violation, check, explain
 from tests.history.events import Event, Packet, Recorder, Rules, write
@@ -63,13 +63,22 @@ class Run:
         node.signal(SIGCONT)
         self.recorder.note("continue", node.name)
 
-    async def claimed(self, since: float, *by: str) -> float:
+    async def owner(self) -> NodeProcess:
+        """A node that owns a shard in memory: on a busy machine the first to start may own all."""
+        return self.cluster.node((await self.cluster.owners())["m0"])
+
+    async def claimed(self, since: float, by: list[NodeProcess]) -> float:
         """Seconds until one of these nodes has claimed a shard."""
-        nodes = [self.cluster.node(name) for name in by]
-        with trio.fail_after(CATCH_UP_SECONDS):
-            while not (found := [at for node in nodes for at in node.times("shard_claimed", since)]):
-                await passes(LOOK_SECONDS)
-        return min(found) - since
+
+        def found() -> list[float]:
+            return [at for node in by for at in node.times("shard_claimed", since)]
+
+        await until(lambda: bool(found()), "a claim", self.cluster.said)
+        return min(found()) - since
+
+    def others(self, node: NodeProcess) -> list[NodeProcess]:
+        """All but this one."""
+        return [one for one in self.cluster.nodes if one is not node]
 
 
 Fault = Callable[[Run], Awaitable[None]]

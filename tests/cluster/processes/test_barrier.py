@@ -18,7 +18,7 @@ from tests.history.events import Packet
 
 TIMES = 10_000
 AT_ONCE = 20
-TIMES_WHILE_MOVING = 600  # before the owner dies, and again after somebody else has claimed its shards
+TIMES_WHILE_MOVING = 400  # before the owner dies, and again after somebody else has claimed its shards
 #: On the busiest machine.
 PATIENCE_SECONDS = 90.0
 Run = Callable[["Runner"], Awaitable[None]]
