@@ -209,7 +209,7 @@ class SimStream(HalfCloseableStream):
             self._check()
             if pipe.unread:
                 count = min(len(pipe.unread), max_bytes or PIECE_BYTES)
-                if self._random.random() < 0.2:
+                if self._random.random() < 0.05:
                     count = self._random.randint(1, count)
                 return pipe.take(count)
             if pipe.is_ended:

@@ -150,7 +150,7 @@ class Simulation:
         random = self.random
         topics = [*LIVE, *DURABLE, *BRIEF, *MANY]
         for number in range(1, random.randint(2, 3) + 1):
-            publisher = Publisher(self._client(f"p{number}"), topics, random.uniform(0.12, 0.7), self._published)
+            publisher = Publisher(self._client(f"p{number}"), topics, random.uniform(0.15, 0.8), self._published)
             self.publishers.append(publisher)
         everything: Packet = {"filter": "#", "from": "earliest"}
         wishes = [

@@ -5,8 +5,8 @@ import pytest
 from tests.sim.rolling import play
 from tests.sim.scenario import Plan
 
-SEEDS = 24
-AT_ONCE = 6
+SEEDS = 8
+AT_ONCE = 4
 #: Of the planted bug: seeds that are tried.
 TRIES = 16
 
