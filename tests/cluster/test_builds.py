@@ -134,7 +134,11 @@ async def test_nodes_are_upgraded_one_after_the_other(tmp_path: Path) -> None:
         n1 = await started.start("n1", CURRENT, holders="n1,n2")
         n2 = await started.start("n2", CURRENT, await n1.peer_url(), holders="n1,n2")
         await whole(n1, n2)
-        async with triode.connect(await n1.url()) as client:
+        gaps: list[triode.Gap] = []
+        async with (
+            triode.connect(await n1.url()) as client,
+            client.subscribe("#", on_gap=gaps.append) as messages,
+        ):
             logs = {topic: (await client.publish(topic, 0)).log for topic in topics}
             await n2.end()
             n2 = await started.start("n2", build, await n1.peer_url(), holders="n1,n2")
@@ -142,6 +146,12 @@ async def test_nodes_are_upgraded_one_after_the_other(tmp_path: Path) -> None:
             for topic in topics:
                 place = await client.publish(topic, 1)
                 assert (place.log, place.offset) == (logs[topic], 2)
+            with trio.fail_after(PATIENCE_SECONDS):
+                heard = [await anext(messages) for _ in range(2 * len(topics))]
+            assert sorted((one.topic, one.offset) for one in heard) == sorted(
+                (t, o) for t in topics for o in (1, 2)
+            )
+            assert gaps == []
         await n1.end()
         n1 = await started.start("n1", build, await n2.peer_url(), holders="n1,n2")
         assert protocols(await whole(n1, n2))["n1", "n2"] == {2}
