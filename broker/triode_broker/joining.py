@@ -122,7 +122,8 @@ class Joining:
         with trio.move_on_after(HAND_OVER_SECONDS):
             while not self.cluster.giving.is_done:  # noqa: ASYNC110  # once in a life
                 await trio.sleep(LOOK_SECONDS)
-            await trio.sleep(LINGER_SECONDS)
+            if self.cluster.giving.given:
+                await trio.sleep(LINGER_SECONDS)
 
     def other_urls(self) -> list[str]:
         """Where clients reach the other nodes that there is a link to."""

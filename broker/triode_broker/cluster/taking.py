@@ -22,8 +22,8 @@ from triode_broker.cluster.frames import HandedOver, HandedRest, HandOver
 from triode_broker.cluster.giving import MORE, REFUSED, TAKEN
 from triode_broker.cluster.link import Link
 from triode_broker.cluster.ownership import Ownership
-from triode_broker.core.handed import HandedId, HandedLog
-from triode_broker.core.message_ids import Remembered
+from triode_broker.core.handed import HandedLog
+from triode_broker.core.message_ids import MessageIds, Remembered
 from triode_broker.core.node import Node
 from triode_broker.core.shard import Shard
 
@@ -35,9 +35,9 @@ class _Heritage:
     link: Link
     shard: Shard
     log: HandedLog
+    ids: MessageIds  # filled with the pieces: in the last step it would hold everybody up (0.2 s for 50,000)
     due: int = 0  # the piece that comes next
     counters: dict[str, int] = attrs.field(factory=dict)
-    ids: list[HandedId] = attrs.field(factory=list)
     delayed: list[bytes] = attrs.field(factory=list)
     rest: HandedRest | None = None
     whole_ms: int = 0
@@ -91,7 +91,7 @@ class Taking:
         if shard is None or not self._ownership.is_heir(frame.shard, frame.log):
             self._refuse(link, frame.shard, frame.log)
         else:
-            self._coming[frame.shard] = _Heritage(link, shard, self._log_named(frame.log))
+            self._coming[frame.shard] = _Heritage(link, shard, self._log_named(frame.log), shard.new_ids())
 
     def _refuse(self, link: Link, shard: str, log: str) -> None:
         link.put(HandedOver(shard, log, 0, REFUSED))
@@ -103,7 +103,9 @@ class Taking:
         for record in frame.records:
             log.take_record(record)
         heritage.counters |= frame.counters
-        heritage.ids += frame.ids
+        for one in frame.ids:
+            key = one.topic, one.user, one.message_id
+            heritage.ids.remember(Remembered(key, one.digest, one.pos, one.offset, one.expires_ms))
         heritage.delayed += frame.delayed
         if frame.rest is not None:
             log.take_facts(frame.rest.facts)
@@ -134,9 +136,7 @@ class Taking:
         self._router.own(shard, log)
         shard.ts, shard.has_forgotten = rest.ts, rest.has_forgotten
         self._router.count_on(shard, heritage.counters)
-        for one in heritage.ids:
-            key = one.topic, one.user, one.message_id
-            shard.ids.remember(Remembered(key, one.digest, one.pos, one.offset, one.expires_ms))
+        shard.ids = heritage.ids
         self._router.delayed.take_in(shard, heritage.delayed)
         if mirror is not None and mirror.name == log.name:
             mirror.end_in(log, clock)

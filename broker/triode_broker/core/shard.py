@@ -68,8 +68,12 @@ class Shard:
         self.log = log
         self.pos = log.head()
         self.ts = 0
-        self.ids = MessageIds(self._max_dedupe_bytes)
+        self.ids = self.new_ids()
         self.has_forgotten = self.pos > 0  # topics' counters were dropped in this life, or not read from the log
+
+    def new_ids(self) -> MessageIds:
+        """A table like its own, without any."""
+        return MessageIds(self._max_dedupe_bytes)
 
     def clock(self, now_ms: int) -> int:
         """The time in this log: the wall clock, but it never goes back (SPEC 2.7)."""
