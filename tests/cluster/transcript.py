@@ -34,13 +34,14 @@ async def record(folder: Path) -> list[dict[str, Any]]:
         await clients[0].publish(TOPIC, "hello")
         for messages in heard:
             await anext(messages)
-        for node, frame in ((a, "Forward("), (b, "Answered(")):  # their lines may come later than what they tell
-            await node.until(partial(_has_said, node, before[node], frame))
+        awaited = ((a, "b", "Forward("), (b, "a", "Deliver("), (b, "a", "Answered("), (b, "c", "Deliver("))
+        for node, to, frame in awaited:  # their lines may come later than what they tell
+            await node.until(partial(_has_said, node, before[node], to, frame))
         return _in_order(before)
 
 
-def _has_said(node: Node, count: int, frame: str) -> bool:
-    return frame in str(node.events[count:])
+def _has_said(node: Node, count: int, to: str, frame: str) -> bool:
+    return any(one.get("to") == to and frame in str(one.get("frames")) for one in node.events[count:])
 
 
 def _in_order(before: dict[Node, int]) -> list[dict[str, Any]]:
