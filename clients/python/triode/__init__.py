@@ -7,9 +7,8 @@
                 print(message.topic, message.data)
 
 It reconnects by itself, resumes every subscription where it was, sends unacknowledged messages again without
-storing them twice, and says so where messages are missing; given the URLs of several nodes of a cluster, it goes on
-at another one. This module only collects the names; the session core (`triode.session`) holds the decisions and
-does no I/O.
+storing them twice, and says so where messages are missing; given several nodes of a cluster, it goes on at another
+one. This module only collects the names; the session core (`triode.session`) holds the decisions and does no I/O.
 """
 
 from msgspec import Raw
