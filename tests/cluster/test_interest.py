@@ -1,5 +1,6 @@
 """Interest: who is told of which filter; the barrier of `subscribed` over links that come and go (SPEC 4.2)."""
 
+from itertools import count, islice
 from random import Random
 from typing import Any
 
@@ -233,13 +234,30 @@ def test_a_snapshot_is_told_in_pieces_and_confirmed_with_the_last() -> None:
         stage.cover(f"{number}/#")
     stage.open(stage.first)
     kinds = [(seq, kind, len(filters)) for _, seq, kind, filters in stage.said()]
-    assert kinds == [(1, "snapshot", CHUNK), (2, "add", 1)]
+    assert kinds == [(1, "snapshot", CHUNK)]  # the owner is to digest it before it gets more
     link = stage.links[stage.first]
     stage.first.received(link, Interested(1, {"m0-x": 5}))
+    assert stage.said()[-1][1:3] == (2, "add")
     assert [stage.first.is_confirmed] == [False]
     stage.first.received(link, Interested(2, {"m0-x": 6}))
     assert stage.first.is_confirmed
     assert stage.entry.mirror("m0").head() == 6
+
+
+def test_what_comes_up_at_once_is_told_in_pieces_and_each_barrier_waits_for_its_own() -> None:
+    stage = Stage()
+    stage.open(stage.first)
+    stage.confirm(stage.first, {"m0-x": 0})
+    named = (f"t{number}" for number in count())
+    topics = (topic for topic in named if stage.entry.router.shard_of(topic).name == "m0")
+    asked = [stage.cover(topic) for topic in islice(topics, 2 * CHUNK + 1)]
+    turn(stage.entry)
+    assert [(seq, kind, len(filters)) for _, seq, kind, filters in stage.said()][1:] == [(2, "add", CHUNK)]
+    link = stage.links[stage.first]
+    for seq, answered in ((2, CHUNK), (3, 2 * CHUNK), (4, 2 * CHUNK + 1)):
+        stage.first.received(link, Interested(seq, {"m0-x": 0}))
+        assert stage.entry.interests.barriers == len(asked) - answered
+    assert [len(filters) for *_, filters in stage.said()][1:] == [CHUNK, CHUNK, 1]
 
 
 def test_a_barrier_waits_for_a_log_that_is_read() -> None:
