@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 import trio.testing
-
 from triode_broker.cluster.links import connect_tcp
 from triode_broker.cluster.listening import as_listeners, serve
 from triode_broker.cluster.tcp import TcpStream

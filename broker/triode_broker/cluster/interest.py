@@ -26,8 +26,8 @@ from triode_broker.core.shard import Shard
 
 #: How long `subscribed` waits for owners.
 BARRIER_MS: Final = 2_000
-#: Filters in one frame, and that an owner has not answered: so that its turns stay short (it takes 6-10 µs for each),
-#: and its clients and life signs get theirs between them.
+#: Filters in one frame, and that an owner has not answered: its turns stay short (each takes it 6-10 µs), and its
+#: clients and life signs get theirs between them.
 CHUNK: Final = 1_000
 
 

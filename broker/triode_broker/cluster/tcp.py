@@ -1,10 +1,10 @@
 """A TCP connection as a trio stream that costs a turn of the loop less for each read and each write.
 
-Knows bytes only. trio's own stream tries to read before it waits, which on a link nearly always fails, lets all other
-tasks run after a write that has waited for nothing, and makes a new buffer of the greatest size for each read (three
-calls of the kernel: it is mapped, cut and unmapped). The surprising decision: here a write that the kernel takes at
-once is no checkpoint. Whoever writes over a link passes one all the same (trio-websocket's lock), and what one task
-can write without waiting is bounded by the socket's buffer.
+Knows bytes only. trio's own stream tries to read before it waits, which on a link nearly always fails, lets all
+other tasks run after a write that has waited for nothing, and makes a new buffer of the greatest size for each
+read (three calls of the kernel: it is mapped, cut and unmapped). The surprising decision: here a write that the
+kernel takes at once is no checkpoint. Whoever writes over a link passes one all the same (trio-websocket's lock),
+and what one task can write without waiting is bounded by the socket's buffer.
 """
 
 import socket
