@@ -6,6 +6,7 @@ from triode_broker.cluster.frames import Entry, Heard
 from triode_broker.cluster.membership import CLOSED_MS, Membership
 from triode_broker.cluster.ownership import (
     ALONE_MS,
+    BEREFT_HEIR_MS,
     EPOCHS_PER_OPENING,
     FENCE_MS,
     GRACE_MS,
@@ -500,6 +501,18 @@ def test_shard_whose_heir_says_nothing_is_an_orphan() -> None:
     assert not node.ownership.is_orphan("m0")
     node.after(500)
     assert node.ownership.is_orphan("m0")
+
+
+def test_heir_of_a_dead_node_has_less_time() -> None:
+    """I14: what it has not been given does not come any more."""
+    node = Node(memory=1)
+    node.ownership.tick()
+    node.meet("n1", "one")
+    node.meet("n3", "three")
+    node.ownership.received("n1", "one", [Entry("m0", 5, "n1", "one", "m0-theirs", "n3/three")])
+    assert BEREFT_HEIR_MS <= CLOSED_MS < HEIR_MS
+    node.lose("n1", "one")
+    assert ("orphaned", "m0") in node.done
 
 
 def test_shard_whose_heir_refuses_is_an_orphan_at_once() -> None:

@@ -56,6 +56,9 @@ PATIENCE_MS: Final = 4_000
 EPOCHS_PER_OPENING: Final = 65_536
 #: How long an heir may take to announce what it was handed.
 HEIR_MS: Final = 5_000
+#: The same once the node that hands over is dead: what has not come does not come any more, and with 5 s publishes
+#: would be refused for longer than that after the last fault (I14).
+BEREFT_HEIR_MS: Final = 2_000
 
 
 class Ownership:
@@ -384,7 +387,9 @@ class Ownership:
             since = now
             self._released[entry.shard] = (entry, since)
         node, _, incarnation = entry.heir.partition("/")
-        return now - since >= HEIR_MS or self.membership.is_dead(node, incarnation)
+        is_bereft = self.membership.is_dead(entry.node, entry.incarnation)
+        patience_ms = BEREFT_HEIR_MS if is_bereft else HEIR_MS
+        return now - since >= patience_ms or self.membership.is_dead(node, incarnation)
 
     def _announced(self, shard: str) -> list[Entry]:
         """All entries of a durable shard."""
