@@ -329,7 +329,7 @@ def test_what_is_published_the_instant_a_subscribe_is_answered_arrives(seed: int
 
 
 def test_without_the_barrier_some_of_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Interests, "_ask", lambda self, barrier, shard, position: self._arrived(barrier, shard))
+    monkeypatch.setattr(Interests, "_ask", lambda self, barrier, shard: self._arrived(barrier, shard))
     with pytest.raises(AssertionError):
         test_what_is_published_the_instant_a_subscribe_is_answered_arrives(1)
 

@@ -377,7 +377,7 @@ def test_seeds_reach_what_they_are_meant_for() -> None:
 
 def plant_no_prev_check(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Mirror, "_follows", lambda self, prev: self.is_live)
-    patch.setattr(Mirror, "_notice", lambda self, upto: None)
+    patch.setattr(Mirror, "notice", lambda self, upto: None)
 
 
 def plant_skip_gap(patch: pytest.MonkeyPatch) -> None:
@@ -390,7 +390,7 @@ def plant_live_too_early(patch: pytest.MonkeyPatch) -> None:
 
 def plant_no_barrier(patch: pytest.MonkeyPatch) -> None:
     """`subscribed` before the owner knows of the filter."""
-    patch.setattr(Interests, "_ask", lambda self, barrier, shard, position: self._arrived(barrier, shard))
+    patch.setattr(Interests, "_ask", lambda self, barrier, shard: self._arrived(barrier, shard))
 
 
 def plant_page_beyond_head(patch: pytest.MonkeyPatch) -> None:

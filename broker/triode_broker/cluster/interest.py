@@ -34,13 +34,19 @@ CHUNK: Final = 1_000
 class _Barrier:
     """One subscribe, and the shards whose owner has not answered yet."""
 
-    __slots__ = ("due_ms", "filter", "missing", "then")
+    __slots__ = ("due_ms", "filter", "missing", "position", "then")
 
     def __init__(
-        self, filter: str, shards: Sequence[Shard], then: Callable[[list[str]], None], due_ms: int
+        self,
+        filter: str,
+        shards: Sequence[Shard],
+        position: Mapping[str, int],
+        then: Callable[[list[str]], None],
+        due_ms: int,
     ) -> None:
         self.filter = filter
         self.missing = dict.fromkeys(shards)
+        self.position = position  # that it resumes after
         self.then = then
         self.due_ms = due_ms
 
@@ -129,10 +135,10 @@ class Interests:
         self._counts[filter] = count + 1
         if not count:
             self._want(filter)
-        barrier = _Barrier(filter, shards, then, self._steady_ms() + BARRIER_MS)
+        barrier = _Barrier(filter, shards, position or {}, then, self._steady_ms() + BARRIER_MS)
         self._barriers[barrier] = None
         for shard in shards:
-            self._ask(barrier, shard, position or {})
+            self._ask(barrier, shard)
         if not shards:
             self._finish(barrier)
 
@@ -216,7 +222,7 @@ class Interests:
 
     # Barriers
 
-    def _ask(self, barrier: _Barrier, shard: Shard, position: Mapping[str, int]) -> None:
+    def _ask(self, barrier: _Barrier, shard: Shard) -> None:
         """Wait for the present owner of a shard, if there is anything to wait for."""
         log = shard.log
         if not isinstance(log, Mirror):
@@ -227,7 +233,7 @@ class Interests:
         if told is None:
             return  # `opened` asks again
         seq = told.sent.get(barrier.filter, 0)
-        is_ahead = position.get(log.name, 0) > log.head()  # it comes from a node that had more
+        is_ahead = barrier.position.get(log.name, 0) > log.head()  # it comes from a node that had more
         self._add(told, barrier.filter, again=is_ahead or (seq <= told.confirmed and not log.is_live))
         seq = told.sent[barrier.filter]
         if seq <= told.confirmed:
@@ -267,6 +273,7 @@ class Interests:
             self._arrived(barrier, shard)
         else:
             self._behind.append((barrier, shard, log, head))
+            log.notice(head)
 
     def progressed(self, mirror: Mirror) -> None:
         """A log was read on."""
@@ -316,4 +323,4 @@ class Interests:
         for barrier in list(self._barriers):
             for shard in list(barrier.missing):
                 if shard in wanted:
-                    self._ask(barrier, shard, {})
+                    self._ask(barrier, shard)

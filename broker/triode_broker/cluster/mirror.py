@@ -297,7 +297,7 @@ class Mirror:
 
     def _page(self, rows: Rows) -> Page:
         """What the head reaches; what is more has not been delivered here yet."""
-        self._notice(rows.upto)
+        self.notice(rows.upto)
         page = Page(rows.records, rows.prevs, rows.upto, rows.loss, rows.known, rows.looked_at)
         if page.upto > self._head:
             page.upto = self._head
@@ -305,7 +305,7 @@ class Mirror:
             page.prevs = rows.prevs[: len(page.records)]
         return page
 
-    def _notice(self, upto: int) -> None:
+    def notice(self, upto: int) -> None:
         """The owner has sent everything up to there before its answer: if it did not come, there is a hole."""
         if self.is_live and upto > self._head:
             self._read_on()
@@ -324,7 +324,7 @@ class Mirror:
 
         def take(older: Answer | None) -> None:
             if isinstance(older, Older) and older.is_known:
-                self._notice(older.head)
+                self.notice(older.head)
                 done(older.records, older.has_older)
             else:
                 self._park_or(ReadBack, fields, take, older, lambda: done([], False))
@@ -337,7 +337,7 @@ class Mirror:
 
         def take(found: Answer | None) -> None:
             if isinstance(found, Found) and found.is_known:
-                self._notice(found.head)
+                self.notice(found.head)
             if isinstance(found, Found) and found.is_known and found.pos <= self._head:
                 done(Place(found.pos, found.is_complete, found.loss))
             else:
