@@ -99,11 +99,16 @@ class Client:
         )
         if self.restless:
             line = self.line
-            self.post.later(self.random.expovariate(1 / self.restless), lambda: line.cut())
+            self.post.later(self.random.expovariate(1 / self.restless), lambda: self._leave(line))
         connect: Packet = {"type": "connect", "client": {"name": self.who}}
         if self.random.random() < 0.5:
             connect["capabilities"] = ["batch"]
         self.line.send(connect, *self.role.first())
+
+    def _leave(self, line: Line) -> None:
+        """For no reason; not any more once it has calmed down."""
+        if self.restless:
+            line.cut()
 
     def _again(self) -> None:
         if not self.is_steady:

@@ -103,7 +103,7 @@ PLANTS: dict[str, dict[str, Any]] = {
     "reuse_offset": {"tests.log.slow_disk:SlowDisk.loaded": _reuse_offset},
     "no_prev_check": {
         "triode_broker.cluster.mirror:Mirror._follows": _believe_whatever_comes,
-        "triode_broker.cluster.mirror:Mirror._notice": _notice_nothing,
+        "triode_broker.cluster.mirror:Mirror.notice": _notice_nothing,
     },
     "reroute_unknown_publish": {
         "triode_broker.cluster.forwarding:Forwarder._give_up_asked": _send_to_the_next_owner

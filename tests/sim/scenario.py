@@ -23,6 +23,7 @@ from tests.sim.faults import ALONE, TOGETHER, Faults
 from tests.sim.network import Network
 from tests.sim.node import Shape, SimNode, World
 from tests.sim.plants import planted
+from tests.sim.presence import Member
 from tests.sim.scheduling import passes, run
 
 #: After the last fault: publishes succeed, and everybody has everything (I14).
@@ -115,6 +116,7 @@ class Simulation:
         self.publishers: list[Publisher] = []
         self.subscribers: list[Subscriber] = []
         self.workers: list[Worker] = []
+        self.members: list[Member] = []
         self.ledgers: dict[str, Ledger] = {}
         self.clients: list[Client] = []
         self._cast()
@@ -166,6 +168,8 @@ class Simulation:
             for number in range(1, members + 1):
                 client = self._client(f"{name}-{number}")
                 self.workers.append(Worker(client, name, ledger, is_shared=members > 1))
+        for number in range(1, random.choice((0, 2, 3)) + 1):
+            self.members.append(Member(self._client(f"m{number}", may_be_slow=True)))
         for number, wish in enumerate(random.sample(wishes, random.randint(2, 4)), 1):
             self.subscribers.append(Subscriber(self._client(f"s{number}", may_be_slow=True), wish))
             self.heads.filters |= dict.fromkeys(one["filter"] for one in wish)
@@ -208,6 +212,9 @@ class Simulation:
         await self._suffer()
         await self._go_on()
         await self._until(self._missing, "everybody caught up", CATCH_UP_SECONDS - GO_ON_SECONDS)
+        for client in self.clients:
+            client.restless = 0.0
+        await self._until(self._unmet, "the members of a room", CATCH_UP_SECONDS - GO_ON_SECONDS, "I11")
         await passes(1)
         await self._read_back()
 
@@ -245,13 +252,22 @@ class Simulation:
                 return f"{name} has not settled {len(ledger.open)}, the first at {min(ledger.open)}"
         return ""
 
-    async def _until(self, missing: Callable[[], str], what: str, seconds: float) -> None:
+    def _unmet(self) -> str:
+        """I11: every member has every member on its list, once, and nobody else."""
+        names = sorted(member.name for member in self.members)
+        return next(
+            (f"{one.name} sees {one.present} of {names}" for one in self.members if one.present != names), ""
+        )
+
+    async def _until(self, missing: Callable[[], str], what: str, seconds: float, invariant: str = "I14") -> None:
         for _ in range(int(seconds / LOOK_SECONDS)):
             if not missing():
                 return
             await passes(LOOK_SECONDS)
         self.stuck.append(
-            Violation("I14", f"{what} took more than {seconds} s: {missing()}", (len(self.world.recorder.events),))
+            Violation(
+                invariant, f"{what} took more than {seconds} s: {missing()}", (len(self.world.recorder.events),)
+            )
         )
 
     async def _read_back(self) -> None:
