@@ -29,15 +29,16 @@ class Member:
         return sorted(self._members.values()) if self._is_known else []
 
     def first(self) -> list[Packet]:
-        """Enter, then look around (SPEC 10.4)."""
+        """Enter."""
         self._is_known = False
         self._members = {}
-        enter: Packet = {"type": "subscribe", "sub": 1, "filter": ROOM, "presence": {"state": self.name}}
-        return [enter, {"type": "presence", "topic": ROOM}]
+        return [{"type": "subscribe", "sub": 1, "filter": ROOM, "presence": {"state": self.name}}]
 
     def got(self, t: int, packet: Packet) -> None:
-        """10.2: changes apply in the order in which they come; 10.4: a list replaces."""
+        """10.2: changes apply in the order in which they come; 10.4: a list, asked for once in, replaces."""
         match packet["type"]:
+            case "subscribed":
+                self._ask()
             case "presence":
                 self._members = {member["id"]: member["state"] for member in packet["members"]}
                 self._is_known = packet["complete"]
