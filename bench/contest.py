@@ -15,7 +15,7 @@ import attrs
 from bench.disk import Disk
 from bench.load import LoadError
 from bench.plan import REFERENCE, Budget, Workload
-from bench.servers import Cpu, Recipe, Server, ServerError, running
+from bench.servers import Cpu, Metered, Recipe, Server, ServerError, running
 from bench.sockets import Loop
 from bench.workloads import Address, Traffic, open_idle, subscribe_own_topics
 
@@ -68,6 +68,33 @@ class Start:
     faults: tuple[str, ...] = ()
 
 
+@attrs.frozen
+class Return:
+    """Clients that were cut at once."""
+
+    contestant: str  # what happened to them
+    round: int
+    clients: int
+    seconds: float  # until the last one was live again, caught up
+    told: dict[str, int]  # to come back later: how, and how often
+    faults: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class Mesh:
+    """What filters cost that other nodes have to know."""
+
+    nodes: int
+    filters: int
+    kind: str  # "wildcards" or "topics"
+    bytes_each: float  # private memory of another node for one filter
+    register_seconds: float  # until every subscription was answered
+    opening_kib: float  # sent to one node when a link to it opens
+    opening_seconds: float  # from the start of a node's process until it was ready and had been told everything
+    stall_ms: float  # the longest that a client of the node that is told waited for an answer meanwhile
+    publish_us: float  # of a publish that nobody elsewhere wants
+
+
 @attrs.define
 class Results:
     """Of one workload: all rounds of all contestants."""
@@ -80,12 +107,14 @@ class Results:
     disks: list[Disk] = attrs.field(factory=list)  # of each round, where something was stored
     starts: list[Start] = attrs.field(factory=list)
     remark: str = ""
+    returns: list[Return] = attrs.field(factory=list)
+    meshes: list[Mesh] = attrs.field(factory=list)
 
 
 class Seat:
     """A contestant at the table: its server, its connections, its open traffic."""
 
-    def __init__(self, name: str, server: Server, loop: Loop, traffic: Traffic) -> None:
+    def __init__(self, name: str, server: Metered, loop: Loop, traffic: Traffic) -> None:
         self.name = name
         self._server = server
         self._loop = loop
@@ -205,7 +234,7 @@ def _idle(workload: Workload, server: Server, loop: Loop, round_: int, results: 
 
 
 @contextmanager
-def _metered(server: Server) -> Iterator[list[float]]:
+def _metered(server: Metered) -> Iterator[list[float]]:
     """Filled at the end: wall, user and system seconds."""
     spent: list[float] = []
     cpu: Cpu = server.cpu()

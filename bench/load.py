@@ -43,7 +43,7 @@ class _Opening:
         self.upgraded = False
         self.ready = False
         self.connection = loop.connect(address, self.take)
-        self.connection.send(_request(address))
+        self.connection.send(upgrade_request(address))
 
     def take(self, buffer: bytearray, end: int) -> int:
         if self.upgraded:
@@ -56,14 +56,20 @@ class _Opening:
         if head_end < 4:
             return 0
         head = bytes(buffer[:head_end])
-        if not head.startswith(b"HTTP/1.1 101") or _ACCEPT not in head:
+        if not accepts(head):
             raise LoadError(f"the server refused the handshake: {head!r}")
         self.upgraded = True
         self.connection.send(self.greeting)
         return head_end
 
 
-def _request(address: tuple[str, int]) -> bytes:
+def accepts(head: bytes) -> bool:
+    """Whether it is the answer that opens the WebSocket."""
+    return head.startswith(b"HTTP/1.1 101") and _ACCEPT in head
+
+
+def upgrade_request(address: tuple[str, int]) -> bytes:
+    """The opening of a WebSocket."""
     return (
         f"GET /ws HTTP/1.1\r\nHost: {address[0]}:{address[1]}\r\nUpgrade: websocket\r\n"
         f"Connection: Upgrade\r\nSec-WebSocket-Key: {_KEY}\r\nSec-WebSocket-Version: 13\r\n"

@@ -56,6 +56,34 @@ class StoredBudget:
 
 
 @attrs.frozen
+class ClusterBudget:
+    """The same of several nodes."""
+
+    rounds: int
+    cycles: int
+    window_seconds: float
+    warm_seconds: float
+    subscribers: int  # of the fan-out
+    clients: int  # of the storm
+    filters: tuple[int, ...]  # of the mesh
+    sizes: tuple[int, ...]  # nodes of the mesh
+
+
+@attrs.frozen
+class ClusterWorkload:
+    """A workload on several nodes. A target that is 0 is none."""
+
+    name: str
+    title: str
+    unit: str
+    ratio: float = 0.0  # at most, of processor time to the single node's
+    added_us: float = 0.0  # at most, beyond the single node's
+    added_ms: float = 0.0  # at most, of p50
+    rate_ratio: float = 0.0  # at least, of the rate to one worker's
+    back_seconds: float = 0.0  # at most, until all are back
+
+
+@attrs.frozen
 class StoredWorkload:
     """A workload on topics that are stored. A target that is 0 is none."""
 
@@ -91,6 +119,27 @@ QUICK_STORED = StoredBudget(
     backlog=20_000,
     messages=50_000,
     starts=1,
+)
+
+FULL_CLUSTER = ClusterBudget(
+    rounds=3,
+    cycles=4,
+    window_seconds=0.45,
+    warm_seconds=0.3,
+    subscribers=1000,
+    clients=2000,
+    filters=(100, 10_000, 100_000),
+    sizes=(2, 3, 5),
+)
+QUICK_CLUSTER = ClusterBudget(
+    rounds=1,
+    cycles=3,
+    window_seconds=0.3,
+    warm_seconds=0.15,
+    subscribers=1000,
+    clients=2000,
+    filters=(100, 10_000),
+    sizes=(2, 3),
 )
 
 #: Triode's processor time per unit may be this multiple of an earlier version's.
@@ -154,4 +203,14 @@ STORED_WORKLOADS = (
     ),
     StoredWorkload("consume", "durable shared subscription, explicit acks", "delivery", rate=20_000),
     StoredWorkload("restart", "start with 1,000,000 stored messages (--quick: 50,000)", "start", start_seconds=3),
+)
+
+CLUSTER_WORKLOADS = (
+    ClusterWorkload("cluster-fanout", "3 nodes, fan-out 1→1,000, 64 in flight", "delivery", ratio=1.3),
+    ClusterWorkload("cluster-forward", "publishes owned elsewhere, 64 in flight", "publish", added_us=1.5),
+    ClusterWorkload("cluster-deliver", "deliveries to another node, 64 in flight", "publish", added_us=1.5),
+    ClusterWorkload("cluster-hop", "1 subscriber, 100 messages/s", "delivery", added_ms=1.0),
+    ClusterWorkload("cluster-workers", "publishes, 16 publishers, two cores", "publish", rate_ratio=1.4),
+    ClusterWorkload("cluster-storm", "3 nodes, 2,000 clients cut at once", "client", back_seconds=6.0),
+    ClusterWorkload("cluster-mesh", "filters that all nodes know", "filter"),
 )

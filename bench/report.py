@@ -249,6 +249,8 @@ def write_latest(played: Sequence[Results]) -> Path:
         "rows": [attrs.asdict(row) for results in played for row in rows(results)],
         "windows": {results.workload: [attrs.asdict(one) for one in results.windows] for results in played},
         "starts": [attrs.asdict(one) for results in played for one in results.starts],
+        "returns": [attrs.asdict(one) for results in played for one in results.returns],
+        "meshes": [attrs.asdict(one) for results in played for one in results.meshes],
         "disks": {results.workload: [attrs.asdict(one) for one in results.disks] for results in played},
         "failures": {results.workload: results.failures for results in played if results.failures},
     }

@@ -17,22 +17,30 @@ from pathlib import Path
 
 import attrs
 
+from bench.cluster_tables import cluster_console
+from bench.clustered import play_deliver, play_fan_out, play_forward, play_hop, play_workers
 from bench.contest import Results, play
+from bench.mesh import play_mesh
 from bench.plan import (
     AGAINST,
     AGAINST_DEFAULT,
+    CLUSTER_WORKLOADS,
     FULL,
+    FULL_CLUSTER,
     FULL_STORED,
     QUICK,
+    QUICK_CLUSTER,
     QUICK_STORED,
     STORED_WORKLOADS,
     WORKLOADS,
+    ClusterBudget,
     StoredBudget,
 )
 from bench.report import Row, console, rows, verdict, write_latest
 from bench.restart import play_restart
 from bench.servers import RECIPES, STORING, Recipe, ServerError, prepare_uws, triode_of
 from bench.stored import play_consume, play_durable
+from bench.storms import play_storm
 from bench.tables import against_verdict, start_verdict, stored_verdict, typical, write_sections
 
 _FILES_NEEDED = 5000 + 500
@@ -43,6 +51,18 @@ _STORED: dict[str, Callable[[Mapping[str, Recipe], StoredBudget, Path], Results]
     "restart": play_restart,
 }
 
+_CLUSTERED: dict[str, Callable[[ClusterBudget], Results]] = {
+    "cluster-fanout": play_fan_out,
+    "cluster-forward": play_forward,
+    "cluster-deliver": play_deliver,
+    "cluster-hop": play_hop,
+    "cluster-workers": play_workers,
+    "cluster-storm": play_storm,
+    "cluster-mesh": play_mesh,
+}
+#: What stands for several workloads in `--only`.
+_ALL_OF = {"cluster": list(_CLUSTERED)}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
@@ -52,10 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     against = _play_against(options) if options.against else []
     memory = [] if options.against else _play_memory(options)
     stored = [] if options.against else _play_stored(options)
-    played = [*against, *memory, *stored]
+    clustered = [] if options.against else _play_clustered(options)
+    played = [*against, *memory, *stored, *clustered]
     print(f"\n{time.monotonic() - began:.0f} s; all windows in {_relative(write_latest(played))}")
     if options.write_readme:
-        write_sections(memory, stored, against)
+        write_sections(memory, stored, against, clustered=clustered)
     return _status(played)
 
 
@@ -85,6 +106,21 @@ def _play_stored(options: argparse.Namespace) -> list[Results]:
         played.append(results)
         print(f"  data on {typical(results.disks)}")
         _tell(results, stored_verdict)
+    return played
+
+
+def _play_clustered(options: argparse.Namespace) -> list[Results]:
+    """Triode as several nodes; nobody else takes part."""
+    played = []
+    for workload in CLUSTER_WORKLOADS:
+        if workload.name not in options.only or "triode" not in options.servers:
+            continue
+        print(f"{workload.title} (server CPU per {workload.unit})", flush=True)
+        played.append(_CLUSTERED[workload.name](QUICK_CLUSTER if options.quick else FULL_CLUSTER))
+        for line in cluster_console(played[-1]):
+            print(line, flush=True)
+        for name, reason in played[-1].failures.items():
+            print(f"  {name}: {reason}", flush=True)
     return played
 
 
@@ -131,12 +167,12 @@ def _commit(checkout: Path) -> str:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    names = [*(one.name for one in WORKLOADS), *(one.name for one in STORED_WORKLOADS)]
+    names = [one.name for one in (*WORKLOADS, *STORED_WORKLOADS, *CLUSTER_WORKLOADS)]
     servers = list(dict.fromkeys([*RECIPES, *STORING]))
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="Measure Triode beside other servers, on memory topics and on stored ones.",
-        epilog=f"workloads: {', '.join(names)}; servers: {', '.join(servers)}",
+        description="Measure Triode beside other servers, on memory topics, on stored ones, as several nodes.",
+        epilog=f"workloads: {', '.join(names)}, cluster (those of several nodes); servers: {', '.join(servers)}",
     )
     add = parser.add_argument
     add("--only", action="append", metavar="NAMES", help="these workloads, separated by commas (repeatable)")
@@ -147,7 +183,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--core", type=int, default=0, help="the core all processes run on (0)")
     add("--write-readme", action="store_true", help="put the tables into bench/README.md")
     options = parser.parse_args(arguments)
-    everything = AGAINST_DEFAULT if options.against else names
+    everything = AGAINST_DEFAULT if options.against else [name for name in names if name not in _CLUSTERED]
     options.only = _list(parser, options.only, "workload", everything, names)
     given = None if options.servers is None else [options.servers]
     options.servers = _list(parser, given, "server", ["uws", "triode", "naive", *servers], servers)
@@ -166,7 +202,7 @@ def _list(
     """Names separated by commas, each once."""
     if given is None:
         return list(dict.fromkeys(otherwise))
-    wanted = [name for part in given for name in part.split(",")]
+    wanted = [each for part in given for name in part.split(",") for each in _ALL_OF.get(name, [name])]
     if unknown := [name for name in wanted if name not in known]:
         parser.error(f"no such {what}: {', '.join(unknown)} (there are {', '.join(known)})")
     return list(dict.fromkeys(wanted))
@@ -205,8 +241,12 @@ def _status(played: Sequence[Results]) -> int:
     """1 if Triode did not take part or delivered anything but every message once and in order."""
     absent = any(name.startswith("triode") for results in played for name in results.failures)
     ours = [row for results in played for row in rows(results) if row.contestant.startswith("triode")]
-    starts = [one for results in played for one in results.starts]
-    return int(absent or not all(row.exact for row in ours) or any(one.faults for one in starts))
+    clustered = [results for results in played if results.workload in _CLUSTERED]
+    absent = absent or any(results.failures for results in clustered)
+    ours += [row for results in clustered for row in rows(results)]
+    faults = [one.faults for results in played for one in results.starts]
+    faults += [one.faults for results in clustered for one in results.returns]
+    return int(absent or not all(row.exact for row in ours) or any(faults))
 
 
 if __name__ == "__main__":

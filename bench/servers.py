@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 import attrs
 
@@ -131,6 +131,12 @@ class Cpu:
         return seconds * share, seconds * (1 - share)
 
 
+class Metered(Protocol):
+    """A process, or several that are one server."""
+
+    def cpu(self) -> Cpu: ...
+
+
 @attrs.frozen
 class Server:
     """A running server."""
@@ -139,6 +145,12 @@ class Server:
     address: tuple[str, int]
     pid: int
     started: float = 0.0  # by time.perf_counter, before its process was made
+    output: IO[bytes] | None = None  # stdout and stderr
+
+    def said(self) -> str:
+        """All it has written so far."""
+        assert self.output is not None
+        return os.pread(self.output.fileno(), os.fstat(self.output.fileno()).st_size, 0).decode(errors="replace")
 
     def kill(self) -> None:
         """SIGKILL: it gets no chance to finish anything."""
@@ -169,7 +181,7 @@ class Server:
 @contextmanager
 def running(recipe: Recipe, prefix: tuple[str, ...] = (), place: Path | None = None) -> Iterator[Server]:
     """Start a server on a free port of 127.0.0.1 and stop it at the end; `prefix` wraps the command."""
-    port = _free_port()
+    port = free_port()
     fill = {"{port}": str(port), "{place}": str(place)}
     for name, text in recipe.files.items():
         assert place is not None
@@ -187,7 +199,7 @@ def running(recipe: Recipe, prefix: tuple[str, ...] = (), place: Path | None = N
         )
         try:
             _wait_until_listening(recipe, process, port, output)
-            yield Server(recipe.name, ("127.0.0.1", port), process.pid, started)
+            yield Server(recipe.name, ("127.0.0.1", port), process.pid, started, output)
         finally:
             _stop(process)
 
@@ -220,7 +232,8 @@ def prepare_uws() -> None:
         raise ServerError(f"npm ci failed in bench/peers/uws: {done.stderr.strip()[-300:]}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """One of 127.0.0.1 that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 _RECEIVE_BYTES = 256 * 1024
 _SCRATCH_BYTES = 2 * 1024 * 1024  # a chunk behind the longest incomplete frame (1 MiB)
+_RESET = b"\1\0\0\0\0\0\0\0"
 
 Take = Callable[[bytearray, int], int]
 
@@ -73,7 +74,7 @@ class Loop:
     def __exit__(self, *_: object) -> None:
         for connection in self.connections.values():
             # Reset instead of FIN: thousands of sockets must not linger in TIME_WAIT.
-            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             connection.sock.close()
         self.connections.clear()
         self.epoll.close()
@@ -92,12 +93,23 @@ class Loop:
         self.epoll.register(connection.fd, select.EPOLLIN)
         return connection
 
+    def drop(self, connection: Connection) -> None:
+        """Reset a connection; nothing more is heard of it."""
+        if self.connections.pop(connection.fd, None) is None:
+            return
+        if not connection.closed:
+            self.epoll.unregister(connection.fd)
+        connection.closed = True
+        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        connection.sock.close()
+
     def turn(self, timeout: float) -> int:
         """Serve what is ready, waiting at most `timeout` seconds; return the bytes received."""
         received = 0
         connections = self.connections
         for fd, event in self.epoll.poll(timeout, 4096):
-            connection = connections[fd]
+            if (connection := connections.get(fd)) is None:
+                continue  # dropped in this turn
             if event & select.EPOLLOUT:
                 connection.flush()
             if event & ~select.EPOLLOUT:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
+from bench.cluster_tables import cluster_markdown
 from bench.contest import Results, Start
 from bench.disk import Disk
 from bench.plan import AGAINST_TARGET, STORED_WORKLOADS, WORKLOADS
@@ -148,7 +149,11 @@ def typical(disks: Sequence[Disk]) -> Disk:
 
 
 def write_sections(
-    memory: Sequence[Results], stored: Sequence[Results], against: Sequence[Results], readme: Path = _README
+    memory: Sequence[Results],
+    stored: Sequence[Results],
+    against: Sequence[Results],
+    readme: Path = _README,
+    clustered: Sequence[Results] = (),
 ) -> None:
     """Put the tables that this run has figures for into bench/README.md; the other sections stay as they are."""
     where = environment()
@@ -176,6 +181,8 @@ def write_sections(
     if against:
         heading = f"{machine}, {python}, {against[0].remark}:"
         _write(readme, "against", heading, against_markdown([row for results in against for row in rows(results)]))
+    if clustered:
+        _write(readme, "cluster", f"{machine}, {python}:", cluster_markdown(clustered))
 
 
 def _disks(played: Sequence[Results]) -> str:

@@ -51,21 +51,24 @@ class FanOut:
         subscribers: int,
         window: int = 64,
         capabilities: Sequence[str] = (),
+        topic: str = "bench/fan",
+        spread: Sequence[Address] = (),
     ) -> None:
+        """`spread`: where the subscribers connect, in turn; without it, where the publisher is."""
         self.notices: Counter[str] = Counter()
         self.latencies: list[int] = []
         self._loop = loop
         self._window = window
         self._published = 0
         self._sent_at: list[int] = []
-        self._frame = publish_frame("bench/fan")
+        self._frame = publish_frame(topic)
         [self._publisher] = open_connections(loop, address, [greeting()], b'"connected"')
-        self._first = probe(loop, self._publisher, "bench/fan")
+        self._first = probe(loop, self._publisher, topic)
         self._publisher.take = overhear(self.notices)
-        frames = greeting("bench/fan", capabilities)
-        connections = open_connections(loop, address, [frames] * subscribers)
+        frames = greeting(topic, capabilities)
+        connections = open_spread(loop, spread or [address], [frames] * subscribers)
         step = (subscribers - 1) / (_SAMPLE - 1)
-        sampled = {round(index * step) for index in range(_SAMPLE)}
+        sampled = sorted({round(index * step) for index in range(_SAMPLE)})
         everyone = [
             self._subscribe(connection, index in sampled, bool(capabilities))
             for index, connection in enumerate(connections)
@@ -110,8 +113,17 @@ class FanOut:
 class FixedRate(FanOut):
     """One publisher publishes by the clock, whatever has been received."""
 
-    def __init__(self, loop: Loop, address: Address, *, subscribers: int, per_second: int) -> None:
-        super().__init__(loop, address, subscribers=subscribers)
+    def __init__(
+        self,
+        loop: Loop,
+        address: Address,
+        *,
+        subscribers: int,
+        per_second: int,
+        topic: str = "bench/fan",
+        spread: Sequence[Address] = (),
+    ) -> None:
+        super().__init__(loop, address, subscribers=subscribers, topic=topic, spread=spread)
         self._per_second = per_second
 
     def pump(self, seconds: float) -> None:
@@ -213,6 +225,13 @@ class Acked:
     def close(self) -> None:
         for publisher in self._publishers:
             publisher.ledger.close(publisher.published)
+
+
+def open_spread(loop: Loop, addresses: Sequence[Address], greetings: Sequence[bytes]) -> list[Connection]:
+    """Subscribed connections, dealt to the nodes in turn."""
+    count = len(addresses)
+    opened = [open_connections(loop, one, greetings[index::count]) for index, one in enumerate(addresses)]
+    return [opened[index % count][index // count] for index in range(len(greetings))]
 
 
 def open_idle(loop: Loop, address: Address, count: int) -> list[Connection]:
