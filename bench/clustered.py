@@ -13,7 +13,7 @@ from contextlib import ExitStack
 import attrs
 
 from bench.contest import Results, Seat, Window
-from bench.crossing import Arrays, Batches
+from bench.crossing import Batches, Runs
 from bench.load import LoadError
 from bench.nodes import Nodes, cluster, workers
 from bench.plan import ClusterBudget
@@ -22,7 +22,7 @@ from bench.sockets import Loop
 from bench.workloads import FanOut, FixedRate, Traffic
 
 SINGLE = "single node"
-_PUBLISHERS = 16
+_PUBLISHERS = 64  # the kernel deals connections to workers by a hash: of few, one may get most
 
 
 @attrs.frozen
@@ -110,7 +110,7 @@ def _workers_round(round_: int, results: Results, budget: ClusterBudget) -> None
         for name, count in (("1 worker", 1), ("2 workers", 2)):
             nodes = stack.enter_context(workers(count))
             loop = stack.enter_context(Loop())
-            seats.append(Seat(name, nodes, loop, Arrays(loop, nodes.addresses[0], topics=topics)))
+            seats.append(Seat(name, nodes, loop, Runs(loop, nodes.addresses[0], topics=topics)))
         generator: list[float] = []
         for seat in seats:
             seat.warm(budget.warm_seconds)

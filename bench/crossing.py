@@ -133,19 +133,20 @@ class Batches:
             self.ledgers = [*self.ledgers, self._subscriber.ledger]
 
 
-class Arrays:
-    """Publishers of one topic each that are told only of the last publish of every array: the cheapest clients.
+class Runs:
+    """Publishers of one topic each that are told only of the last publish of every run: the cheapest clients.
 
-    Each has `arrays` arrays of `size` out. An answer's offset is `size` beyond the last, or something is lost.
+    Each has `runs` runs of `size` out, a frame for each publish. An answer's offset is `size` beyond the last, or
+    something is lost.
     """
 
     def __init__(
-        self, loop: Loop, address: Address, *, topics: Sequence[str], arrays: int = 2, size: int = 64
+        self, loop: Loop, address: Address, *, topics: Sequence[str], runs: int = 2, size: int = 64
     ) -> None:
         self.notices: Counter[str] = Counter()
         self.latencies: list[int] = []
         self.is_open = False
-        self.arrays = arrays
+        self.runs = runs
         self.size = size
         self._loop = loop
         connections = open_connections(loop, address, [greeting()] * len(topics), b'"connected"')
@@ -157,7 +158,7 @@ class Arrays:
         """See `workloads.Traffic`."""
         self.is_open = True
         for end in self._ends:
-            end.publish(self.arrays)
+            end.publish(self.runs)
         turn_for(self._loop, seconds)
         self.is_open = False
         turn_while(self._loop, lambda: any(one.out for one in self._ends))
@@ -169,33 +170,33 @@ class Arrays:
 
 
 class _End:
-    """One publisher of arrays."""
+    """One publisher of runs."""
 
-    def __init__(self, connection: Connection, topic: str, first: int, arrays: Arrays) -> None:
+    def __init__(self, connection: Connection, topic: str, first: int, runs: Runs) -> None:
         self.ledger = Ledger(first)
         self.published = 0
-        self.out = 0  # arrays that are not answered
-        texts = [publish_text(topic)] * (arrays.size - 1) + [publish_text(topic, _FIRST_NUMBER)]
-        self._frame = client_frame(b"[" + b",".join(texts) + b"]")
+        self.out = 0  # runs that are not answered
+        texts = [publish_text(topic)] * (runs.size - 1) + [publish_text(topic, _FIRST_NUMBER)]
+        self._frames = b"".join(map(client_frame, texts))
         self._connection = connection
-        self._arrays = arrays
+        self._runs = runs
         connection.take = self._take
 
     def publish(self, count: int) -> None:
-        """So many arrays."""
+        """So many runs."""
         self.out += count
-        self.published += count * self._arrays.size
-        self._connection.send(self._frame * count)
+        self.published += count * self._runs.size
+        self._connection.send(self._frames * count)
 
     def _take(self, buffer: bytearray, end: int) -> int:
-        arrays, ledger = self._arrays, self.ledger
-        used, answers = acknowledgements(buffer, end, arrays.notices)
+        runs, ledger = self._runs, self.ledger
+        used, answers = acknowledgements(buffer, end, runs.notices)
         for _, offset in answers:
-            if offset == ledger.next + arrays.size - 1:
-                ledger.advance(arrays.size)
+            if offset == ledger.next + runs.size - 1:
+                ledger.advance(runs.size)
             else:
                 ledger.take(offset)
         self.out -= len(answers)
-        if arrays.is_open and answers:
+        if runs.is_open and answers:
             self.publish(len(answers))
         return used

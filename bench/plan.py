@@ -210,7 +210,7 @@ CLUSTER_WORKLOADS = (
     ClusterWorkload("cluster-forward", "publishes owned elsewhere, 64 in flight", "publish", added_us=1.5),
     ClusterWorkload("cluster-deliver", "deliveries to another node, 64 in flight", "publish", added_us=1.5),
     ClusterWorkload("cluster-hop", "1 subscriber, 100 messages/s", "delivery", added_ms=1.0),
-    ClusterWorkload("cluster-workers", "publishes, 16 publishers, two cores", "publish", rate_ratio=1.4),
+    ClusterWorkload("cluster-workers", "publishes, 64 publishers, two cores", "publish", rate_ratio=1.4),
     ClusterWorkload("cluster-storm", "3 nodes, 2,000 clients cut at once", "client", back_seconds=6.0),
     ClusterWorkload("cluster-mesh", "filters that all nodes know", "filter"),
 )

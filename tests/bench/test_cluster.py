@@ -12,7 +12,7 @@ import pytest
 from bench.cluster_tables import cluster_console, cluster_markdown, cluster_verdict
 from bench.clustered import SINGLE, added_us, play_deliver, play_fan_out, play_forward, play_hop, play_workers
 from bench.contest import Account, Mesh, Results, Return, Window
-from bench.crossing import Arrays, Batches
+from bench.crossing import Batches, Runs
 from bench.mesh import play_mesh
 from bench.nodes import cluster
 from bench.plan import QUICK_CLUSTER
@@ -57,11 +57,11 @@ def test_mesh_registers_every_filter() -> None:
     ]
 
 
-def test_arrays_and_batches_account_for_every_publish() -> None:
+def test_runs_and_batches_account_for_every_publish() -> None:
     with cluster(1) as nodes, Loop() as loop:
         for traffic in (
             Batches(loop, nodes.addresses[0], topics=["a", "b"], window=8, subscriber=nodes.addresses[0]),
-            Arrays(loop, nodes.addresses[0], topics=["c", "d"], arrays=2, size=5),
+            Runs(loop, nodes.addresses[0], topics=["c", "d"], runs=2, size=5),
         ):
             traffic.pump(0.05)
             traffic.pump(0.05)
