@@ -5,6 +5,10 @@ topic as it is then. What a topic on disk is to get is kept in that topic's log 
 transaction that stores the message, so neither a crash nor a full disk loses or doubles it. The surprising
 decision: what is due and not taken by its store is refused to nobody; it is tried again a second later, for ever.
 
+Where its shard has moved to another node meanwhile, it goes there and stays here until that node has answered. An
+answer that was lost means another try: with a message_id its duplicate is recognised, without one it may come
+twice. At least once is right here, for it was acknowledged when it was accepted.
+
 Times here are the wall clock's, for they come from clients.
 """
 
@@ -19,7 +23,7 @@ from triode_protocol.packets import Publish, ServerPacket
 
 from triode_broker.config import Limits
 from triode_broker.core.awaiting import Awaiting
-from triode_broker.core.interfaces import DurableLog
+from triode_broker.core.interfaces import Acceptor, DurableLog
 from triode_broker.core.message_ids import Remembered
 from triode_broker.core.record import Record
 from triode_broker.core.shard import Shard, Topic
@@ -104,7 +108,7 @@ class Later:
 
     def answer(self, packet: ServerPacket) -> None:
         """It is stored."""
-        self._delayed.forget(self)
+        self._delayed.placed(self)
 
     def refuse(self, refused: Refused) -> None:
         """It is not stored, or not surely: it goes on to be kept, and to be tried."""
@@ -187,12 +191,22 @@ class Delayed:
         self._sizes[later.shard] -= later.size
         self.count -= 1
 
+    def placed(self, later: Later) -> None:
+        """It is stored; what is kept of it here is forgotten, unless it was with the commit that stored it."""
+        is_elsewhere = not later.is_over
+        self.forget(later)
+        if is_elsewhere:
+            self._save(later)
+
     def try_again(self, later: Later) -> None:
-        """The commit that should have stored it came to nothing, and with it the forgetting of what is kept."""
-        later.is_over = False
-        if (remembered := later.remembered) is not None:
+        """The commit that should have stored it came to nothing, and with it the forgetting of what is kept.
+
+        Or another node has not taken it, as far as is known: then nothing was forgotten yet.
+        """
+        if later.is_over and (remembered := later.remembered) is not None:
             remembered.pos = remembered.offset = 0
             later.shard.ids.remember(remembered)
+        later.is_over = False
         self.schedule(later, self._ticked_ms + RETRY_MS)
 
     def load(self, shard: Shard, values: Mapping[str, bytes]) -> None:
@@ -256,19 +270,29 @@ class Delayed:
     def _place(self, later: Later, now_ms: int) -> None:
         """Accept it like a publish of this moment. What is kept is forgotten in the same step. Raises Refused."""
         topic = self._topic_of(later.packet.topic)
+        shard = topic.shard
         if later.remembered is not None and later.remembered.expires_ms <= now_ms:
             later.remembered = None
-        if (awaiting := self._awaiting.get(topic.shard)) is not None:
+        if shard.acceptor is None:
+            record = shard.accept(topic, later.packet, later.user, now_ms, later.remembered)
+            self.forget(later)
+            self._deliver(record)
+        elif shard.acceptor is self._awaiting.get(shard):
+            awaiting = self._awaiting[shard]
             awaiting.check()
             awaiting.take(topic, later.packet, later.user, later, 1, now_ms, later.remembered)
             later.is_over = True
-        elif topic.shard.acceptor is not None:  # its shard has moved to another node meanwhile
-            packet = msgspec.structs.replace(later.packet, id=0, deliver_at_ms=0)
-            topic.shard.acceptor.accept(topic, packet, later.user, None, now_ms)
-            self.forget(later)
         else:
-            record = topic.shard.accept(topic, later.packet, later.user, now_ms, later.remembered)
-            self.forget(later)
-            self._deliver(record)
+            self._hand_on(later, topic, shard.acceptor, now_ms)
+            return
+        self._save(later)
+
+    def _hand_on(self, later: Later, topic: Topic, acceptor: Acceptor, now_ms: int) -> None:
+        """Another node is to take it. With its time, which is part of what its message_id stands for."""
+        packet = msgspec.structs.replace(later.packet, id=1)
+        if acceptor.accept(topic, packet, later.user, later, now_ms) is not None:
+            self.placed(later)
+
+    def _save(self, later: Later) -> None:
         if (log := self._logs.get(later.shard)) is not None:
             log.save(later.name, later.value)

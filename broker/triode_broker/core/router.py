@@ -228,7 +228,7 @@ class Router:
         shard = topic.shard
         later = self.delayed.later(shard, packet, user, now_ms) if packet.deliver_at_ms and shard.is_here else None
         if (acceptor := shard.acceptor) is not None:
-            if later is not None:
+            if later is not None and acceptor is self._awaiting.get(shard):
                 return self._awaiting[shard].accept(topic, packet, user, publisher, now_ms, later)
             return acceptor.accept(topic, packet, user, publisher, now_ms)
         remembered: Remembered | None = None
