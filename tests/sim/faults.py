@@ -67,7 +67,7 @@ async def _kill(faults: Faults) -> None:
         disk.is_written = trio.Event()
         with trio.move_on_after(2):  # the best moment: something is on its way to the disk
             await disk.is_written.wait()
-            await passes(random.uniform(0.0005, 0.02))
+            await passes(random.uniform(0.0005, 0.005))
     node.kill(is_told=random.random() < 0.8)
     await passes(random.choice((random.uniform(0.05, 1), random.uniform(1, 12))))
     node.start()

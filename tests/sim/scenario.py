@@ -30,7 +30,7 @@ from tests.sim.scheduling import passes, run
 PUBLISH_SECONDS = 5.0
 CATCH_UP_SECONDS = 30.0
 #: How long publishers go on after it.
-GO_ON_SECONDS = 7.0
+GO_ON_SECONDS = 6.5
 LOOK_SECONDS = 0.25
 WEEK = 604_800
 LIVE, DURABLE, BRIEF = (
@@ -123,8 +123,8 @@ class Simulation:
 
     def _shape(self) -> Shape:
         random = self.random
-        count = 1 if self.plan.is_alone else random.choice((1, 2, 2, 2, 3, 3, 3, 4))
-        count = 3 if self.plan.fault else count
+        count = 3 if self.plan.fault else random.choice((1, 2, 2, 2, 3, 3, 3, 4))
+        count = 1 if self.plan.is_alone else count
         names = [f"n{number}" for number in range(1, count + 1)]
         durable = random.sample(names, random.randint(1, count))
         rules = [

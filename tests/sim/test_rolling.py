@@ -5,8 +5,8 @@ import pytest
 from tests.sim.rolling import play
 from tests.sim.scenario import Plan
 
-SEEDS = 8
-AT_ONCE = 4
+SEEDS = 6
+AT_ONCE = 3
 #: Of the planted bug: seeds that are tried.
 TRIES = 16
 
