@@ -7,6 +7,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 from triode_broker.cluster.carrier import Ended
 from triode_broker.cluster.frames import AnyFrame, Behind, Call, Heard, Ping, Pong, Reply, decode
+from triode_broker.cluster.link import MAX_UNANSWERED
 
 from tests.cluster.rig import Node, by_hand, identity, network, steady_ms
 
@@ -93,6 +94,22 @@ async def test_a_pong_that_nobody_asked_for_is_no_measure(autojump_clock: MockCl
             second = decode(await hand.carrier.receive())[0]
             assert second == Ping(2, {})
             await hand.send(Pong(2), Pong(1))  # the first one is forgotten by then
+            await n1.story.changed.wait()
+            assert link.rtt_ms == 0.0
+
+
+async def test_pings_that_are_never_answered_are_forgotten(autojump_clock: MockClock) -> None:
+    async with network() as net:
+        n1 = await net.node("n1")
+        async with by_hand(n1, identity("n2")) as hand:
+            link = n1.link(is_dialler=False)
+            for _ in range(3 * MAX_UNANSWERED):
+                await hand.carrier.receive()
+                await hand.send(Behind("m0-1"))
+            await wait_all_tasks_blocked()
+            assert link.is_open
+            assert len(link._pinged) == MAX_UNANSWERED
+            await hand.send(Pong(max(link._pinged)))
             await n1.story.changed.wait()
             assert link.rtt_ms == 0.0
 

@@ -106,13 +106,14 @@ async def test_a_stranger_is_dropped_after_five_seconds_wherever_it_stands(autoj
 
 
 class Counting(trio.abc.Stream):
-    """Counts what is read from it."""
+    """Counts what is read from it, and how much was asked for at most."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
-        self.read_bytes = 0
+        self.read_bytes = self.asked_bytes = 0
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        self.asked_bytes = max(self.asked_bytes, max_bytes or 0)
         data = await self._stream.receive_some(max_bytes)
         self.read_bytes += len(data)
         return data
@@ -142,18 +143,24 @@ async def test_a_stranger_is_not_read_beyond_its_budget(autojump_clock: MockCloc
             counting = Counting(theirs)
             await n1.links.serve_stream(counting)
             assert counting.read_bytes <= MAX_STRANGER_BYTES
+            assert 0 < counting.asked_bytes <= 16_384  # as large is the buffer of a TCP connection
 
 
-async def test_more_strangers_than_there_is_room_for_are_closed_at_once(autojump_clock: MockClock) -> None:
+async def test_of_more_strangers_than_there_is_room_for_the_oldest_are_closed(autojump_clock: MockClock) -> None:
+    """S2, S6; and a peer gets in past them."""
     async with attacked() as (net, n1):
         streams = []
         for _ in range(MAX_UNFINISHED + 10):
             ours, theirs = memory_stream_pair()
             streams.append(ours)
             net.nursery.start_soon(n1.links.serve_stream, theirs)
-        await wait_all_tasks_blocked()
+            await wait_all_tasks_blocked()  # else nobody says in which order they come
         assert len(n1.log.of("peer_connection_dropped")) == 10
-        assert trio.current_time() == 0
+        for ours in streams[:10]:
+            assert await ours.receive_some() == b""
+        async with by_hand(n1, identity("n4")):
+            assert len(n1.links.links) == 2
+        assert trio.current_time() < 1
         for ours in streams:
             assert await ours.receive_some() == b""
         assert trio.current_time() == 5

@@ -24,6 +24,7 @@ MAX_STRANGER_BYTES: Final = 65_536
 CLOSED_BY_NODE: Final = 4_000
 _NOT_FOUND: Final = 404
 _RECEIVE_BYTES: Final = 262_144  # per recv; the library's 4 KiB would cut every message in pieces
+_STRANGER_RECEIVE_BYTES: Final = 4_096  # per recv until `trust`: a buffer of that size is all it costs here
 _QUEUED_MESSAGES: Final = 16  # between the library's reader and ours; 1 made it wait for us at each message
 
 
@@ -175,7 +176,7 @@ class _Watched(trio.abc.Stream):
             if self._left <= 0:
                 await self.trusted.wait()
             else:
-                max_bytes = min(self._left, _RECEIVE_BYTES)
+                max_bytes = min(self._left, _STRANGER_RECEIVE_BYTES)
             data = await self._stream.receive_some(max_bytes)
             self._left -= len(data)
         finally:

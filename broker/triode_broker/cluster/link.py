@@ -26,6 +26,8 @@ from triode_broker.printable import escape, shorten
 MESSAGE_BYTES: Final = 1_048_576
 #: For the other end to close as well.
 GOODBYE_SECONDS: Final = 1.0
+#: Pings that may be without an answer: the way there is not measured by older ones.
+MAX_UNANSWERED: Final = 16
 #: How much of what a remote said stands in a line of the log.
 MAX_LOGGED_CHARACTERS: Final = 200
 
@@ -247,6 +249,7 @@ class Link:
                 return
             self._serial += 1
             self._pinged[self._serial] = trio.current_time()
+            self._pinged.pop(self._serial - MAX_UNANSWERED, None)
             self.put(Ping(self._serial, self._settings.heard()))
             await trio.sleep(min(limits.peer_ping_ms, left_ms) / 1000)
 

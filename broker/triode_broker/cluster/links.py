@@ -51,13 +51,14 @@ from triode_broker.cluster.link import (
     Sink,
 )
 from triode_broker.cluster.listening import AnyListener, is_reachable_from_outside, serve
-from triode_broker.cluster.tcp import TcpStream
+from triode_broker.cluster.tcp import take_over
 from triode_broker.config import Limits
 from triode_broker.printable import escape, shorten
 
 #: From connecting, or from being connected to, until the hello is over.
 HELLO_SECONDS: Final = 5.0
-#: Connections that have not got through the hello; more are closed at once (S2, S6).
+#: Connections that have not got through the hello; one more, and the oldest is closed: idle strangers cannot keep
+#: out a peer, which is through in milliseconds (S2, S6).
 MAX_UNFINISHED: Final = 64
 #: A refusal is a warning at most once in so long for each reason; others are debug lines.
 WARNING_MS: Final = 1_000
@@ -79,7 +80,7 @@ Connect = Callable[[str, int], Awaitable[trio.abc.Stream]]
 
 async def connect_tcp(host: str, port: int) -> trio.abc.Stream:
     """The usual way there; trio's sockets send at once (TCP_NODELAY)."""
-    return TcpStream(await trio.open_tcp_stream(host, port))
+    return await take_over(await trio.open_tcp_stream(host, port))
 
 
 def admit_all(peer: Identity, is_dialler: bool) -> Refusal | None:
@@ -114,7 +115,7 @@ class Links:
         self._settings = LinkSettings(means.limits, means.steady_ms, self._heard, means.log, self.learn)
         self._open: dict[tuple[str, bool], Link] = {}  # by node and whether this one has dialled
         self._joining: dict[str, _Attempt] = {}  # by node: this side has dialled it and found it welcome
-        self._unfinished = 0
+        self._unfinished: dict[_Attempt, None] = {}  # that were accepted, oldest first
         self._warned_ms: dict[str, int] = {}
         self._dialling = Dialling(self._reach, means.random_float, means.log)
 
@@ -172,12 +173,10 @@ class Links:
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """A connection that was accepted, to its end. Raises nothing but cancellation."""
-        if self._unfinished >= MAX_UNFINISHED:
-            self._log.debug("peer_connection_dropped")
-            await trio.aclose_forcefully(stream)
-            return
-        self._unfinished += 1
-        attempt = _Attempt(is_unfinished=True)
+        attempt = _Attempt()
+        self._unfinished[attempt] = None
+        if len(self._unfinished) > MAX_UNFINISHED:
+            self._drop(next(iter(self._unfinished)))
         try:
             with trio.move_on_after(HELLO_SECONDS) as attempt.deadline:
                 async with carriers.accept(stream, self._means.limits.max_peer_message_bytes) as carrier:
@@ -240,13 +239,17 @@ class Links:
 
     def _settle(self, attempt: "_Attempt") -> None:
         """The hello is over, or the connection is."""
-        if attempt.is_unfinished:
-            attempt.is_unfinished = False
-            self._unfinished -= 1
+        self._unfinished.pop(attempt, None)
         if self._joining.get(attempt.node) is attempt:
             del self._joining[attempt.node]
         if attempt.deadline.cancelled_caught:
-            self._say_unreachable(attempt, f"no link after {HELLO_SECONDS:.0f} s")
+            self._say_unreachable(attempt, attempt.late)
+
+    def _drop(self, attempt: "_Attempt") -> None:
+        """Have it end: others have come that need its place."""
+        del self._unfinished[attempt]
+        attempt.late = "no link before others came"
+        attempt.deadline.cancel()
 
     # Which links there are
 
@@ -367,9 +370,9 @@ class _Attempt:
     """One connection on its way to a link."""
 
     address: Address | None = None  # that was dialled
-    is_unfinished: bool = False  # it is counted
     deadline: trio.CancelScope = field(factory=trio.CancelScope)
     outcome: str = UNREACHABLE
+    late: str = f"no link after {HELLO_SECONDS:.0f} s"  # why, where it was cancelled
     node: str = ""  # whose place among the joining it has
 
     @property

@@ -11,7 +11,7 @@ from typing import Any
 import trio
 import trio.abc
 
-from triode_broker.cluster.tcp import TcpStream
+from triode_broker.cluster.tcp import take_over
 
 AnyListener = trio.abc.Listener[Any]
 
@@ -40,6 +40,11 @@ async def serve(
             log.info("peer_listening", address=str(listener.socket.getsockname()[:2]))
 
     async def serve_accepted(stream: trio.abc.Stream) -> None:
-        await serve_stream(TcpStream(stream) if isinstance(stream, trio.SocketStream) else stream)
+        try:
+            served = await take_over(stream) if isinstance(stream, trio.SocketStream) else stream
+        except OSError as error:  # this connection's end, not the listener's (S1)
+            log.debug("peer_connection_dropped", reason=str(error))
+        else:
+            await serve_stream(served)
 
     await trio.serve_listeners(serve_accepted, list(listeners))

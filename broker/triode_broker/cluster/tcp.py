@@ -2,9 +2,10 @@
 
 Knows bytes only. trio's own stream tries to read before it waits, which on a link nearly always fails, lets all
 other tasks run after a write that has waited for nothing, and makes a new buffer of the greatest size for each
-read (three calls of the kernel: it is mapped, cut and unmapped). The surprising decision: here a write that the
-kernel takes at once is no checkpoint. Whoever writes over a link passes one all the same (trio-websocket's lock),
-and what one task can write without waiting is bounded by the socket's buffer.
+read (three calls of the kernel: it is mapped, cut and unmapped); here one is kept, as large as the largest read
+asked for. The surprising decision: here a write that the kernel takes at once is no checkpoint. Whoever writes
+over a link passes one all the same (trio-websocket's lock), and what one task can write without waiting is bounded
+by the socket's buffer.
 """
 
 import socket
@@ -20,16 +21,22 @@ class TcpStream(trio.abc.Stream):
     """Takes a trio stream's socket over. One task may receive, one may send."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
-        self._socket = socket.socket(fileno=stream.socket.detach())
-        self._socket.setblocking(False)
-        self._buffer = memoryview(bytearray(_RECEIVE_BYTES))
+        """Raises OSError, with the stream as it was."""
+        taken = socket.socket(fileno=stream.socket.fileno())
+        stream.socket.detach()
+        taken.setblocking(False)
+        self._socket = taken
+        self._buffer = memoryview(bytearray())
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """What has arrived, as soon as there is any; nothing: the other end has finished."""
+        size = min(max_bytes or _RECEIVE_BYTES, _RECEIVE_BYTES)
+        if size > len(self._buffer):
+            self._buffer = memoryview(bytearray(size))
         while True:
             await trio.lowlevel.wait_readable(self._open())
             try:
-                count = self._socket.recv_into(self._buffer, min(max_bytes or _RECEIVE_BYTES, _RECEIVE_BYTES))
+                count = self._socket.recv_into(self._buffer, size)
             except BlockingIOError:
                 pass
             except OSError as error:
@@ -69,3 +76,12 @@ class TcpStream(trio.abc.Stream):
             trio.lowlevel.notify_closing(self._socket)
             self._socket.close()
         await trio.lowlevel.checkpoint()
+
+
+async def take_over(stream: trio.SocketStream) -> TcpStream:
+    """The same connection. Raises OSError, and it is closed."""
+    try:
+        return TcpStream(stream)
+    except OSError:
+        await trio.aclose_forcefully(stream)
+        raise
