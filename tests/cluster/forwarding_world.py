@@ -69,6 +69,7 @@ class Wire:
         self.there: deque[tuple[int, bytes]] = deque()  # with when they arrive
         self.back: deque[tuple[int, bytes]] = deque()
         self.is_open = True
+        self.is_full = False
         self.far_end = FarEnd(self)
         self.send(self.there, b"")  # hello
 
@@ -83,6 +84,7 @@ class Wire:
             assert isinstance(frame, Forward)
             self.entry.wrote(self, frame)
             self.send(self.there, encode([frame]))
+            self.is_full = self.world.random.random() < 0.1
 
     def cut(self) -> None:
         """Both ends lose it; what is under way to the owner may arrive in spite of that, or some of it."""
@@ -99,6 +101,7 @@ class FarEnd:
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
+        self.is_full = False
 
     def put(self, frame: Frame) -> None:
         """Of the owner."""
@@ -251,6 +254,7 @@ class Entry:
     def turn(self) -> None:
         """One turn of its loop."""
         for wire in list(self.links.values()):
+            wire.is_full = wire.is_full and self.world.random.random() < 0.8
             while wire.back and wire.back[0][0] <= self.world.now_ms:
                 for frame in decode(wire.back.popleft()[1]):
                     assert isinstance(frame, Answered)

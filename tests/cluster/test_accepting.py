@@ -20,6 +20,7 @@ class FarWire:
 
     def __init__(self) -> None:
         self._sent: list[bytes] = []
+        self.is_full = False
 
     def put(self, frame: Frame) -> None:
         """Encoded at once."""

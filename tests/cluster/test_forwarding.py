@@ -52,6 +52,7 @@ class Wire:
 
     def __init__(self) -> None:
         self._sent: list[bytes] = []
+        self.is_full = False
 
     def put(self, frame: Frame) -> None:
         """Encoded at once: later changes would not be seen by anybody."""

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from triode_broker.cluster import accepting
+from triode_broker.cluster import accepting, forwarding
 from triode_broker.cluster.accepting import Accepting, Stream
 from triode_broker.cluster.forwarded import Link
 from triode_broker.cluster.forwarding import Forwarder
@@ -22,6 +22,12 @@ from tests.cluster.forwarding_world import Broken, World
 SEEDS = 300
 STORMY_STEPS = 300
 CALM_STEPS = 70
+
+
+@pytest.fixture(autouse=True)
+def short_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that links are full between two frames of one turn."""
+    monkeypatch.setattr(forwarding, "FRAME_BYTES", 1_000)
 
 
 def play(seed: int, **fields: Any) -> World:

@@ -30,6 +30,10 @@ class Link(Protocol):
     def put(self, frame: Frame) -> None:
         """Send it, some time."""
 
+    @property
+    def is_full(self) -> bool:
+        """Whether what can wait is to wait; much beyond that the link is closed."""
+
 
 class Flushing(Protocol):
     """Something with frames to put, once in a turn."""

@@ -13,6 +13,8 @@ up. The rules (cluster.md), and what follows from them:
   `moved` and others are out: whoever comes behind must not overtake. `moved` ones surely were not applied; once
   all asked ones are settled they wait again, before all others, and get new numbers.
 - `unavailable` is the end of waiting ones alone.
+- Nothing is written to a link that is full, or the publishes of all its shards together would close it: what is
+  new goes on waiting, what is to be sent again is sent later, before anything new.
 
 The surprising decision: numbers rise over all owners, never from 1 again. `Forward.answered` tells an owner that
 no number up to there will be sent (again), so it may begin anywhere, nothing has to be remembered by owner, and
@@ -20,7 +22,7 @@ where an owner comes back (A, B, A) its old answers cannot be taken for new ones
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
@@ -95,6 +97,7 @@ class Forwarder:
         "_suspended_ms",
         "_told",
         "_waiting",
+        "_written",
         "forwarded",
         "moved",
         "shard",
@@ -125,6 +128,7 @@ class Forwarder:
         self._is_turning = False  # since the first of them
         self._retry_ms = -1  # of `moved` ones to whom refused them; -1: they wait for no clock
         self._last_seq = 0
+        self._written = 0  # asked ones behind this number are still to be sent again
         self._told = 0  # the last `answered` that was written
         self.waiting_bytes = 0  # of all that are not settled
         self.forwarded = 0  # publishes written, since the start
@@ -191,8 +195,9 @@ class Forwarder:
         self._log = log
         if self._asked and link is not self._asked_link:
             if owner_incarnation == self._asked_of:
-                self._asked_link = link
-                self._ask_again(link)
+                self._asked_link, self._asked_log = link, log
+                self._written = 0
+                self._ask_again()
             elif self._asked_link is None:
                 self._give_up_asked()
         self._go_on()
@@ -267,51 +272,54 @@ class Forwarder:
     # Frames
 
     def flush(self) -> None:
-        """Put what waits on the owner's link, if it may go."""
+        """Put what waits on the owner's link, if it may go, and as far as the link takes it."""
         self._is_dirty = False
-        link = self._link
-        if link is None or not self._waiting or self._is_turning or self._suspended_ms >= 0:
+        if self._is_behind():
+            self._ask_again()
+        link, waiting = self._link, self._waiting
+        if link is None or not waiting or self._is_turning or self._suspended_ms >= 0 or link.is_full:
             return
         asked = self._asked
         if not asked:
             self._asked_link, self._asked_of = link, self._incarnation
         elif link is not self._asked_link:
             return
-        waiting, self._waiting = self._waiting, deque()
-        asked.extend(waiting)
-        seq = self._last_seq
-        for row in waiting:
-            seq += 1
-            row.forwarded.seq = seq
-        self.forwarded += seq - self._last_seq
-        self._last_seq = seq
-        self._put(link, waiting)
+        self._asked_log = self._log
+        while waiting and not link.is_full:
+            part = _part(waiting)
+            asked.extend(part)
+            seq = self._last_seq
+            for row in part:
+                seq += 1
+                row.forwarded.seq = seq
+            self._last_seq = seq
+            self.forwarded += len(part)
+            self._put(link, part)
 
-    def _put(self, link: Link, rows: Iterable[_Row]) -> None:
-        """In frames of a bounded size."""
+    def _put(self, link: Link, rows: list[_Row]) -> None:
+        """In one frame."""
         self._told = answered = self._settled()
-        self._asked_log = log = self._log
-        if self.waiting_bytes <= FRAME_BYTES:
-            link.put(Forward(self.shard, answered, [row.forwarded for row in rows], log))
-            return
-        part: list[Forwarded] = []
-        size = 0
-        for row in rows:
-            part.append(row.forwarded)
-            size += row.size
-            if size >= FRAME_BYTES:
-                link.put(Forward(self.shard, answered, part, log))
-                part, size = [], 0
-        if part:
-            link.put(Forward(self.shard, answered, part, log))
+        self._written = rows[-1].forwarded.seq
+        link.put(Forward(self.shard, answered, [row.forwarded for row in rows], self._asked_log))
 
     def _settled(self) -> int:
         """Not past one that has `moved` while others are out: were these taken now, they would overtake it."""
         return (self._moved or self._asked)[0].forwarded.seq - 1
 
-    def _ask_again(self, link: Link) -> None:
+    def _is_behind(self) -> bool:
+        """Whether there are asked ones that were not sent again yet."""
+        return bool(self._asked) and self._asked[-1].forwarded.seq > self._written
+
+    def _ask_again(self) -> None:
         """Those that are settled were applied, or refused, before; so there are no holes for who is asked."""
-        self._put(link, [row for row in self._asked if not row.is_settled])
+        link, written = self._asked_link, self._written
+        if link is None:
+            return
+        rows = deque(row for row in self._asked if row.forwarded.seq > written and not row.is_settled)
+        while rows and not link.is_full:
+            self._put(link, _part(rows))
+        if not rows:
+            self._written = self._last_seq
 
     def answered(self, link: Link, frame: Answered) -> None:
         """The owner tells what became of publishes, in any order. Raises ValueError for one that was never asked.
@@ -390,7 +398,7 @@ class Forwarder:
             if self._link is None and self._suspended_ms < 0:
                 self._refuse_waiting()
             self._turn()
-        if self._waiting and not self._is_dirty:
+        if (self._waiting or self._is_behind()) and not self._is_dirty:
             self._mark()
 
     def _join_moved(self) -> None:
@@ -454,6 +462,17 @@ class Forwarder:
         self.waiting_bytes -= row.size
         if row.publisher is not None:
             row.publisher.inflight -= 1
+
+
+def _part(rows: _Rows) -> list[_Row]:
+    """Take the first ones, as many as travel in one frame."""
+    part = []
+    size = 0
+    while rows and size < FRAME_BYTES:
+        row = rows.popleft()
+        size += row.size
+        part.append(row)
+    return part
 
 
 def _refuse(row: _Row, refused: Refused) -> None:
