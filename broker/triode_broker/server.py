@@ -54,6 +54,8 @@ SWITCH_SECONDS = 0.0005
 MIN_TICK_MS = 5.0
 #: What health says of a node by the worst of its stores, best first.
 STATUS = {"ok": "ok", "full": "degraded", "failed": "failed"}
+#: Goes on while the machine is suspended, where there is such a clock: others may find it dead meanwhile.
+STEADY_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def now_ms() -> int:
@@ -63,7 +65,7 @@ def now_ms() -> int:
 
 def steady_ms() -> int:
     """A clock that only goes forward, in ms since some time."""
-    return time.monotonic_ns() // 1_000_000
+    return time.clock_gettime_ns(STEADY_CLOCK) // 1_000_000
 
 
 def installed_version() -> str:
@@ -80,8 +82,16 @@ __all__ = ["Broker", "StoreError", "check_stores", "serve", "serve_until_signal"
 class Broker:
     """One node, built from a checked configuration; `run` serves until cancelled. Raises StoreError."""
 
-    def __init__(self, config: Config, log: Any, worker: Worker | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        log: Any,
+        worker: Worker | None = None,
+        *,
+        steady_ms: Callable[[], int] = steady_ms,
+    ) -> None:
         self._log = log
+        self._steady_ms = steady_ms
         self.config = config
         self.worker = worker or Worker()
         policies = Policies(config.topics)
@@ -98,7 +108,7 @@ class Broker:
         names = [new_log_name(f"m{index}") for index in range(config.memory_shards)]
         shards = [Shard(MemoryLog(name, limits), limits.max_dedupe_bytes) for name in names]
         self.router = Router(shards, policies, limits, stores)
-        self.node = Node(config.node, self.router, limits, lambda: secrets.token_hex(16), steady_ms)
+        self.node = Node(config.node, self.router, limits, lambda: secrets.token_hex(16), self._steady_ms)
         self._sooner = trio.Event()
         self.node.timers.wake = self.router.delayed.sooner = self._wake
         self.edge = Edge(
@@ -140,7 +150,7 @@ class Broker:
         )
 
     def _begin_turn(self) -> int:
-        """The time, for a turn of the edge that begins: who has slept has to find that out before all else."""
+        """The time, for a turn that begins: who has slept has to find that out before anything is accepted."""
         if self.joining is not None:
             self.joining.cluster.check_awake()
         return now_ms()
@@ -236,7 +246,7 @@ class Broker:
         nursery.start_soon(self._keep_time)
         if self.joining is not None:
             await nursery.start(self.joining.run, self.committer, urls[0].replace("http", "ws", 1) + "/ws")
-        calls = make_calls(self.config.node, self.router, self.node.consumers, now_ms, self.edge.flush)
+        calls = make_calls(self.config.node, self.router, self.node.consumers, self._begin_turn, self.edge.flush)
         if self.joining is not None:
             self.joining.cluster.calls.methods |= for_others(calls)
             others = Neighbours(self.joining.cluster, self.router)
@@ -268,19 +278,23 @@ class Broker:
             self._sooner = trio.Event()
             waits = [TRIM_SECONDS * 1000.0]  # at most so long: the wall clock may be set
             if (due := self.node.timers.next_due_ms) is not None:
-                waits.append(due - steady_ms())
+                waits.append(due - self._steady_ms())
             if (due := self.router.next_due_ms) is not None:
                 waits.append(due - now_ms())
             with trio.move_on_after(max(min(waits), MIN_TICK_MS) / 1000):
                 await self._sooner.wait()
-            self.node.timers.tick(now_ms())
-            self.router.tick(now_ms())
-            self.edge.flush()
+            self._do_due()
+
+    def _do_due(self) -> None:
+        now_ms = self._begin_turn()
+        self.node.timers.tick(now_ms)
+        self.router.tick(now_ms)
+        self.edge.flush()
 
     async def _trim(self) -> None:
         while True:
             await trio.sleep(TRIM_SECONDS)
-            self.router.trim(now_ms())
+            self.router.trim(self._begin_turn())
             self.edge.flush()
 
 

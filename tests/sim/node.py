@@ -194,7 +194,7 @@ class Running:
         return self.place.origin_ms + int(trio.current_time() * 1000)
 
     def awake(self) -> None:
-        """Before clients are served: the machine may have been stopped."""
+        """A turn begins: the machine may have been stopped."""
         if self.cluster is not None:
             self.cluster.check_awake()
 
@@ -235,6 +235,7 @@ class Running:
                 waits.append(due - self.now_ms())
             with trio.move_on_after(max(min(waits), 5) / 1000):
                 await self._sooner.wait()
+            self.awake()
             self.node.timers.tick(self.now_ms())
             self.router.tick(self.now_ms())
             self.flush()
@@ -242,12 +243,14 @@ class Running:
     async def _trim(self) -> None:
         while True:
             await passes(TRIM_SECONDS)
+            self.awake()
             self.router.trim(self.now_ms())
             self.flush()
 
     async def _keep_alive(self) -> None:
         while True:
             await passes(KEEPALIVE_SECONDS)
+            self.awake()
             for line in self.lines[:]:
                 line.keepalive()
             self.flush()

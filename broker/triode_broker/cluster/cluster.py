@@ -234,6 +234,7 @@ class Cluster:
 
     def leave(self) -> None:
         """This node is going: tell the others, and hand over what they can go on with. Idempotent."""
+        self.check_awake()  # only what is surely this node's can be given
         if not self.giving.is_begun:
             self._tell_all(Leave())
             self.giving.begin()
