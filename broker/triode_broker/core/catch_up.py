@@ -182,10 +182,6 @@ class CatchUp:
         self.excused.pop(log, None)
         return self.position.pop(log, 0)
 
-    def stop(self) -> None:
-        """Something else takes its place."""
-        self._reading.clear()
-
     def report(self, reason: GapReason) -> None:
         """Tell the client that something due is missing; delivery goes on behind the position so far."""
         sub = self._sub

@@ -151,8 +151,7 @@ class Consumers:
         consumer.is_covered = True
         if consumer.is_ready:
             for member in list(consumer.members):
-                if member.subscribe_id >= 0:
-                    self._welcome(member, now_ms)
+                self._welcome(member, now_ms)
         elif not consumer.created_ms:
             consumer.created_ms = now_ms
             self._place(consumer, packet, now_ms)
