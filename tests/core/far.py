@@ -19,6 +19,7 @@ class Away:
 
     def __init__(self) -> None:
         self.taken: list[tuple[str, bytes]] = []
+        self.waiting: list[Publisher] = []
         self.is_reached = True
 
     def accept(
@@ -28,6 +29,8 @@ class Away:
         if not self.is_reached:
             raise Refused(ErrorName.UNAVAILABLE, "its owner is not reached")
         self.taken.append((topic.name, bytes(packet.data)))
+        if publisher is not None:
+            self.waiting.append(publisher)
         return None
 
 

@@ -7,7 +7,7 @@ from triode_broker.config import Limits, TopicRule
 from triode_broker.core.nowhere import Nowhere
 from triode_broker.core.record import Record
 from triode_broker.log.memory import MemoryLog
-from triode_protocol.packets import Start
+from triode_protocol.packets import Published, Start
 
 from tests.core.desk import Desk, Line, Packet
 from tests.core.far import Far
@@ -435,6 +435,8 @@ def test_a_delayed_message_whose_shard_moves_is_handed_to_its_owner() -> None:
     far.acceptor.is_reached = True
     desk.router.tick(desk.now_ms + 5_000)
     assert far.acceptor.taken == [("a", b"1")]
+    assert desk.router.delayed.count == 1  # until it is known to be stored
+    far.acceptor.waiting[0].answer(Published(1, "m0-far", 1, 1, "memory"))
     assert desk.router.delayed.count == 0
 
 

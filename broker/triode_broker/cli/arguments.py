@@ -55,8 +55,8 @@ _PRESENCE_EXAMPLES = """examples:
   triode presence rooms/42                       a line for each: its id, and the state it is in
   triode presence rooms/42 --json | jq .state
 
-Members are subscriptions with presence={"state": …} (SPEC 10). Those of a connection that was lost a moment ago are
-listed still."""
+Members are subscriptions with presence={"state": …} (SPEC 10). Those of a connection that was lost a moment ago
+are listed still."""
 
 _SUBS_EXAMPLES = """examples:
   triode subs list --data /var/lib/triode        all names, with lag and what is in flight
