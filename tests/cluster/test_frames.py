@@ -1,7 +1,7 @@
 """Frames between two versions: fields come at the end and with defaults, kinds with a version, or not at all."""
 
 import json
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
 import pytest
@@ -29,6 +29,8 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
         return st.lists(values(parts[0]), max_size=3)
     if origin is dict:
         return st.dictionaries(values(parts[0]), values(parts[1]), max_size=3)
+    if origin is Annotated:  # the one bound that frames have: not less than nothing
+        return values(parts[0]).map(abs)
     if origin is not None:
         return st.one_of([values(part) for part in parts])
     return PLAIN[kind]
@@ -185,6 +187,13 @@ def test_a_number_that_nobody_knows_is_no_frame() -> None:
     for array in ([99, "a"], [], ["Ping"], [0]):
         with pytest.raises(msgspec.ValidationError):
             decode(msgspec.msgpack.encode([array]))
+
+
+def test_nobody_takes_less_than_nothing() -> None:
+    """It would be room that is not there."""
+    assert decode(msgspec.msgpack.encode([[32, 1, 0]])) == [frames.Took(1, 0)]
+    with pytest.raises(msgspec.ValidationError):
+        decode(msgspec.msgpack.encode([[32, 1, -1]]))
 
 
 def test_a_link_lacks_what_came_after_its_version(monkeypatch: pytest.MonkeyPatch) -> None:

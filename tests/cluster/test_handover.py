@@ -6,6 +6,7 @@ import pytest
 from triode_broker.cluster import giving
 from triode_broker.cluster.forwarding import HAND_OVER_MS
 from triode_broker.cluster.frames import HandedOver, HandOver
+from triode_broker.cluster.membership import TAKEN_MS
 from triode_broker.cluster.ownership import HEIR_MS, PATIENCE_MS
 from triode_broker.config import Limits, TopicRule
 from triode_broker.core.shard import shard_index
@@ -342,6 +343,22 @@ def test_over_a_new_link_everything_is_sent_again() -> None:
     town.wait(600)
     assert n2.owned() == ["m0", "m1"]
     assert n2.logs_by_shard() == before
+
+
+def test_nobody_who_is_silent_is_made_an_heir() -> None:
+    """There is no second heir: who may be dead is passed over, or, if there is nobody else, waited for."""
+    town = Town(3, *RULES)
+    n1, n2, n3 = town.citizens
+    n1.wait(TAKEN_MS)
+    n1.cluster.leave()
+    assert not any(entry.heir for entry in n1.cluster.table.entries())
+    assert not n1.cluster.giving.is_done
+    n1.cluster.membership.heard_from("n3", n3.cluster.identity.incarnation)
+    n1.cluster.tick()
+    assert [entry.heir.partition("/")[0] for entry in n1.cluster.table.entries() if entry.heir] == ["n3"]
+    town.carry()
+    town.wait(600)
+    assert sorted(n2.owned() + n3.owned()) == ["m0", "m1"]
 
 
 def test_nobody_who_is_leaving_is_made_an_heir() -> None:

@@ -226,6 +226,14 @@ def test_slow_client_stalls_at_home_and_costs_the_others_nothing() -> None:
     assert len(pair.read(slow)) > 0
 
 
+def test_a_node_that_takes_more_than_it_was_sent_makes_no_room() -> None:
+    pair = Pair()
+    pair.join(pair.entry.connect())
+    (visitor,) = pair.at_home._visitors[pair.answering].values()
+    pair.hear(Took(1, 10_000_000))
+    assert visitor.outbox.size == 0
+
+
 def test_what_a_slow_client_says_meanwhile_waits_and_is_bounded() -> None:
     pair = Pair(Limits(max_outbox_bytes=10_000))
     slow = pair.entry.connect()

@@ -251,6 +251,27 @@ def test_long_dead_are_forgotten(clock: Clock, nodes: Membership) -> None:
     assert nodes.is_alone()
 
 
+def test_settings_say_when_a_node_is_dead(clock: Clock) -> None:
+    nodes = Membership("n1", "one", clock, closed_ms=700, silent_ms=1_500)
+    nodes.link_opened("n2", "two")
+    nodes.link_opened("n3", "three")
+    nodes.link_closed("n2", "two")
+    nodes.heard_of("n3", {"n2": Heard("two", is_closed=True, ms=500)})
+    assert after(clock, nodes, 699) == []
+    assert after(clock, nodes, 1) == [("n2", "two")]
+    assert after(clock, nodes, 799) == []
+    assert after(clock, nodes, 1) == [("n3", "three")]
+
+
+@pytest.mark.parametrize("name", ["", "N4", "n 4", "n4\n", "\x1b[2J", "n" * 65])
+def test_what_is_no_name_is_not_taken_from_a_ping(clock: Clock, nodes: Membership, name: str) -> None:
+    nodes.link_opened("n2", "two")
+    nodes.heard_of("n2", {name: Heard("four", is_closed=False, ms=0), "n3": Heard("three", is_closed=False, ms=0)})
+    assert not nodes.knows(name)
+    assert nodes.knows("n3")
+    assert nodes.live() == ["n1", "n2", "n3"]
+
+
 def test_nodes_and_lives_are_bounded(clock: Clock, nodes: Membership) -> None:
     for number in range(MAX_NODES):
         clock.now += 1

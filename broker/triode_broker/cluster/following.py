@@ -56,8 +56,15 @@ class Following:
         """Another node, for what it may own."""
         owner = self.owners.get(node)
         if owner is None:
+            self._forget_owners()
             owner = self.owners[node] = Owner(node, self._interests)
         return owner
+
+    def _forget_owners(self) -> None:
+        """Those of nodes that membership has forgotten, where nothing of theirs is left here."""
+        for node, owner in list(self.owners.items()):
+            if owner.link is None and not owner.mirrors and not self._membership.knows(node):
+                del self.owners[node]
 
     def link_opened(self, link: Link) -> None:
         """One that asks."""

@@ -9,10 +9,10 @@ Of the two links of a pair, the node that dialled asks and the other one answers
 travel as the core's own `Record`s, so neither side copies fields from one shape to another.
 """
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from triode_broker.core.handed import HandedFacts, HandedId, HandedTopic
 from triode_broker.core.record import Record
@@ -282,7 +282,7 @@ class Took(Frame, tag=32):
     """So many bytes of what the session said have left for the client: its outbox has room for as many again."""
 
     number: int
-    bytes: int
+    bytes: Annotated[int, Meta(ge=0)]
 
 
 class Detach(Frame, tag=33):

@@ -89,7 +89,7 @@ class Giving:
         self._late = [gift for gift in self._late if not self._is_settled(gift)]
         if self._gift is not None:
             self._look_after(self._gift)
-        if self._gift is None and (owned := self._owned()) and (heirs := self._heirs()):
+        if self._gift is None and (owned := self._owned()) and (heirs := self._heard(self._heirs())):
             self._give(owned[0], heirs)
 
     def _owned(self) -> list[str]:
@@ -108,6 +108,11 @@ class Giving:
             if is_present and name_of(link) not in silent:
                 heirs[node] = link
         return heirs
+
+    def _heard(self, heirs: Mapping[str, Link]) -> dict[str, Link]:
+        """Those that showed life lately: there is no second heir, so who may be dead is waited for."""
+        missed = dict(self._ownership.membership.unreachable())
+        return {node: link for node, link in heirs.items() if node not in missed}
 
     def _give(self, name: str, heirs: Mapping[str, Link]) -> None:
         """To who owns fewest, ties by name."""

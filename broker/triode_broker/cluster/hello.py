@@ -41,7 +41,8 @@ SHARED_SETTINGS: Final = ("durable", "limits", "topics")
 _DIALLER: Final = b"triode-peer dialler 1"
 _LISTENER: Final = b"triode-peer listener 1"
 
-Name = Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,64}\Z")]  # not $: that lets a line end pass
+NAME_PATTERN: Final = r"^[a-z0-9-]{1,64}\Z"  # not $: that lets a line end pass
+Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
 Nonce = Annotated[bytes, Meta(min_length=NONCE_BYTES, max_length=NONCE_BYTES)]
 Mac = Annotated[bytes, Meta(max_length=64)]
 Url = Annotated[str, Meta(max_length=MAX_URL_CHARACTERS)]

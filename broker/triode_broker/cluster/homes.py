@@ -150,8 +150,8 @@ class Visitor:
                 self._enter(partial(self.session.receive_text, packet.decode(), self._now_ms()))
 
     def took(self, frame: Took) -> None:
-        """So much has got on."""
-        self.outbox.size -= frame.bytes
+        """So much has got on; never more than was sent, whatever the other node says."""
+        self.outbox.size -= min(frame.bytes, self.outbox.size)
         self._go_on()
 
     def _go_on(self) -> None:

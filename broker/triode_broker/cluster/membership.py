@@ -12,24 +12,29 @@ that is met on a link of our own retires all earlier ones at once and for good; 
 retires nothing, for hearsay arrives in any order, and the dead life falls by the ordinary rule.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import attrs
 
 from triode_broker.cluster.frames import Heard
+from triode_broker.cluster.hello import NAME_PATTERN
 
-#: Dead after so long without a link, or with one but without a sign of life.
+#: Dead after so long without a link, or with one but without a sign of life, where settings do not say otherwise.
 CLOSED_MS: Final = 3_000
 SILENT_MS: Final = 10_000
 #: A name is taken while another life has a link and was heard within it: three pings.
 TAKEN_MS: Final = 3_000
 #: A report is believed to have gone on as it was for so long: two pings.
 REPORT_AGES_MS: Final = 2_000
+#: A dead life that was met may come back over a new link, with what it has asked before, for so long at most.
+LINGER_MS: Final = 10_000
 #: How long the dead are remembered, how many nodes, and how many lives of one.
 FORGET_MS: Final = 3_600_000
 MAX_NODES: Final = 256
 MAX_LIVES: Final = 4
+_is_name: Final = re.compile(NAME_PATTERN).match
 
 
 @attrs.define
@@ -65,10 +70,20 @@ class Reports:
 class Membership:
     """All nodes but this one: 256 at most, the long dead are forgotten first."""
 
-    def __init__(self, node: str, incarnation: str, steady_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        node: str,
+        incarnation: str,
+        steady_ms: Callable[[], int],
+        *,
+        closed_ms: int = CLOSED_MS,
+        silent_ms: int = SILENT_MS,
+    ) -> None:
         self.node: Final = node
         self.incarnation = incarnation
         self._steady_ms = steady_ms
+        self._closed_ms = closed_ms
+        self._silent_ms = silent_ms
         self._lives: dict[str, dict[str, Life]] = {}
         self._reports: dict[str, Reports] = {}
 
@@ -114,12 +129,16 @@ class Membership:
             self._alive(life)
 
     def heard_of(self, reporter: str, heard: Mapping[str, Heard]) -> None:
-        """A ping of a peer. It replaces what the peer said before; lives that it hears have been met."""
+        """A ping of a peer. It replaces what the peer said before; lives that it hears have been met.
+
+        What is no node's name is passed over, for names are shown to people.
+        """
         if not any(life.links for life in self._lives.get(reporter, {}).values()):
             return
+        heard = {node: one for node, one in heard.items() if _is_name(node)}
         self._reports[reporter] = Reports(self._steady_ms(), heard)
         for node, one in heard.items():
-            if not is_gone(one) and (life := self.mention(node, one.incarnation)):
+            if not self._is_gone(one) and (life := self.mention(node, one.incarnation)):
                 life.is_met = True
 
     def mention(self, node: str, incarnation: str, *, is_needed: bool = False) -> Life | None:
@@ -193,6 +212,19 @@ class Membership:
         """The lives that this node has an open link with."""
         return [life for life in self._all() if life.links]
 
+    def lingering(self) -> dict[str, None]:
+        """The incarnations that may still ask again for what they have asked; other nodes gave that up long ago."""
+        now = self._steady_ms()
+        return {
+            life.incarnation: None
+            for life in self._all()
+            if life.links or not life.is_dead or now - life.closed_ms < LINGER_MS
+        }
+
+    def knows(self, node: str) -> bool:
+        """Whether it is remembered, dead or not."""
+        return node in self._lives
+
     def is_alone(self) -> bool:
         """Whether no other node was ever met."""
         return not self._lives
@@ -225,14 +257,14 @@ class Membership:
     def _is_judged_dead(self, life: Life, now: int) -> bool:
         if life.is_retired:
             return True
-        return is_gone(self._own_view(life, now)) and not any(
+        return self._is_gone(self._own_view(life, now)) and not any(
             self._objects(reporter, reports, life, now) for reporter, reports in self._reports.items()
         )
 
     def _own_view(self, life: Life, now: int) -> Heard:
         """A link that is closed because nothing comes leaves its node silent: nobody waits for 3 s more then."""
         silent_ms = max(0, now - life.heard_ms)
-        if life.links or silent_ms >= SILENT_MS:
+        if life.links or silent_ms >= self._silent_ms:
             return Heard(life.incarnation, is_closed=False, ms=silent_ms)
         return Heard(life.incarnation, is_closed=True, ms=max(0, now - life.closed_ms))
 
@@ -241,11 +273,15 @@ class Membership:
         heard = reports.heard.get(life.node)
         if heard is None or heard.incarnation != life.incarnation or not self._is_reached(reporter, now):
             return False
-        return not is_gone(heard, later_ms=min(now - reports.at_ms, REPORT_AGES_MS))
+        return not self._is_gone(heard, later_ms=min(now - reports.at_ms, REPORT_AGES_MS))
 
     def _is_reached(self, node: str, now: int) -> bool:
         life = self._present(node)
-        return life is not None and life.links > 0 and now - life.heard_ms < SILENT_MS
+        return life is not None and life.links > 0 and now - life.heard_ms < self._silent_ms
+
+    def _is_gone(self, heard: Heard, later_ms: int = 0) -> bool:
+        """Whether who hears this does not count on the life any more."""
+        return heard.ms + later_ms >= (self._closed_ms if heard.is_closed else self._silent_ms)
 
     def _alive(self, life: Life) -> None:
         life.heard_ms = self._steady_ms()
@@ -296,8 +332,3 @@ class Membership:
 
 def _weight(life: Life) -> tuple[bool, bool, bool, int]:
     return not life.is_dead, life.is_met, life.links > 0, life.heard_ms
-
-
-def is_gone(heard: Heard, later_ms: int = 0) -> bool:
-    """Whether who hears this does not count on the life any more."""
-    return heard.ms + later_ms >= (CLOSED_MS if heard.is_closed else SILENT_MS)

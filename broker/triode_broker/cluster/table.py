@@ -23,8 +23,8 @@ from triode_broker.cluster.frames import Entry
 
 #: Entries of nodes that are not the holder, kept per durable shard: enough to show that something is wrong.
 MAX_STRAYS: Final = 4
-#: Above it no honest node comes, and numbers stay exact in JSON.
-MAX_EPOCH: Final = 2**53 - 1
+#: Above it no honest node comes, and numbers stay exact in JSON, those behind it too.
+MAX_EPOCH: Final = 2**52
 _NAME: Final = re.compile(r"[^\x00-\x20\x7f]{1,128}")
 
 
