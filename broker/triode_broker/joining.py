@@ -18,7 +18,7 @@ from triode_broker.cluster.cluster import Cluster
 from triode_broker.cluster.listening import as_listeners
 from triode_broker.cluster.outside import Outside
 from triode_broker.cluster.secret import read_secret
-from triode_broker.cluster.status import whole_view
+from triode_broker.cluster.status import unready, whole_view
 from triode_broker.config import Config, Worker
 from triode_broker.core.node import Node
 from triode_broker.edge.listeners import listen, url
@@ -28,7 +28,7 @@ from triode_broker.log.memory import MemoryLog
 from triode_broker.stores import new_log_name
 
 _EVERYWHERE = ("ws://0.0.0.0:", "ws://[::]:")
-#: How often a missing store looks whether it may be made.
+#: How often is looked whether a missing store may be made, or one has failed.
 LOOK_SECONDS = 0.2
 #: How long the end of a drain waits for hand-overs; and behind them, for others to hear of them.
 HAND_OVER_SECONDS = 30.0
@@ -63,7 +63,7 @@ class Joining:
         secret = worker.secret.encode()
         if config.cluster_secret_file:
             secret = read_secret(config.cluster_secret_file)
-        by_name = {store.name.partition("-")[0]: store for store in stores}
+        by_name = {_shard_of(store): store for store in stores}
         self.cluster = Cluster(
             config,
             node,
@@ -99,18 +99,26 @@ class Joining:
         async with trio.open_nursery() as nursery:
             await nursery.start(self.cluster.run, as_listeners(sockets))
             task_status.started()
-            await self._make_missing(committer)
+            while True:
+                self._make_missing(committer)
+                self._tell_failed()
+                await trio.sleep(LOOK_SECONDS)
 
-    async def _make_missing(self, committer: Committer) -> None:
-        while self._missing:
-            for shard in list(self._missing):
-                if self.cluster.ownership.may_create(shard):
-                    self._missing.remove(shard)
-                    store = self._make_store(shard)
-                    committer.add(store)
-                    self.cluster.open_store(shard, store, store.epoch)
-                    self._log.info("store_made", shard=shard, log=store.name)
-            await trio.sleep(LOOK_SECONDS)
+    def _make_missing(self, committer: Committer) -> None:
+        for shard in list(self._missing):
+            if self.cluster.ownership.may_create(shard):
+                self._missing.remove(shard)
+                store = self._make_store(shard)
+                self._stores.append(store)
+                committer.add(store)
+                self.cluster.open_store(shard, store, store.epoch)
+                self._log.info("store_made", shard=shard, log=store.name)
+
+    def _tell_failed(self) -> None:
+        """Others refuse publishes to it themselves then, and their health says why."""
+        for store in self._stores:
+            if store.state == "failed":
+                self.cluster.ownership.failed(_shard_of(store))
 
     async def status(self, parameters: Mapping[str, Any]) -> object:
         """What `triode cluster` shows."""
@@ -130,9 +138,12 @@ class Joining:
         return self.cluster.other_urls()
 
     def unready(self) -> str:
-        """Why clients had better wait: shards that nobody is known to own yet."""
-        ownerless = self.cluster.ownerless()
-        return f"no owner is known of {', '.join(ownerless)}" if ownerless else ""
+        """Why clients had better wait, or go elsewhere."""
+        return "; ".join(unready(self.cluster))
+
+
+def _shard_of(store: DiskLog) -> str:
+    return store.name.partition("-")[0]
 
 
 def is_everywhere(url: str) -> bool:

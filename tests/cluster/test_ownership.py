@@ -134,7 +134,18 @@ def test_start_waits_for_every_seed_or_3_s() -> None:
     assert patient.owners() == {}
     patient.after(500)
     assert len(patient.owners()) == 2
-    assert patient.ownership.degraded() == ["seed a has not answered"]
+    assert patient.ownership.missed_seeds() == ["a"]
+
+
+def test_outcast_claims_nothing_until_it_is_none_any_more() -> None:
+    """What the others own is not known to it: a log of its own would be a second one."""
+    node = Node(seeds=["a"])
+    node.ownership.is_outcast = True
+    node.after(ALONE_MS)
+    assert node.owners() == {}
+    node.ownership.is_outcast = False
+    node.after(500)
+    assert len(node.owners()) == 2
 
 
 def test_claims_wait_for_the_table_of_a_new_link() -> None:
@@ -318,6 +329,18 @@ def test_sleeper_alone_goes_on_after_10_s() -> None:
     assert node.owners()["m0"] == (2, "n2", "m0-mine1")
 
 
+def test_sleeper_that_is_refused_does_not_go_on_alone() -> None:
+    node = Node(seeds=["a"])
+    node.after(GRACE_MS)
+    asleep(node)
+    node.ownership.is_outcast = True
+    node.after(ALONE_MS * 2)
+    assert node.ownership.suspended() == ["m0", "m1"]
+    node.ownership.is_outcast = False
+    node.after(500)
+    assert node.ownership.suspended() == []
+
+
 def test_sleeper_claims_nothing_before_it_has_listened() -> None:
     node = Node(seeds=["a"], memory=1)
     node.meet("n1", "one", theirs("m0"))
@@ -432,7 +455,16 @@ def test_missing_file_whose_log_is_known_is_made_only_on_demand() -> None:
 
 def test_only_holder_makes_its_file_at_once() -> None:
     assert Node(holders=["n2"]).ownership.may_create("d0")
-    assert knows_no_log([], [Entry("d0", 1, "n1", "one", "")])
+    assert knows_no_log([], [])
+
+
+def test_missing_file_of_a_store_that_failed_is_not_made() -> None:
+    """It had a log: an empty directory must not take its place."""
+    node = Node(holders=["n2", "n1"], memory=0)
+    node.meet("n1", "one", Entry("d0", 9, "n2", "before", ""), theirs("d1"))
+    assert not node.ownership.may_create("d0")
+    (said,) = node.ownership.degraded()
+    assert said == "shard d0: no file here, but the cluster knows its log of a store that failed"
 
 
 def test_entry_of_an_earlier_life_with_a_greater_epoch_is_announced_over_at_once() -> None:
@@ -461,7 +493,10 @@ def test_failed_store_is_announced_as_served_by_nobody() -> None:
     node = Node(holders=["n2"], durable={"d0": (1, "d0-a")}, memory=0)
     node.ownership.failed("d0")
     node.ownership.failed("d1")
+    node.ownership.failed("d0")
     assert not node.ownership.owns("d0")
+    assert [shard for shard in ("d0", "d1") if node.ownership.has_failed(shard)] == ["d0"]
+    assert [entry.log for entry in node.announced] == [""]
     assert node.announced[-1].log == ""
     assert node.ownership.degraded() == ["shard d0: its store failed on n2"]
 

@@ -6,14 +6,19 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 import triode
 from triode_broker.cluster import status
+from triode_broker.cluster.addresses import parse_peer_url
 from triode_broker.cluster.cluster import Cluster
+from triode_broker.cluster.dialling import UNREACHABLE, Address
+from triode_broker.cluster.hello import NAME_TAKEN, OTHER_SHARDS, WRONG_SECRET
 from triode_protocol.codec import Refused
 from triode_protocol.errors import ErrorName
 
 from tests.admin.running import ON_DISK, PATIENCE_SECONDS, Running, running
+from tests.cluster.town import Citizen, Town
 
 
 @asynccontextmanager
@@ -152,6 +157,89 @@ async def test_a_node_without_a_cluster_says_so(tmp_path: Path) -> None:
     async with running(tmp_path) as broker:
         refused = await broker.refused("cluster")
     assert refused == "this node is in no cluster: --cluster-listen or --seed puts it into one"
+
+
+async def test_a_store_that_fails_is_known_to_all_and_can_still_be_read(tmp_path: Path) -> None:
+    async with node(tmp_path, "n1") as n1, node(tmp_path, "n2", n1) as n2:
+        await view(n2, is_whole(2))
+        async with triode.connect(n2.url, publish_expiry_seconds=0.1) as client, client.subscribe("#") as messages:
+            await client.publish("jobs/a", 0)
+            assert (await anext(messages)).data == 0
+            n1.broker.stores[0]._state = "failed"
+            said = {name: ["shard d0: its store failed on n1"] for name in ("n1", "n2")}
+            await view(n2, lambda found: found["agreed"] and found["degraded"] == said)
+            with pytest.raises(triode.Refused) as refused:
+                await client.publish("jobs/a", 1)
+            assert refused.value.name == "unavailable"
+            assert [one.data for one in (await client.history("jobs/a", last=10)).messages] == [0]
+            await client.publish("rooms/a", 2)
+            assert (await anext(messages)).data == 2
+        async with triode.connect(n1.url, publish_expiry_seconds=0.1) as client:
+            with pytest.raises(triode.Refused, match="the store has failed: restart the node"):
+                await client.publish("jobs/a", 3)
+
+
+async def test_a_seed_that_names_no_port_is_known_when_it_answers(tmp_path: Path) -> None:
+    async with running(tmp_path, node="n1", cluster_listen="127.0.0.1:0", seeds=("ws://127.0.0.9",)) as n1:
+        assert cluster_of(n1).ownership._seeds == ("ws://127.0.0.9:7401",)
+
+
+# Who cannot join
+
+
+def refused_by(citizen: Citizen, reason: str, url: str = "ws://n9:7401") -> None:
+    """What came of dialling its seed."""
+    with_state = Address(parse_peer_url(url), is_seed=True, state=reason, useful_at=0)
+    citizen.cluster.links.addresses[:] = [with_state]
+
+
+@pytest.mark.parametrize("reason", [WRONG_SECRET, OTHER_SHARDS, NAME_TAKEN])
+def test_a_node_that_its_seed_refuses_serves_nothing_and_is_not_ready(reason: str) -> None:
+    """S9: it does not acknowledge into a log that nobody else knows."""
+    town = Town(1)
+    citizen = Citizen("n2", town)
+    refused_by(citizen, reason)
+    town.citizens.append(citizen)
+    town.wait(20_000)
+    assert citizen.owned() == []
+    said = f"no link with seed ws://n9:7401: {reason}"
+    assert status.unready(citizen.cluster) == [said, "no owner is known of m0, m1"]
+    assert said in citizen.cluster.degraded()
+    refused_by(citizen, UNREACHABLE)
+    town.wait(4_000)
+    assert (citizen.owned(), status.unready(citizen.cluster)) == (["m0", "m1"], [])
+
+
+@pytest.mark.parametrize("is_other_twin", [True, False])
+def test_who_was_in_goes_on_when_refused_but_not_beside_a_node_of_its_name(is_other_twin: bool) -> None:
+    """It may be the other one whose settings are wrong."""
+    town = Town(2)
+    one, other = town.citizens
+    town.cut(one, other)
+    refused_by(other, NAME_TAKEN if is_other_twin else WRONG_SECRET)
+    town.wait(20_000)
+    assert other.owned() == ([] if is_other_twin else ["m0", "m1"])
+    assert bool(status.unready(other.cluster)) == is_other_twin
+
+
+def test_a_seed_that_refuses_is_told_of_while_there_are_links_and_the_node_is_ready() -> None:
+    town = Town(2)
+    other = town.citizens[1]
+    refused_by(other, WRONG_SECRET)
+    town.wait(4_000)
+    assert other.cluster.degraded() == ["no link with seed ws://n9:7401: wrong_secret"]
+    assert status.unready(other.cluster) == []
+
+
+def test_a_sleeper_is_not_ready_until_it_knows_what_it_owns() -> None:
+    town = Town(2)
+    one, other = town.citizens
+    town.cut(one, other)
+    one.steady_ms += 6_000
+    one.cluster.tick()
+    assert status.unready(one.cluster) == ["suspended after a pause: m0, m1"]
+    town.wait(11_000)
+    assert status.unready(one.cluster) == []
 
 
 # What follows from views

@@ -76,6 +76,10 @@ class Ends:
         self.links: list[End] = []
         self.addresses: list[Any] = []
 
+    def restart(self, identity: Identity, reason: str) -> None:
+        """A test has cut them before."""
+        assert not self.links
+
 
 class Citizen(Desk):
     """A node of the town."""

@@ -16,6 +16,7 @@ import trio
 from msgspec.structs import replace
 
 from triode_broker.cluster.accepting import Accepting
+from triode_broker.cluster.addresses import parse_peer_url
 from triode_broker.cluster.calls import Calls
 from triode_broker.cluster.dialling import LINKED
 from triode_broker.cluster.following import Following
@@ -61,7 +62,7 @@ from triode_broker.cluster.presence import FarPresence
 from triode_broker.cluster.serving import HANDLERS as SERVING_HANDLERS
 from triode_broker.cluster.serving import Serving
 from triode_broker.cluster.status import METHOD as STATUS_METHOD
-from triode_broker.cluster.status import complaints, own_view
+from triode_broker.cluster.status import complaints, is_outcast, own_view
 from triode_broker.cluster.table import Table as ShardTable
 from triode_broker.cluster.taking import Taking
 from triode_broker.config import Config
@@ -102,7 +103,7 @@ class Cluster:
             self,
             steady_ms,
             durable=durable,
-            seeds=config.seeds,
+            seeds=[parse_peer_url(seed).url for seed in config.seeds],
             creates_stores=config.create_store,
         )
         self.interests = Interests(self._router.shard_of, steady_ms, self.dirty)
@@ -192,7 +193,7 @@ class Cluster:
             dirty = list(self.dirty)
             self.dirty.clear()
             for one in dirty:
-                one.flush()
+                self._guarded(one.flush)  # or the others would never be flushed again
 
     def tick(self) -> None:
         """What time brings; several times a second."""
@@ -211,13 +212,14 @@ class Cluster:
         self._ticks += 1
         if self._ticks % TICKS_A_SECOND == 0:
             self.serving.tick()
+            self.accepting.forget_but(self.membership.lingering())
             for owner in self.owners.values():
                 owner.tick()
         self._end_turn()
 
     def _end_turn(self) -> None:
         self.flush()
-        self._outside.flush()
+        self._guarded(self._outside.flush)
 
     def check_awake(self) -> None:
         """Before clients are served: after a sleep others may have claimed shards of this node."""
@@ -229,6 +231,7 @@ class Cluster:
             is_heard = address.state in (LINKED, DUPLICATE) and self.ownership.has_heard(address.node)
             if address.is_seed and (is_heard or address.state == SELF):
                 self.ownership.seed_answered(address.url)
+        self.ownership.is_outcast = is_outcast(self)
 
     # Leaving
 
@@ -254,12 +257,12 @@ class Cluster:
         link.put(Table(self.table.entries()))
         if self.giving.is_begun:
             link.put(Leave())
-        self.presence.opened(link)
         if link.is_dialler:
             self.following.link_opened(link)
             self.giving.opened(link)
         else:
             self.serving.opened(link)
+        self.presence.opened(link)  # goes on after `serving` when the link has drained
         self._end_turn()
 
     def closed(self, link: Link, reason: str) -> None:
@@ -407,7 +410,7 @@ class Cluster:
 
     def _give_or_withhold(self, shard: Shard, entry: Entry) -> None:
         """A durable shard whose file is here: served, unless somebody else says that it is there too."""
-        if self.ownership.owns(shard.name):
+        if self.ownership.owns(shard.name) or self.ownership.has_failed(shard.name):  # that one refuses by itself
             shard.acceptor = self._stores[shard.name]
             return
         if shard.name in self.ownership.conflicts():

@@ -12,7 +12,7 @@ import trio
 from attrs import define, field
 
 from triode_broker.cluster.addresses import PeerAddress, parse_peer_url
-from triode_broker.cluster.hello import DUPLICATE, NAME_TAKEN, SELF
+from triode_broker.cluster.hello import DUPLICATE, NAME_TAKEN, REASONS, SELF
 
 #: Learnt from peers; more are passed over.
 MAX_LEARNT: Final = 256
@@ -31,6 +31,8 @@ _MAX_DOUBLINGS: Final = 5
 # What came of an attempt, beside the reasons of a refusal
 LINKED: Final = "linked"  # there was a link; it is over
 UNREACHABLE: Final = "unreachable"
+#: That the other node is this one, or linked already, is nobody's refusal.
+_REFUSALS: Final = REASONS - {SELF, DUPLICATE}
 _NOT_PATIENT: Final = frozenset({LINKED, UNREACHABLE, NAME_TAKEN, DUPLICATE})
 
 
@@ -50,6 +52,11 @@ class Address:
     def url(self) -> str:
         """As it is known by."""
         return self.at.url
+
+    @property
+    def refusal(self) -> str:
+        """Why this node and the one there do not go together, by the last attempt; "": not known."""
+        return self.state if self.state in _REFUSALS else ""
 
 
 class Dialling:

@@ -87,6 +87,7 @@ class Ownership:
         self._needs_renewal = False
         self._suspended_ms: int | None = None
         self._is_leaving = False
+        self.is_outcast = False  # the others refuse this node: what they own is not known, so nothing is an orphan
         self._mine: dict[str, Entry] = {}  # memory shards whose unsealed log is here
         self._durable: dict[str, Entry] = {}
         self._raised_over: dict[str, str] = {}  # the last earlier incarnation, by durable shard
@@ -119,7 +120,15 @@ class Ownership:
 
     def is_suspended(self, shard: str) -> bool:
         """Whether it is owned but must not be served: after a sleep."""
-        return self._suspended_ms is not None and shard in self._mine
+        return shard in self.suspended()
+
+    def suspended(self) -> list[str]:
+        """All that is owned and must not be served."""
+        return [] if self._suspended_ms is None else sorted(self._mine)
+
+    def has_failed(self, shard: str) -> bool:
+        """Whether a durable shard's file is here, and cannot be served any more."""
+        return shard in self._durable and not self._durable[shard].log
 
     def is_orphan(self, shard: str) -> bool:
         """Whether nobody alive owns it, as of the last tick."""
@@ -175,7 +184,7 @@ class Ownership:
             return []
         dead = self.membership.tick()
         entries = self._raise_durable()
-        if self._suspended_ms is not None and now - self._suspended_ms >= ALONE_MS:
+        if self._suspended_ms is not None and now - self._suspended_ms >= ALONE_MS and not self.is_outcast:
             entries += self._go_on()
         self._settle()
         entries += self._claim(now)
@@ -208,7 +217,7 @@ class Ownership:
     def failed(self, shard: str) -> None:
         """Its file cannot be served any more, as long as this process lives."""
         entry = self._durable.get(shard)
-        if entry is not None:
+        if entry is not None and entry.log:
             self._publish(self._put_durable(self._entry(shard, entry.epoch + 1, "")))
 
     def waiting_to_create(self, shard: str) -> list[str]:
@@ -267,18 +276,18 @@ class Ownership:
         """What an operator should know, in words."""
         return [
             *(f"node {node} unreachable for {ms // 1000} s" for node, ms in self.membership.unreachable()),
-            *(f"seed {seed} has not answered" for seed in self._missed_seeds()),
             *self._said_of_sleep(),
             *(text for shard in self._shards() if (text := self._said_of(shard))),
         ]
 
-    def _missed_seeds(self) -> list[str]:
+    def missed_seeds(self) -> list[str]:
+        """Those that have not answered in time."""
         is_early = self._steady_ms() - self._start_ms < GRACE_MS
         return [] if is_early else list(self._silent_seeds)
 
     def _said_of_sleep(self) -> Iterable[str]:
-        if self._suspended_ms is not None and self._mine:
-            yield f"suspended after a pause: {', '.join(sorted(self._mine))}"
+        if suspended := self.suspended():
+            yield f"suspended after a pause: {', '.join(suspended)}"
 
     def _said_of(self, shard: str) -> str:
         if shard in self.table.memory:
@@ -294,9 +303,9 @@ class Ownership:
         return "" if entry is None or entry.log else f"shard {shard}: its store failed on {holder}"
 
     def _said_of_missing(self, shard: str) -> str:
-        known = [entry for entry in self._announced(shard) if entry.log]
-        if known:
-            return f"shard {shard}: no file here, but the cluster knows its log {known[0].log}"
+        if known := self._announced(shard):
+            log = known[0].log or "of a store that failed"
+            return f"shard {shard}: no file here, but the cluster knows its log {log}"
         waiting = self.waiting_to_create(shard)
         return f"shard {shard}: no file here, waiting for the word of {', '.join(waiting)}" if waiting else ""
 
@@ -444,7 +453,7 @@ class Ownership:
         return self.membership.has_left(node) or self._passed.get(node) == self.membership.incarnation_of(node)
 
     def _may_claim(self, now: int) -> bool:
-        if self._suspended_ms is not None or self._is_leaving:
+        if self._suspended_ms is not None or self._is_leaving or self.is_outcast:
             return False
         if self._silent_seeds and now - self._start_ms < GRACE_MS:
             return False
@@ -481,8 +490,8 @@ class Ownership:
 
 
 def knows_no_log(unheard: Sequence[str], announced: Sequence[Entry]) -> bool:
-    """Whether a missing file is known to be new: everybody of the list was heard, and nobody knows a log."""
-    return not unheard and not any(entry.log for entry in announced)
+    """Whether a missing file is known to be new: everybody was heard, nobody knows a log, be it a failed one."""
+    return not unheard and not announced
 
 
 def _has_taken(node: str, incarnation: str, news: Iterable[Entry]) -> bool:

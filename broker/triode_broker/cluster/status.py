@@ -7,7 +7,7 @@ own view, and views that differ are shown as they are: a table put together from
 from typing import TYPE_CHECKING, Any, Final
 
 from triode_broker.cluster.frames import Entry
-from triode_broker.cluster.hello import drift
+from triode_broker.cluster.hello import NAME_TAKEN, drift
 from triode_broker.cluster.link import Link
 from triode_broker.cluster.mirror import Mirror
 from triode_broker.core.shard import Shard
@@ -46,11 +46,41 @@ def complaints(cluster: "Cluster") -> list[str]:
     asked = {link.peer.node for link in cluster.asking_links()}
     known = {node for node, _ in cluster.membership.unreachable()} | {cluster.identity.node}
     others = [node for node in cluster.membership.live() if not cluster.membership.has_left(node)]
+    refusals = _refusals(cluster)
+    missed = [seed for seed in cluster.ownership.missed_seeds() if seed not in refusals]
     return [
         *cluster.ownership.degraded(),
+        *(f"seed {seed} has not answered" for seed in missed),
+        *(f"no link with seed {seed}: {reason}" for seed, reason in refusals.items()),
         # They have dialled this node: it hears them, but what its clients publish does not get there.
         *(f"no link to node {node} yet" for node in others if node not in asked | known),
     ]
+
+
+def is_outcast(cluster: "Cluster") -> bool:
+    """Whether there are nodes that this one cannot join: what it does alone would be a second cluster.
+
+    One that was in and is refused now goes on as in any partition: it may be the other one whose settings are
+    wrong. But not beside another node of its name.
+    """
+    refusals = _refusals(cluster)
+    counts = bool(refusals) if cluster.membership.is_alone() else NAME_TAKEN in refusals.values()
+    return counts and not cluster.links.links
+
+
+def unready(cluster: "Cluster") -> list[str]:
+    """Why clients had better go elsewhere."""
+    refusals = _refusals(cluster) if cluster.ownership.is_outcast else {}
+    ownerless, suspended = cluster.ownerless(), cluster.ownership.suspended()
+    return [
+        *(f"no link with seed {seed}: {reason}" for seed, reason in refusals.items()),
+        *([f"no owner is known of {', '.join(ownerless)}"] if ownerless else []),
+        *([f"suspended after a pause: {', '.join(suspended)}"] if suspended else []),
+    ]
+
+
+def _refusals(cluster: "Cluster") -> dict[str, str]:
+    return {one.url: one.refusal for one in cluster.links.addresses if one.is_seed and one.refusal}
 
 
 def _link(cluster: "Cluster", link: Link) -> dict[str, Any]:
