@@ -322,6 +322,17 @@ def test_entry_nodes_are_apart() -> None:
     assert owner.accepting.kept == 0
 
 
+def test_all_but_those_who_may_come_back_are_forgotten() -> None:
+    """G6."""
+    owner = Owner()
+    for entry in ("e1", "e2", "e3"):
+        owner.receive(0, 1, 2, entry=entry)
+    owner.accepting.forget_but({"e2": None, "never heard of": None})
+    assert owner.accepting.kept == 2
+    owner.receive(0, 1, 2, entry="e2")
+    assert len(owner.stored()) == 6
+
+
 def test_longest_silent_entry_node_is_forgotten_past_the_bound() -> None:
     """G6."""
     owner = Owner()

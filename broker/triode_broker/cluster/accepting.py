@@ -24,7 +24,7 @@ so what comes again in the meantime is not applied again, and its answer goes ou
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Protocol
 
 from msgspec import Raw
@@ -302,6 +302,11 @@ class Accepting:
         would be applied a second time.
         """
         self._entries.pop(entry_incarnation, None)
+
+    def forget_but(self, lingering: Container[str]) -> None:
+        """Forget all incarnations but these."""
+        for incarnation in [one for one in self._entries if one not in lingering]:
+            self.forget(incarnation)
 
     def restart(self) -> None:
         """This node has a new incarnation: nobody asks it for what the old one was sent."""

@@ -28,7 +28,7 @@ SILENT_MS: Final = 10_000
 TAKEN_MS: Final = 3_000
 #: A report is believed to have gone on as it was for so long: two pings.
 REPORT_AGES_MS: Final = 2_000
-#: A dead life that was met may come back over a new link, with what it has asked before, for so long at most.
+#: A dead life may come back over a new link and ask again for what it has not given up (5 s): never after this.
 LINGER_MS: Final = 10_000
 #: How long the dead are remembered, how many nodes, and how many lives of one.
 FORGET_MS: Final = 3_600_000
@@ -213,7 +213,7 @@ class Membership:
         return [life for life in self._all() if life.links]
 
     def lingering(self) -> dict[str, None]:
-        """The incarnations that may still ask again for what they have asked; other nodes gave that up long ago."""
+        """Incarnations that may still ask again for what they have asked; the others gave that up long ago."""
         now = self._steady_ms()
         return {
             life.incarnation: None
