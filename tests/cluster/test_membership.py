@@ -12,6 +12,9 @@ from triode_broker.cluster.membership import (
     TAKEN_MS,
     Membership,
 )
+from triode_broker.config import Limits
+
+from tests.cluster.town import Town
 
 
 @attrs.define
@@ -261,6 +264,16 @@ def test_settings_say_when_a_node_is_dead(clock: Clock) -> None:
     assert after(clock, nodes, 1) == [("n2", "two")]
     assert after(clock, nodes, 799) == []
     assert after(clock, nodes, 1) == [("n3", "three")]
+
+
+@pytest.mark.parametrize(("closed_ms", "is_dead"), [(800, True), (CLOSED_MS, False)])
+def test_a_node_takes_them_from_its_limits(closed_ms: int, is_dead: bool) -> None:
+    town = Town(3, limits=Limits(peer_closed_ms=closed_ms))
+    n1, n2, n3 = town.citizens
+    town.cut(n3, n1)
+    town.cut(n3, n2)
+    town.wait(1_000)
+    assert ("n3" not in n1.cluster.membership.live()) is is_dead
 
 
 @pytest.mark.parametrize("name", ["", "N4", "n 4", "n4\n", "\x1b[2J", "n" * 65])

@@ -16,7 +16,7 @@ from triode_broker.cluster.ownership import (
     Ownership,
     knows_no_log,
 )
-from triode_broker.cluster.table import Table
+from triode_broker.cluster.table import MAX_EPOCH, Table
 
 ME = "life"
 
@@ -187,6 +187,24 @@ def test_dead_owners_shards_are_claimed_with_the_next_epoch() -> None:
     node.lose("n1", "one")
     assert node.owners() == {"m0": (5, "n2", "m0-mine5"), "m1": (8, "n2", "m1-mine8")}
     assert node.done == [("orphaned", "m0"), ("orphaned", "m1"), ("own", "m0"), ("own", "m1")]
+
+
+def test_shard_whose_epochs_are_used_up_is_claimed_by_nobody() -> None:
+    """Only a broken node gets there. A claim that does not count would be made anew at every tick."""
+    node = Node()
+    node.meet("n1", "one", theirs("m0", MAX_EPOCH), theirs("m1", MAX_EPOCH - 1))
+    node.lose("n1", "one")
+    node.after(5_000)
+    assert [what for what in node.done if what[0] == "own"] == [("own", "m1")]
+    assert not node.ownership.owns("m0")
+    assert "shard m0: no owner" in node.ownership.degraded()
+
+
+def test_log_is_not_adopted_where_no_epoch_is_left() -> None:
+    node = Node()
+    node.meet("n1", "one", theirs("m0", MAX_EPOCH, heir=f"n2/{ME}"))
+    assert not node.ownership.adopt("m0", f"m0-n1{MAX_EPOCH}")
+    assert not node.ownership.owns("m0")
 
 
 def test_owner_that_is_heard_again_before_a_claim_still_owns() -> None:

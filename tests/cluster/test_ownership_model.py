@@ -88,7 +88,8 @@ def check_quiet(world: World) -> None:
                 assert (entry.node, entry.incarnation) == (holder, world.processes[holder].incarnation)
                 assert process.ownership.owns(f"d{number}") == (process.node == holder)
     healthy = len(processes) == len(world.nodes)
-    assert all(bool(process.ownership.degraded()) != healthy for process in processes)
+    said = [process.ownership.degraded() + process.ownership.missed_seeds() for process in processes]
+    assert all(bool(words) != healthy for words in said)
 
 
 def check_history(seed: int, kind: type[Ownership] = Ownership) -> None:

@@ -94,7 +94,13 @@ class Cluster:
         self.dirty.ring = self._ring
         limits, steady_ms = config.limits, outside.steady_ms
         self.identity = make_identity(config, self._new_incarnation(), outside.version, outside.urls)
-        self.membership = Membership(config.node, self.identity.incarnation, steady_ms)
+        self.membership = Membership(
+            config.node,
+            self.identity.incarnation,
+            steady_ms,
+            closed_ms=limits.peer_closed_ms,
+            silent_ms=limits.peer_silent_ms,
+        )
         holders = config.durable or (config.node,) * (config.durable_shards if config.data else 0)
         self.table = ShardTable(config.memory_shards, holders)
         self.ownership = Ownership(

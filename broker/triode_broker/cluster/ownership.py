@@ -259,7 +259,7 @@ class Ownership:
         """Whether it was handed to this life of this node, and nobody has claimed it since."""
         entry = self.table.get(shard)
         is_named = entry is not None and entry.log == log and entry.heir == self._name()
-        return is_named and self._suspended_ms is None
+        return is_named and self._suspended_ms is None and self.table.has_room(shard)
 
     def adopt(self, shard: str, log: str) -> bool:
         """Go on with a log that was handed to this node, if it is the heir still."""
@@ -426,7 +426,7 @@ class Ownership:
         for shard, node in self.claimers().items():
             if node != self.membership.node:
                 self._wait_for(shard, node, now)
-            elif self._is_due(shard, now):
+            elif self._is_due(shard, now) and self.table.has_room(shard):
                 claimed.append(self._take(shard))
         return claimed
 

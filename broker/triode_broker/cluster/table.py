@@ -47,6 +47,11 @@ class Table:
             return self._announced[shard].get(self.holders[shard])
         return self._entries.get(shard)
 
+    def has_room(self, shard: str) -> bool:
+        """Whether a greater entry can follow; only a broken node announces the last one there is."""
+        entry = self.get(shard)
+        return entry is None or entry.epoch < MAX_EPOCH
+
     def strays(self, shard: str) -> list[Entry]:
         """What nodes that are not its holder announce of a durable shard; of a memory shard, nothing."""
         announced = self._announced.get(shard, {})
