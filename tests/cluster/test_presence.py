@@ -1,14 +1,16 @@
 """Presence over nodes: who watches what, lists and changes, questions, cuts and deaths (SPEC 10, G9)."""
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from triode_broker.cluster.asked import CHUNK
 from triode_broker.cluster.frames import Call, Frame, Members, Reply, Watch, decode, encode
-from triode_broker.cluster.presence import ASK, CHUNK, GONE_MS, METHODS, FarPresence
+from triode_broker.cluster.presence import ASK, CHUNK_BYTES, GONE_MS, METHODS, FarPresence
 from triode_broker.config import Limits
 
 from tests.core.desk import Desk, Line
@@ -35,6 +37,7 @@ class End:
         self.queue: deque[bytes] = deque()
         self.is_full = False
         self.is_open = True
+        self.drained: Callable[[], None] = lambda: None
 
     def put(self, frame: Frame) -> None:
         """Encoded at once."""
@@ -102,7 +105,9 @@ class Road:
             ):
                 if end.queue and done < count:
                     done += 1
-                    for frame in decode(end.queue.popleft()):
+                    data = end.queue.popleft()
+                    end.drained()
+                    for frame in decode(data):
                         to.received(other, frame)
         return done
 
@@ -224,13 +229,122 @@ def test_many_filters_and_members_travel_in_pieces() -> None:
     for sub in range(1, CHUNK + 100):
         members.ask({"type": "subscribe", "sub": sub, "filter": f"room/{sub}", "presence": {"state": "x" * 1_000}})
     road = Road(other, one)
-    assert len(road.asking.queue) == 2
+    assert [len(frame.filters) for frame in road.asking.said()] == [CHUNK]
     carry(road)
     assert len(watcher.drain()) == CHUNK + 99
     road.cut()
     road = Road(other, one)
     carry(road)
     assert watcher.drain() == []
+
+
+def crowd(city: City) -> list[Line]:
+    """Members of many topics, some of many members: a list of more than one piece."""
+    lines = [city.connect() for _ in range(10)]
+    for sub in range(1, 101):
+        for line in lines:
+            wish = {"state": "x" * 1_000}
+            line.ask({"type": "subscribe", "sub": sub, "filter": f"room/{sub // 20}", "presence": wish})
+    return lines
+
+
+def test_list_goes_on_when_the_link_has_sent_and_never_on_a_full_one() -> None:
+    """cluster.md, back-pressure on links: no list closes one, however long."""
+    one, other, roads = two(Limits(max_subscriptions=1_000, max_outbox_bytes=100_000_000))
+    crowd(one)
+    line = roads[1].answering
+    watcher = watch(other, "#")
+    roads[1].asking.drained()
+    line.is_full = True
+    roads[1].carry()
+    one.pass_time(200)
+    line.drained()
+    assert not line.queue
+    line.is_full = False
+    line.drained()
+    while line.queue:
+        assert sum(map(len, line.queue)) < 2 * CHUNK_BYTES
+        roads[1].carry(1)
+    carry(*roads)
+    assert len(watcher.drain()) == len(other.node.presence.members("room/1")) * 5 == 1_000
+
+
+def test_changes_go_past_a_list_that_is_on_its_way() -> None:
+    """Whoever leaves before its piece is taken is not in it; whoever comes is told of once."""
+    one, other, roads = two(Limits(max_subscriptions=1_000))
+    lines = crowd(one)
+    watcher = watch(other, "#")
+    roads[1].carry(1)
+    for line in lines[3:]:
+        for sub in range(1, 101):
+            line.ask({"type": "unsubscribe", "sub": sub})
+    enter(one, "ann", "room/4")
+    carry(*roads)
+    states = [packet["type"] for packet in watcher.drain()]
+    assert states.count("joined") - states.count("left") == 301
+    for topic in one.node.presence.topics:
+        here = [member.json for member in one.node.presence.here_on(topic)]
+        assert sorted(other.node.presence.members(topic)) == sorted(here)
+
+
+def test_filters_are_told_when_those_before_are_answered() -> None:
+    """As many as one round has, whatever the clients do meanwhile."""
+    _, other, roads = two(Limits(max_subscriptions=10_000))
+    watcher = other.connect()
+    for sub in range(1, 2 * CHUNK + 3):
+        watcher.subscribe(sub, f"room/{sub}", presence="watch")
+    road = roads[1]
+    assert [frame.filters for frame in road.asking.said()] == [["room/1"]]
+    watcher.ask({"type": "unsubscribe", "sub": 2})
+    road.carry(2)
+    assert [len(frame.filters) for frame in road.asking.said()] == [CHUNK - 1]
+    road.carry(2)
+    assert [len(frame.filters) for frame in road.asking.said()] == [CHUNK]
+    other.connect().subscribe(1, "room/2", presence="watch")
+    watcher.ask({"type": "unsubscribe", "sub": 3})
+    carry(*roads)
+    ask(watcher, "room/2")
+    assert answers(watcher)[-1] == ([], True)
+
+
+@pytest.mark.parametrize("filter", ["room", "#"])
+@pytest.mark.parametrize("is_list", [False, True])
+def test_watched_again_at_once_is_asked_for_anew(filter: str, *, is_list: bool) -> None:
+    """G9: no ghost of whoever left while nobody was told."""
+    one, other, roads = two()
+    line = watch(other, filter)
+    carry(*roads)
+    ann = enter(one, "ann")
+    if is_list:
+        other.received(roads[1].asking, Members("snapshot", {}))
+    leave(line)
+    assert roads[1].asking.said() == [Watch("drop", [filter]), Watch("add", [])]
+    line = watch(other, filter)
+    one.received(roads[1].answering, decode(roads[1].asking.queue.popleft())[0])
+    leave(ann)
+    bob = enter(one, "bob")
+    carry(*roads)
+    if is_list:
+        other.received(roads[1].asking, Members("complete", {}))
+    assert changes(line) == [("joined", "bob")]
+    assert len(other.node.presence.members("room")) == 1
+    leave(bob)
+
+
+def test_peer_that_says_more_than_a_node_can_have_is_cut_off() -> None:
+    """Nothing that a peer says grows without bound."""
+    one, _, roads = two(Limits(max_connections=2, max_subscriptions=2))
+    one.received(roads[1].answering, Watch("add", ["a", "b", "c", "d", "d"]))
+    with pytest.raises(ValueError, match="other role"):
+        one.received(roads[1].answering, Watch("add", ["e"]))
+    watch(one)
+    for _ in range(5):
+        one.received(roads[0].asking, Members("joined", {"room": [member(f"p-{id}") for id in range(4)]}))
+    many = Members("joined", {"room": [member(f"p-{id}") for id in range(20)]})
+    one.received(roads[0].asking, Members("snapshot", {}))
+    one.received(roads[0].asking, many)
+    with pytest.raises(ValueError, match="more members"):
+        one.received(roads[0].asking, many)
 
 
 def test_frame_on_the_wrong_link_is_refused() -> None:
@@ -594,7 +708,7 @@ def watch_and_ask(city: City, filter: str) -> Watcher:
 def check_accounts(cities: list[City], present: list[list[Line]], watchers: list[list[Watcher]]) -> None:
     """What each watcher has pieced together against what every node says of its own."""
     here = {
-        topic: sorted(json for city in cities for json in city.node.presence.here_on(topic))
+        topic: sorted(member.json for city in cities for member in city.node.presence.here_on(topic))
         for topic in ("room/0", "room/1")
     }
     assert sum(map(len, here.values())) == sum(map(len, present))

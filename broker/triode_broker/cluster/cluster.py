@@ -94,13 +94,7 @@ class Cluster:
         self.dirty.ring = self._ring
         limits, steady_ms = config.limits, outside.steady_ms
         self.identity = make_identity(config, self._new_incarnation(), outside.version, outside.urls)
-        self.membership = Membership(
-            config.node,
-            self.identity.incarnation,
-            steady_ms,
-            closed_ms=limits.peer_closed_ms,
-            silent_ms=limits.peer_silent_ms,
-        )
+        self.membership = Membership(config.node, self.identity.incarnation, steady_ms, limits)
         holders = config.durable or (config.node,) * (config.durable_shards if config.data else 0)
         self.table = ShardTable(config.memory_shards, holders)
         self.ownership = Ownership(
@@ -263,12 +257,12 @@ class Cluster:
         link.put(Table(self.table.entries()))
         if self.giving.is_begun:
             link.put(Leave())
+        self.presence.opened(link)
         if link.is_dialler:
             self.following.link_opened(link)
             self.giving.opened(link)
         else:
             self.serving.opened(link)
-        self.presence.opened(link)  # goes on after `serving` when the link has drained
         self._end_turn()
 
     def closed(self, link: Link, reason: str) -> None:

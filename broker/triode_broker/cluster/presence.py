@@ -3,19 +3,23 @@
 Pure. The core's `Elsewhere`. On the link that a node has dialled it says which filters are watched (`Watch`).
 On the same link the other node answers with its members of those topics and says from then on who comes and goes
 (`Members`). A list that is said anew is gathered whole before it takes the place of what was known, so that a link
-that comes back shows clients the difference and no more. Who is asked for a topic that nobody watches asks the
-others (`Call`), and answers after ASK_MS at the latest, not complete.
+that comes back shows clients the difference and no more. However long it is, it goes in pieces, the next one when
+the link has sent something. Who is asked for a topic that nobody watches asks the others (`Call`), for one that is
+watched waits for their lists, and answers after ASK_MS at the latest, not complete.
 
 The surprising decision: members of a node that is not reached stay for GONE_MS after it was last heard, unless it
 is found dead. A cut that heals is then nothing to any client, and a ghost never lives longer.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Protocol
+from functools import partial
+from typing import Any, Final
 
 import msgspec
 from msgspec import Raw, Struct
+from triode_protocol.topics import is_wildcard
 
+from triode_broker.cluster.asked import COMPLETE, JOINED, KNOWN, LEFT, SNAPSHOT, Asked, Link, identify
 from triode_broker.cluster.frames import Call, Frame, Members, Reply, Watch
 from triode_broker.config import Limits
 from triode_broker.core.node import Node
@@ -27,37 +31,8 @@ ASK: Final = "presence"
 REPLACED: Final = "replaced"
 ASK_MS: Final = 2_000
 GONE_MS: Final = 12_000
-#: Filters in one Watch, bytes of members in one Members.
-CHUNK: Final = 1_000
+#: Bytes of members in one Members, and put before the link has sent something.
 CHUNK_BYTES: Final = 262_144
-
-#: Kinds of `Members`: a whole list begins, goes on as "joined", and ends; a Watch has its answer.
-SNAPSHOT: Final = "snapshot"
-JOINED: Final = "joined"
-LEFT: Final = "left"
-COMPLETE: Final = "complete"
-KNOWN: Final = "known"
-
-
-class Link(Protocol):
-    """What of a link is needed here."""
-
-    heard_ms: int
-
-    @property
-    def peer(self) -> Any:
-        """Who is at the other end."""
-
-    @property
-    def is_dialler(self) -> bool:
-        """Whether this node asks on it."""
-
-    @property
-    def is_full(self) -> bool:
-        """Whether so much waits that streams are to stop."""
-
-    def put(self, frame: Frame) -> None:
-        """Send; never blocks."""
 
 
 class _Topic(Struct):
@@ -80,45 +55,18 @@ class _Listed(Struct):
     complete: bool
 
 
-class _Identified(Struct):
-    id: str
-
-
-_identify: Final = msgspec.json.Decoder(_Identified).decode
-
-
-class _Asked:
-    """A node whose members this one is told of."""
-
-    __slots__ = ("gathered", "incarnation", "is_known", "is_whole", "link", "opening", "unanswered")
-
-    def __init__(self, link: Link) -> None:
-        self.link = link
-        self.incarnation = link.peer.incarnation
-        self.unanswered = 0  # Watches
-        self.opening = 0  # those of them that said all that is watched, when the link was new
-        self.is_whole = False  # the list that has begun has ended
-        self.is_known = False  # a whole list has come over this link
-        self.gathered: dict[str, dict[str, bytes]] | None = None  # of a list that has begun
-
-    def watch(self, kind: str, filters: list[str]) -> None:
-        """Say what is watched here, or not any more."""
-        for start in range(0, max(len(filters), 1), CHUNK):
-            self.link.put(Watch(kind, filters[start : start + CHUNK]))
-            if kind != "drop":
-                self.unanswered += 1
-                kind = "add"
-
-
 class _Telling:
     """A node that wants to know of members here."""
 
-    __slots__ = ("filters", "is_behind", "link")
+    __slots__ = ("filters", "is_behind", "link", "list", "new", "unanswered")
 
     def __init__(self, link: Link) -> None:
         self.link = link
         self.filters: dict[str, None] = {}
-        self.is_behind = False  # its link was full: it is told all again when there is room
+        self.is_behind = False  # it is to be told all: its link is new, or was full
+        self.new: dict[str, None] = {}  # filters whose members it is to be told
+        self.unanswered = 0  # Watches
+        self.list: Iterator[tuple[int, Members]] | None = None  # that is on its way: what is left, with sizes
 
 
 class _Question:
@@ -148,7 +96,7 @@ class FarPresence:
         self._limits = limits
         self._steady_ms = steady_ms
         self._others = others
-        self._asked: dict[str, _Asked] = {}  # by node
+        self._asked: dict[str, Asked] = {}  # by node
         self._due_ms: dict[str, int] = {}  # when members of a node that is not reached go
         self._telling: dict[Link, _Telling] = {}
         self._tree: TopicTree[_Telling, tuple[_Telling, ...]] = TopicTree(_once, limits.match_cache_values)
@@ -177,12 +125,12 @@ class FarPresence:
     def watched(self, filter: str) -> None:
         """Ask all that are reached."""
         for asked in self._asked.values():
-            asked.watch("add", [filter])
+            asked.watch(filter)
 
     def unwatched(self, filter: str) -> None:
         """They need not say any more."""
         for asked in self._asked.values():
-            asked.watch("drop", [filter])
+            asked.drop(filter)
 
     def replaced(self, connection: str, user: str) -> None:
         """Whoever has that connection ends it, and its will is not needed."""
@@ -200,11 +148,10 @@ class FarPresence:
     def opened(self, link: Link) -> None:
         """A link is open."""
         if link.is_dialler:
-            asked = self._asked[link.peer.node] = _Asked(link)
-            asked.watch("snapshot", self._presence.filters)
-            asked.opening = asked.unanswered
+            self._asked[link.peer.node] = Asked(link, self._presence.filters, self._limits)
         else:
-            self._telling[link] = _Telling(link)
+            self._telling[link] = telling = _Telling(link)
+            link.drained = partial(self._drained, telling, link.drained)
 
     def closed(self, link: Link) -> None:
         """A link is gone; what its node has said holds for a while."""
@@ -236,9 +183,7 @@ class FarPresence:
             del self._due_ms[node]
             self._presence.drop_node(node)
         for telling in self._telling.values():
-            if telling.is_behind and not telling.link.is_full:
-                telling.is_behind = False
-                self._tell_all(telling)
+            self._go_on(telling)
         self._give_up(lambda node, question: question.due_ms <= now_ms)
 
     # What others watch
@@ -247,42 +192,84 @@ class FarPresence:
         """Another node says what it wants to know."""
         _expect(not link.is_dialler)
         telling = self._telling[link]
-        if frame.kind == "snapshot":
-            self._forget(telling)
-        new = [filter for filter in frame.filters if filter not in telling.filters]
         if frame.kind == "drop":
             for filter in frame.filters:
                 if filter in telling.filters:
                     del telling.filters[filter]
+                    telling.new.pop(filter, None)
                     self._tree.remove(filter, telling)
             return
-        for filter in dict.fromkeys(new):
-            telling.filters[filter] = None
-            self._tree.add(filter, telling)
         if frame.kind == "snapshot":
-            self._tell_all(telling)
-        elif not telling.is_behind:
-            self._put_members(link, JOINED, self._members_of(new))
-        link.put(Members(KNOWN, {}))
+            self._forget(telling)
+            telling.is_behind = True
+        for filter in frame.filters:
+            if filter not in telling.filters:
+                telling.filters[filter] = telling.new[filter] = None
+                self._tree.add(filter, telling)
+        _expect(len(telling.filters) <= self._limits.max_connections * self._limits.max_subscriptions)
+        telling.unanswered += 1
+        if telling.list is None:
+            self._go_on(telling)
 
-    def _members_of(self, filters: list[str]) -> dict[str, list[bytes]]:
-        """Those here on topics that one of the filters matches."""
+    def _drained(self, telling: _Telling, before: Callable[[], None]) -> None:
+        before()
+        self._go_on(telling)
+
+    def _go_on(self, telling: _Telling) -> None:
+        """Put what is due of lists: so much that others have their turn between, and nothing on a full link."""
+        room = CHUNK_BYTES
+        while room > 0 and not telling.link.is_full:
+            if telling.list is None:
+                telling.list = self._lists(telling)
+            size, frame = next(telling.list, (0, None))
+            if frame is None:
+                telling.list = None
+                return
+            room -= size
+            telling.link.put(frame)
+
+    def _lists(self, telling: _Telling) -> Iterator[tuple[int, Members]]:
+        """All that is due, each piece as things are when it is taken: changes go past it, on the same link."""
+        while telling.is_behind or telling.new or telling.unanswered:
+            is_whole, telling.is_behind = telling.is_behind, False
+            filters = list(telling.filters if is_whole else telling.new)
+            telling.new.clear()
+            answers, telling.unanswered = telling.unanswered, 0
+            if is_whole:
+                yield 0, Members(SNAPSHOT, {})
+            for size, part in self._parts(filters):
+                yield size, Members(JOINED, part)
+            if is_whole:
+                yield 0, Members(COMPLETE, {})
+            for _ in range(answers):
+                yield 0, Members(KNOWN, {})
+
+    def _parts(self, filters: list[str]) -> Iterator[tuple[int, dict[str, list[bytes]]]]:
+        """The members here on topics that one of the filters matches, in pieces."""
+        part: dict[str, list[bytes]] = {}
+        size = 0
+        for topic in self._topics(filters):
+            for member in self._presence.here_on(topic):
+                if not member.is_here:  # it has left since the piece before
+                    continue
+                part.setdefault(topic, []).append(member.json)
+                size += len(topic) + len(member.json)
+                if size >= CHUNK_BYTES:
+                    yield size, part
+                    part, size = {}, 0
+        if part:
+            yield size, part
+
+    def _topics(self, filters: list[str]) -> list[str]:
+        """Those that may have members; all are walked only for wildcards."""
+        topics = dict.fromkeys(filter for filter in filters if not is_wildcard(filter))
         matching: TopicTree[str, bool] = TopicTree(bool, 0)
-        for filter in dict.fromkeys(filters):
-            matching.add(filter, filter)
-        return self._presence.here(matching.match)
-
-    def _tell_all(self, telling: _Telling) -> None:
-        """The whole list of what a node watches."""
-        self._put_members(telling.link, SNAPSHOT, self._members_of(list(telling.filters)))
-        telling.link.put(Members(COMPLETE, {}))
-
-    def _put_members(self, link: Link, kind: str, members: dict[str, list[bytes]]) -> None:
-        for part in _parts(members):
-            link.put(Members(kind, part))
-            kind = JOINED
-        if kind == SNAPSHOT:
-            link.put(Members(SNAPSHOT, {}))
+        for filter in filters:
+            if is_wildcard(filter):
+                matching.add(filter, filter)
+        if matching.size:
+            topics |= dict.fromkeys(topic for topic in self._presence.topics if matching.match(topic))
+        return list(topics)
 
     # What others say
 
@@ -296,18 +283,22 @@ class FarPresence:
         if frame.kind == SNAPSHOT:
             asked.gathered, asked.is_whole = {}, False
         if frame.kind == KNOWN:
-            asked.unanswered -= 1
-            asked.opening = max(asked.opening - 1, 0)
+            asked.answered()
         elif frame.kind == COMPLETE:
             asked.is_whole = True
-        elif asked.gathered is None:
-            self._presence.merge(node, frame.kind, frame.topics)
         else:
-            _gather(asked.gathered, frame)
+            wanted = asked.wanted(frame.topics)
+            asked.count(wanted, partial(self._presence.count_there, node))
+            if asked.gathered is None:
+                self._presence.merge(node, frame.kind, wanted)
+            else:
+                asked.gather(frame.kind, wanted)
         if asked.gathered is not None and asked.is_whole and not asked.opening:
             self._take_all(asked, node, asked.gathered)
+        if frame.kind in {KNOWN, COMPLETE}:
+            self._has_said(asked, node)
 
-    def _take_all(self, asked: _Asked, node: str, gathered: dict[str, dict[str, bytes]]) -> None:
+    def _take_all(self, asked: Asked, node: str, gathered: dict[str, dict[str, bytes]]) -> None:
         asked.gathered = None
         asked.is_known = True
         self._due_ms.pop(node, None)
@@ -323,12 +314,13 @@ class FarPresence:
         question = _Question(topic, then, self._steady_ms() + ASK_MS, was_watched=was_watched)
         params = msgspec.json.encode(_Topic(topic))
         for node, asked in self._asked.items():
-            if was_watched and asked.is_known and not asked.unanswered:
-                continue  # what it says is known, and kept up to date
+            if was_watched and asked.knows(topic):
+                continue  # what it says is kept up to date
             id = self._next_id()
             question.waiting[id] = node
             self._questions[id] = question
-            asked.link.put(Call(id, ASK, params))
+            if not was_watched:
+                asked.link.put(Call(id, ASK, params))
         if not question.waiting:
             self._answer(question)
 
@@ -339,7 +331,7 @@ class FarPresence:
             self._node.replaced_elsewhere(told.connection, told.user)
             return
         topic = msgspec.json.decode(frame.params, type=_Topic).topic
-        members = self._presence.here_on(topic)
+        members = [member.json for member in self._presence.here_on(topic)]
         fit = fitting(members, self._limits.max_frame_bytes)
         listed = _Listed(list(map(Raw, fit)), len(fit) == len(members))
         link.put(Reply(frame.id, msgspec.json.encode(listed)))
@@ -353,9 +345,15 @@ class FarPresence:
             question.is_partial = True
         else:
             listed = msgspec.json.decode(frame.result, type=_Listed)
-            question.listed |= {_identify(raw).id: bytes(raw) for raw in listed.members}
+            question.listed |= {identify(raw).id: bytes(raw) for raw in listed.members}
             question.is_partial |= not listed.complete
         self._waits_no_more(question, frame.id)
+
+    def _has_said(self, asked: Asked, node: str) -> None:
+        """Who has waited for its list has it."""
+        for id, question in list(self._questions.items()):
+            if question.was_watched and question.waiting[id] == node and asked.knows(question.topic):
+                self._waits_no_more(question, id)
 
     def _waits_no_more(self, question: _Question, id: int) -> None:
         del self._questions[id], question.waiting[id]
@@ -371,7 +369,7 @@ class FarPresence:
 
     def _answer(self, question: _Question) -> None:
         """Say what is known by now. Where somebody watches, that is newer than what was answered."""
-        known = {_identify(json).id: json for json in self._presence.members(question.topic)}
+        known = {identify(json).id: json for json in self._presence.members(question.topic)}
         is_watched = self._presence.is_watched(question.topic)
         if not (is_watched and question.was_watched):
             known |= question.listed
@@ -389,31 +387,6 @@ def _expect(is_so: bool) -> None:
 
 def _once(tellings: list[_Telling]) -> tuple[_Telling, ...]:
     return tuple(dict.fromkeys(tellings))
-
-
-def _gather(gathered: dict[str, dict[str, bytes]], frame: Members) -> None:
-    for topic, members in frame.topics.items():
-        known = gathered.setdefault(topic, {})
-        for json in members:
-            if frame.kind == LEFT:
-                known.pop(_identify(json).id, None)
-            else:
-                known[_identify(json).id] = json
-
-
-def _parts(members: dict[str, list[bytes]]) -> Iterator[dict[str, list[bytes]]]:
-    """In pieces that fit into a frame."""
-    part: dict[str, list[bytes]] = {}
-    size = 0
-    for topic, jsons in members.items():
-        for json in jsons:
-            part.setdefault(topic, []).append(json)
-            size += len(topic) + len(json)
-            if size >= CHUNK_BYTES:
-                yield part
-                part, size = {}, 0
-    if part:
-        yield part
 
 
 #: What a node says of presence, and the methods of its calls.

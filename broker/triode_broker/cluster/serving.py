@@ -71,7 +71,7 @@ class Serving:
     def opened(self, link: Link) -> None:
         """A peer has dialled."""
         self._askers[link] = asker = Asker(link, self._router, self._now_ms, self._dirty)
-        link.drained = asker.go_on
+        link.drained = partial(_both, link.drained, asker.go_on)
 
     def closed(self, link: Link) -> None:
         """It is gone."""
@@ -293,6 +293,11 @@ class Asker:
             self._rows += sum([record.size for record in answer.records])
         self._link.put(answer)
         self.go_on()
+
+
+def _both(first: Callable[[], None], second: Callable[[], None]) -> None:
+    first()
+    second()
 
 
 def _cost(frame: Read | ReadBack | Seek) -> int:

@@ -34,6 +34,7 @@ class Member(Struct, eq=False):
     id: str
     topic: str
     json: bytes  # as everybody sees it
+    is_here: bool = True
 
 
 class Attendance(Struct, eq=False):
@@ -238,6 +239,7 @@ class Presence:
             self._leave(member)
 
     def _leave(self, member: Member) -> None:
+        member.is_here = False
         members = self._here[member.topic]
         del members[member.id]
         if not members:
@@ -283,17 +285,18 @@ class Presence:
         """What is watched here."""
         return list(self._watchers.filters)
 
-    def here(self, wanted: Callable[[str], bool]) -> dict[str, list[bytes]]:
-        """The members of this node, by topic, on the topics that are wanted."""
-        return {
-            topic: [member.json for member in members.values()]
-            for topic, members in self._here.items()
-            if wanted(topic)
-        }
+    @property
+    def topics(self) -> list[str]:
+        """Where there are members of this node."""
+        return list(self._here)
 
-    def here_on(self, topic: str) -> list[bytes]:
+    def here_on(self, topic: str) -> list[Member]:
         """The members of this node on one topic."""
-        return [member.json for member in self._here.get(topic, {}).values()]
+        return list(self._here.get(topic, {}).values())
+
+    def count_there(self, node: str) -> int:
+        """Members of another node that are known here."""
+        return sum(map(len, self._there.get(node, {}).values()))
 
     def merge(self, node: str, kind: str, topics: dict[str, list[bytes]]) -> None:
         """What another node says: a "snapshot" replaces all it has said before, "joined" and "left" change it.
