@@ -255,7 +255,7 @@ def test_long_dead_are_forgotten(clock: Clock, nodes: Membership) -> None:
 
 
 def test_settings_say_when_a_node_is_dead(clock: Clock) -> None:
-    nodes = Membership("n1", "one", clock, closed_ms=700, silent_ms=1_500)
+    nodes = Membership("n1", "one", clock, Limits(peer_closed_ms=700, peer_silent_ms=1_500))
     nodes.link_opened("n2", "two")
     nodes.link_opened("n3", "three")
     nodes.link_closed("n2", "two")

@@ -20,10 +20,12 @@ import attrs
 
 from triode_broker.cluster.frames import Heard
 from triode_broker.cluster.hello import NAME_PATTERN
+from triode_broker.config import Limits
 
 #: Dead after so long without a link, or with one but without a sign of life, where settings do not say otherwise.
-CLOSED_MS: Final = 3_000
-SILENT_MS: Final = 10_000
+DEFAULTS: Final = Limits()
+CLOSED_MS: Final = DEFAULTS.peer_closed_ms
+SILENT_MS: Final = DEFAULTS.peer_silent_ms
 #: A name is taken while another life has a link and was heard within it: three pings.
 TAKEN_MS: Final = 3_000
 #: A report is believed to have gone on as it was for so long: two pings.
@@ -75,15 +77,13 @@ class Membership:
         node: str,
         incarnation: str,
         steady_ms: Callable[[], int],
-        *,
-        closed_ms: int = CLOSED_MS,
-        silent_ms: int = SILENT_MS,
+        limits: Limits = DEFAULTS,
     ) -> None:
         self.node: Final = node
         self.incarnation = incarnation
         self._steady_ms = steady_ms
-        self._closed_ms = closed_ms
-        self._silent_ms = silent_ms
+        self._closed_ms = limits.peer_closed_ms
+        self._silent_ms = limits.peer_silent_ms
         self._lives: dict[str, dict[str, Life]] = {}
         self._reports: dict[str, Reports] = {}
 
