@@ -316,7 +316,8 @@ def test_watched_again_at_once_is_asked_for_anew(filter: str, *, is_list: bool) 
     carry(*roads)
     ann = enter(one, "ann")
     if is_list:
-        other.received(roads[1].asking, Members("snapshot", {}))
+        for kind in ("snapshot", "joined"):
+            other.received(roads[1].asking, Members(kind, {"room": [member("p-0")]}))
     leave(line)
     assert roads[1].asking.said() == [Watch("drop", [filter]), Watch("add", [])]
     line = watch(other, filter)
