@@ -82,7 +82,7 @@ def test_what_is_wrong_stands_below_in_words() -> None:
     assert "n1    -        5        1       7        2      degraded\n" in shown
     assert "ROUND TRIP" not in shown  # a table without rows is none
     assert shown.endswith(
-        "n1: node n2 unreachable for 4 s\n\nn1: shard d0: holder n2 away\n\nn2: not reached\n\n"
+        "\n\nn1: node n2 unreachable for 4 s\nn1: shard d0: holder n2 away\nn2: not reached\n"
         "the nodes do not agree on who owns what: a change is on its way, or a link is missing\n"
     )
 

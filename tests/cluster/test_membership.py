@@ -243,6 +243,22 @@ def test_renewed_node_blames_nobody_for_its_sleep(clock: Clock, nodes: Membershi
     assert after(clock, nodes, CLOSED_MS) == [("n2", "two")]
 
 
+def test_sleep_raises_nobody_from_the_dead_and_who_has_left_is_not_spoken_of(
+    clock: Clock, nodes: Membership
+) -> None:
+    """Or a peer that has just started misses a node that went long ago."""
+    for node in ("n2", "n3"):
+        nodes.link_opened(node, "two")
+    nodes.take_leave("n3", "two")
+    assert list(nodes.report()) == ["n2"]
+    nodes.link_closed("n2", "two")
+    after(clock, nodes, CLOSED_MS)
+    assert nodes.is_dead("n2", "two")
+    nodes.renew("one again")
+    nodes.tick()
+    assert nodes.report() == {}
+
+
 def test_long_dead_are_forgotten(clock: Clock, nodes: Membership) -> None:
     nodes.link_opened("n2", "two")
     nodes.link_closed("n2", "two")

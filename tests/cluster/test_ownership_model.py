@@ -14,7 +14,7 @@ from triode_broker.cluster.ownership import Ownership
 from tests.cluster.owners import World
 
 QUIET_MS = 45_000
-HISTORIES = 20
+HISTORIES = 10
 SEEDS_EACH = 20
 
 

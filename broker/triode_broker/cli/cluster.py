@@ -36,10 +36,11 @@ def as_text(view: Mapping[str, Any]) -> str:
         _links(view),
         _shards(view),
     ]
-    parts += [f"{escape(node)}: {escape(text)}\n" for node, texts in view["degraded"].items() for text in texts]
-    parts += [f"{escape(node)}: not reached\n" for node in view["missing"]]
+    words = [f"{escape(node)}: {escape(text)}\n" for node, texts in view["degraded"].items() for text in texts]
+    words += [f"{escape(node)}: not reached\n" for node in view["missing"]]
     if not view["agreed"]:
-        parts.append("the nodes do not agree on who owns what: a change is on its way, or a link is missing\n")
+        words.append("the nodes do not agree on who owns what: a change is on its way, or a link is missing\n")
+    parts.append("".join(words))
     return "\n".join(part for part in parts if part)
 
 

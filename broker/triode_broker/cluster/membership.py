@@ -177,13 +177,17 @@ class Membership:
         return found
 
     def renew(self, incarnation: str) -> None:
-        """This node has slept and goes on as a new life, without links: nobody is blamed for the silence."""
+        """This node has slept and goes on as a new life, without links: nobody is blamed for the silence.
+
+        Who had been found dead before stays so, or peers would be told of a node that has long left.
+        """
         self.incarnation = incarnation
         self._reports.clear()
         now = self._steady_ms()
         for life in self._all():
             life.links = 0
-            life.heard_ms = life.closed_ms = now
+            if not life.is_dead:
+                life.heard_ms = life.closed_ms = now
 
     def is_dead(self, node: str, incarnation: str) -> bool:
         """As of the last tick. A life that nobody speaks of is; so are this node's lives but the present one."""
@@ -235,7 +239,7 @@ class Membership:
         heard = {}
         for node in self._lives:
             life = self._present(node)
-            if life is not None and life.is_first_hand and not life.is_dead:
+            if life is not None and life.is_first_hand and not (life.is_dead or life.has_left):
                 heard[node] = self._own_view(life, now)
         return heard
 

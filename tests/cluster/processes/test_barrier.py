@@ -16,7 +16,7 @@ from tests.cluster.processes.nodes import RealCluster, cluster_of, until
 from tests.cluster.processes.quick import Quick
 from tests.history.events import Packet
 
-TIMES = 10_000
+TIMES = 4_000  # ten thousand in the simulator (tests/sim/test_barrier.py); by hand here as well
 AT_ONCE = 20
 TIMES_WHILE_MOVING = 400  # before the owner dies, and again after somebody else has claimed its shards
 #: On the busiest machine.
