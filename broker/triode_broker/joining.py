@@ -21,6 +21,7 @@ from triode_broker.cluster.secret import read_secret
 from triode_broker.cluster.status import unready, whole_view
 from triode_broker.config import Config, Worker
 from triode_broker.core.node import Node
+from triode_broker.core.shard import shard_of_log
 from triode_broker.edge.listeners import listen, url
 from triode_broker.log.committer import Committer
 from triode_broker.log.disk import DiskLog
@@ -63,7 +64,7 @@ class Joining:
         secret = worker.secret.encode()
         if config.cluster_secret_file:
             secret = read_secret(config.cluster_secret_file)
-        by_name = {_shard_of(store): store for store in stores}
+        by_name = {shard_of_log(store.name): store for store in stores}
         self.cluster = Cluster(
             config,
             node,
@@ -118,7 +119,7 @@ class Joining:
         """Others refuse publishes to it themselves then, and their health says why."""
         for store in self._stores:
             if store.state == "failed":
-                self.cluster.ownership.failed(_shard_of(store))
+                self.cluster.ownership.failed(shard_of_log(store.name))
 
     async def status(self, parameters: Mapping[str, Any]) -> object:
         """What `triode cluster` shows."""
@@ -140,10 +141,6 @@ class Joining:
     def unready(self) -> str:
         """Why clients had better wait, or go elsewhere."""
         return "; ".join(unready(self.cluster))
-
-
-def _shard_of(store: DiskLog) -> str:
-    return store.name.partition("-")[0]
 
 
 def is_everywhere(url: str) -> bool:

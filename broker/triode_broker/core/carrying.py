@@ -9,7 +9,7 @@ from triode_protocol.positions import MAX_INTEGER
 
 from triode_broker.core.consumer import Consumer
 from triode_broker.core.keeping import resume, start_after
-from triode_broker.core.shard import Shard
+from triode_broker.core.shard import Shard, shard_of_log
 from triode_broker.core.source import Source
 from triode_broker.core.timers import Timers
 
@@ -38,7 +38,7 @@ def back(consumer: Consumer, shard: Shard, now_ms: int) -> None:
     source.is_placed = True
     name = shard.log.name
     consumer.by_log[name] = source
-    had = {log: place for log, place in consumer.unplaced.items() if log.partition("-")[0] == shard.name}
+    had = {log: place for log, place in consumer.unplaced.items() if shard_of_log(log) == shard.name}
     for log in had:
         del consumer.unplaced[log]
     if name in had:

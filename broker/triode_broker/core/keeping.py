@@ -13,6 +13,7 @@ from triode_protocol.errors import GapReason
 from triode_protocol.positions import MAX_INTEGER
 
 from triode_broker.core.consumer import Consumer
+from triode_broker.core.shard import shard_of_log
 from triode_broker.core.source import Place, Source
 
 
@@ -62,7 +63,7 @@ def restore(consumer: Consumer, kept: Kept, previous: Mapping[str, str], here: C
     consumer.ack_wait_ms, consumer.max_attempts = kept.ack_wait_ms, kept.max_attempts
     consumer.created_ms, consumer.seen_ms = kept.created_ms, kept.seen_ms
     consumer.absent_ms, consumer.letters = kept.absent_ms, kept.letters
-    consumer.unplaced = {log: place for log, place in kept.places.items() if log.partition("-")[0] not in here}
+    consumer.unplaced = {log: place for log, place in kept.places.items() if shard_of_log(log) not in here}
     is_as_kept = True
     for log, source in consumer.by_log.items():
         before = previous.get(log, "")

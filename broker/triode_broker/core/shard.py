@@ -26,6 +26,11 @@ def shard_index(topic: str, shards: int) -> int:
     return crc32(topic.encode()) % shards
 
 
+def shard_of_log(log: str) -> str:
+    """The name of the shard that a log is a life of; only servers read it from the log's name."""
+    return log.partition("-")[0]
+
+
 class Topic:
     """A topic's counters and what was looked up for it once."""
 
@@ -56,7 +61,7 @@ class Shard:
     )
 
     def __init__(self, log: Log, max_dedupe_bytes: int, name: str = "") -> None:
-        self.name = name or log.name.partition("-")[0]
+        self.name = name or shard_of_log(log.name)
         self._max_dedupe_bytes = max_dedupe_bytes
         self.is_here = True  # this node owns it
         self.is_reachable = True  # here, or its owner is

@@ -16,7 +16,7 @@ from triode_protocol.positions import MAX_INTEGER
 from triode_broker.core.catch_up import CatchUp
 from triode_broker.core.interfaces import Place
 from triode_broker.core.router import Router
-from triode_broker.core.shard import Shard
+from triode_broker.core.shard import Shard, shard_of_log
 from triode_broker.core.subscription import Subscription
 
 T = TypeVar("T")
@@ -57,7 +57,7 @@ def _leave_out(sub: Subscription, packet: Subscribe, unavailable: list[str]) -> 
     after = {} if packet.after is UNSET else packet.after
     for shard in sub.shards:
         if shard.name in unavailable or not shard.is_reachable:
-            had = next((log for log in after if log.partition("-")[0] == shard.name), "")
+            had = next((log for log in after if shard_of_log(log) == shard.name), "")
             sub.leave_out(shard, had, after.get(had, 0))
 
 
