@@ -48,7 +48,12 @@ CORE_FACES = tuple(f"triode_broker.core.{face}" for face in ("handed", "interfac
 
 TABLE = {
     "triode_protocol": Row(("triode_protocol",), ("attrs", "msgspec"), is_pure=True),
-    "triode": Row(("triode_protocol", "triode"), ("attrs", "msgspec", "trio", "trio_websocket")),
+    # One client for all event loops; tests/client/test_rooms.py tells more of who knows which.
+    "triode": Row(("triode_protocol", "triode"), ("attrs", "msgspec")),
+    "triode.trio_runtime": Row(("triode",), ("trio",)),
+    "triode.trio_transport": Row(("triode_protocol", "triode"), ("trio", "trio_websocket")),
+    "triode.asyncio_transport": Row(("triode_protocol", "triode"), ("websockets",)),
+    "triode.sync": Row(("triode",), ("trio",)),
     "triode_broker": Row((), ()),  # the package itself: only its words
     "triode_broker.config": Row((), ("attrs", "msgspec"), is_pure=True),
     "triode_broker.printable": Row((), (), is_pure=True),

@@ -14,7 +14,7 @@ one. This module only collects the names; the session core (`triode.session`) ho
 from msgspec import Raw
 from triode_protocol.topics import BadTopic
 
-from triode.client import Client, Receipt, connect
+from triode.client import Client
 from triode.deliveries import Deliveries, Delivery
 from triode.errors import (
     ConnectionClosed,
@@ -33,6 +33,7 @@ from triode.errors import (
 )
 from triode.messages import Messages
 from triode.options import Options
+from triode.receipts import Receipt
 from triode.records import (
     CaughtUp,
     Complaint,
@@ -52,6 +53,7 @@ from triode.records import (
     State,
     StateChanged,
 )
+from triode.trio_face import connect
 from triode.watching import Events
 from triode.will import Will
 

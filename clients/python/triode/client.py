@@ -1,20 +1,18 @@
-"""The trio face of the client: `triode.connect(url)`, or of several URLs.
+"""The client that programs hold, the same in all faces: what they may ask for, and the life of it all.
 
-Knows trio and the session; the driver carries what they say to each other. The surprising decision: the client's
-nursery is closed without the program's error, because a nursery would hand it back wrapped in a group.
+Knows the runtime and the session; the driver carries what they say to each other. The surprising decision: the
+client's tasks are ended without the program's error, because trio would hand it back wrapped in a group.
 """
 
 import random
 import ssl
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AsyncExitStack
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import Final, Literal, Self
 
 import msgspec
-import trio
 from triode_protocol import packets
 from triode_protocol.topics import HARD_MAX_BYTES, HARD_MAX_LEVELS, check_filter, check_topic
 
@@ -26,7 +24,9 @@ from triode.errors import ConnectionRefused, QueueFull, TriodeError
 from triode.messages import Messages
 from triode.options import Options
 from triode.publishing import Publication
+from triode.receipts import Receipt
 from triode.records import Gap, HistoryPage, Position, Presence, Published, State, StateChanged
+from triode.runtime import Runtime
 from triode.session import Identity, Session
 from triode.subscription import Wish
 from triode.watching import Events
@@ -39,44 +39,17 @@ _MOST_SECONDS: Final = 1e11  # since 1970: the year 5138; who passes ms by mista
 From = Literal["new", "earliest", "last"] | Mapping[Literal["last", "since"], int]
 
 
-def connect(
-    url: str | Iterable[str],
-    *,
-    token: Token = "",
-    name: str = "",
-    wait_seconds: float = 30.0,
-    ssl_context: ssl.SSLContext | None = None,
-    will: Will | None = None,
-    **limits: float,
-) -> "Client":
-    """A client of the broker at `url` ("ws://host:7400", "wss://…", "http://…"; no path means /ws).
-
-    Several URLs are nodes of one cluster: `connect(["ws://a:7400", "ws://b:7400"])`. The client is at one of them,
-    a random one, and goes to another by itself when that is lost or refuses: each is tried once, at once, before
-    it waits as with a single one. A node that asked for a pause gets it; a refusal for good is one by them all.
-
-    Use it as `async with triode.connect(url) as client`. Entering waits until connected, at most `wait_seconds`
-    (0: do not wait, `math.inf`: for ever), and raises ConnectionRefused when the broker refuses for good or did
-    not answer in time. From then on the client reconnects by itself.
-
-    `token`: a string, or an async function that fetches one, called before each attempt. `name` is shown to the
-    broker's operator. `will`: what the broker publishes when this client is lost. `limits`: any field of
-    `triode.Options`. Raises ValueError or TypeError for wrong arguments.
-    """
-    options = Options(**limits)  # type: ignore[arg-type]  # counts given as int arrive as int
-    return Client(url, token, name, wait_seconds, ssl_context, options, will)
-
-
 class Client:
     """A connection to a broker that lasts: made by `connect`, used inside its `async with`.
 
     Leaving the block sends what is queued (at most `close_timeout_seconds`) and says goodbye; leaving it by an
-    exception or a cancellation closes at once. All methods belong to the task that runs trio's loop; any number of
+    exception or a cancellation closes at once. All methods belong to the thread that runs the loop; any number of
     tasks may publish, each subscription has one consumer.
     """
 
     def __init__(
         self,
+        runtime: Runtime,
         url: str | Iterable[str],
         token: Token,
         name: str,
@@ -85,6 +58,7 @@ class Client:
         options: Options,
         will: Will | None = None,
     ) -> None:
+        self._runtime = runtime
         self._wait_seconds = wait_seconds
         identity = Identity(
             token=token if isinstance(token, str) else "",
@@ -94,8 +68,8 @@ class Client:
             will=msgspec.UNSET if will is None else will.packet(),
         )
         self._session = Session(url, identity, options, random.SystemRandom().random)
-        self._driver = Driver(self._session, token, ssl_context)
-        self._nurseries = AsyncExitStack()
+        self._driver = Driver(runtime, self._session, token, ssl_context)
+        self._tasks = runtime.tasks()
         self._is_entered = False
         self._sent = 0
 
@@ -110,8 +84,8 @@ class Client:
         if self._is_entered:
             raise RuntimeError("a client is entered once")
         self._is_entered = True
-        self._nursery = await self._nurseries.enter_async_context(trio.open_nursery())
-        self._driver.start(self._nursery)
+        await self._tasks.open()
+        self._driver.start(self._tasks)
         try:
             await self._wait_connected()
         except BaseException:
@@ -122,7 +96,7 @@ class Client:
     async def _wait_connected(self) -> None:
         session = self._session
         reasons: dict[str, str] = {}  # by URL, the last one of each
-        with trio.move_on_after(self._wait_seconds):
+        async with self._runtime.scope(self._runtime.now() + self._wait_seconds):
             watcher = self.events()
             while session.state not in (State.CONNECTED, State.CLOSED):
                 event = await anext(watcher)
@@ -144,18 +118,18 @@ class Client:
 
     async def _finish(self) -> None:
         """Flush, say goodbye, and wait for our tasks, which end by themselves: all of it bounded by options."""
-        self._session.finish(trio.current_time())
+        self._session.finish(self._runtime.now())
         self._driver.settle()
         while self._session.state is not State.CLOSED:
             await self._driver.changes.park()
-        await self._nurseries.aclose()
+        await self._tasks.join()
 
     async def _close_at_once(self) -> None:
-        """For a program in trouble or cancelled. Its error must not enter our nursery, which would wrap it."""
+        """For a program in trouble or cancelled."""
         self._session.close()
         self._driver.settle()
-        self._nursery.cancel_scope.cancel()
-        await self._nurseries.aclose()
+        self._tasks.cancel()
+        await self._tasks.join()
 
     # Publishing
 
@@ -205,9 +179,9 @@ class Client:
         receipt = Receipt(self._driver, await self._enqueue(packet, is_acknowledged=True))
         try:
             return await receipt.wait()
-        except trio.Cancelled:
-            receipt.abandon()
-            raise
+        finally:
+            if not receipt.is_done:  # cancelled
+                receipt.abandon()
 
     def publish_nowait(
         self,
@@ -219,7 +193,7 @@ class Client:
         message_id: str = "",
         ttl_ms: int = 0,
         deliver_at: datetime | float | None = None,
-    ) -> "Receipt":
+    ) -> Receipt:
         """Like `publish`, but returns at once: `await receipt.wait()` gives what publish would.
 
         Raises QueueFull, connected or not; a loop of these should wait for some of its receipts.
@@ -246,7 +220,7 @@ class Client:
         packet = publish_packet(topic, data, key, headers, message_id, ttl_ms, _ms_since_1970(deliver_at))
         self._sent += 1
         if self._sent % _SENT_PER_CHECKPOINT == 0:
-            await trio.lowlevel.checkpoint()
+            await self._runtime.checkpoint()
         await self._enqueue(packet, is_acknowledged=False)
 
     async def _enqueue(self, packet: packets.Publish, *, is_acknowledged: bool) -> Publication:
@@ -259,7 +233,7 @@ class Client:
             await self._driver.room.park()
 
     def _publish(self, packet: packets.Publish, *, is_acknowledged: bool) -> Publication:
-        publication = self._session.publish(packet, trio.current_time(), is_acknowledged=is_acknowledged)
+        publication = self._session.publish(packet, self._runtime.now(), is_acknowledged=is_acknowledged)
         self._driver.settle()
         return publication
 
@@ -370,8 +344,8 @@ class Client:
         return present
 
     async def _read(self, packet: packets.HistoryRequest | packets.PresenceRequest) -> HistoryPage | Presence:
-        read = self._session.read(packet, trio.current_time())
-        read.waiter = trio.Event()
+        read = self._session.read(packet, self._runtime.now())
+        read.waiter = self._runtime.event()
         self._driver.settle()
         try:
             await read.waiter.wait()
@@ -383,37 +357,9 @@ class Client:
             raise read.result
         return read.result
 
-    def events(self) -> "Events":
+    def events(self) -> Events:
         """Changes of the connection's state, and what the broker says beside messages, from now on."""
         return self._driver.watch()
-
-
-class Receipt:
-    """A message on its way: made by `publish_nowait`."""
-
-    def __init__(self, driver: Driver, publication: Publication) -> None:
-        self._driver = driver
-        self._publication = publication
-        publication.waiter = trio.Event()
-
-    @property
-    def is_done(self) -> bool:
-        """Whether `wait` returns or raises without waiting."""
-        return self._publication.result is not None
-
-    async def wait(self) -> Published:
-        """Its place, once acknowledged; raises what `Client.publish` raises. Cancelled, the message goes on."""
-        await self._publication.waiter.wait()
-        result = self._publication.result
-        assert result is not None
-        if isinstance(result, TriodeError):
-            raise result
-        return result
-
-    def abandon(self) -> None:
-        """Nobody cares any more: if unsent it is never sent, if sent it is not sent again."""
-        self._driver.session.publisher.abandon(self._publication)
-        self._driver.settle()
 
 
 def _in_words(reasons: Mapping[str, str]) -> str:

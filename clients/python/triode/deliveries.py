@@ -1,8 +1,8 @@
 """What `client.consume(…)` gives: the deliveries of an acknowledged subscription, and the answers to them.
 
-Knows trio, the session's settler and what all subscriptions share (receiving.py). The surprising decision: the end
-of a `with delivery` block never raises because of the connection. A delivery that was taken back comes again; a
-worker that dies of every broken line would be worse than one that does something twice.
+Knows the runtime, the session's settler and what all subscriptions share (receiving.py). The surprising decision:
+the end of a `with delivery` block never raises because of the connection. A delivery that was taken back comes
+again; a worker that dies of every broken line would be worse than one that does something twice.
 """
 
 import logging
@@ -11,7 +11,6 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
-import trio
 from triode_protocol import packets
 
 from triode.consuming import Handed, Terms
@@ -99,7 +98,7 @@ class Delivery:
     async def ack(self) -> None:
         """It is done. Returns when the broker has noted it: it does not come again."""
         if self._begin("acked"):
-            await self._confirmed(self._settler.ack(self._subscription, self._handed, trio.current_time()))
+            await self._confirmed(self._settler.ack(self._subscription, self._handed, self._driver.runtime.now()))
 
     def ack_nowait(self) -> None:
         """It is done. Sent together with others of this turn and not confirmed, so it may still come again."""
@@ -110,7 +109,7 @@ class Delivery:
         """It is not done: to be given out again after `delay` seconds, as the next attempt."""
         delay_ms = _ms(delay)
         if self._begin("nacked"):
-            now = trio.current_time()
+            now = self._driver.runtime.now()
             await self._confirmed(self._settler.nack(self._subscription, self._handed, delay_ms, now=now))
 
     def nack_nowait(self, delay: float = 0.0) -> None:
@@ -122,7 +121,7 @@ class Delivery:
     async def reject(self) -> None:
         """It can never be done: to the dead letters at once, whatever the attempt."""
         if self._begin("rejected"):
-            now = trio.current_time()
+            now = self._driver.runtime.now()
             await self._confirmed(self._settler.nack(self._subscription, self._handed, reject=True, now=now))
 
     async def extend(self, seconds: float) -> None:
@@ -131,7 +130,7 @@ class Delivery:
         if self.outcome not in ("", "lost"):
             raise RuntimeError(f"this delivery is {self.outcome} already")
         await self._confirmed(
-            self._settler.extend(self._subscription, self._handed, max(1, ms), trio.current_time())
+            self._settler.extend(self._subscription, self._handed, max(1, ms), self._driver.runtime.now())
         )
 
     @property
@@ -155,7 +154,7 @@ class Delivery:
     async def _confirmed(self, settlement: Settlement) -> None:
         self._driver.wake_writer()
         if not settlement.is_done:
-            settlement.waiter = trio.Event()
+            settlement.waiter = self._driver.runtime.event()
             await settlement.waiter.wait()
         if settlement.error is not None:
             self._lose(settlement.error)

@@ -1,8 +1,8 @@
-"""Drives one session on trio: keeps it connected, keeps its time, carries its text, wakes who waits for it.
+"""Drives one session on an event loop: keeps it connected, keeps its time, carries its text, wakes who waits.
 
-Knows trio, the transport and the session; decides nothing. The surprising decision: one `settle()` after every
-call into the session is the only place that wakes tasks, so a text with a thousand messages costs one wake-up per
-subscription.
+Knows the runtime, the transport and the session; decides nothing, and knows neither trio nor asyncio. The
+surprising decision: one `settle()` after every call into the session is the only place that wakes tasks, so a text
+with a thousand messages costs one wake-up per subscription.
 """
 
 import logging
@@ -12,15 +12,11 @@ from math import inf
 from typing import Final
 from weakref import WeakSet
 
-import trio
-import trio_websocket
-
 from triode.records import State
+from triode.runtime import HandshakeRefused, Runtime, Tasks, Transport, TransportEnded
 from triode.session import Session
-from triode.transport import Transport, TransportEnded, open_transport
 from triode.watching import Events, log_event, say
 
-_RETRY_DIGITS: Final = 9  # of what may be any number
 _LOGGED_AT_ONCE: Final = 10  # events of one text: a broker must not fill our log
 
 Token = str | Callable[[], Awaitable[str]]
@@ -29,29 +25,39 @@ Token = str | Callable[[], Awaitable[str]]
 class Driver:
     """Runs a session until it is CLOSED. `token`: see `connect`."""
 
-    def __init__(self, session: Session, token: Token, ssl_context: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, runtime: Runtime, session: Session, token: Token, ssl_context: ssl.SSLContext | None
+    ) -> None:
+        self.runtime = runtime
         self.session = session
-        self.changes = trio.lowlevel.ParkingLot()  # woken at each change of state
-        self.room = trio.lowlevel.ParkingLot()  # publishers waiting for a place in the queue
+        self.changes = runtime.lot()  # woken at each change of state
+        self.room = runtime.lot()  # publishers waiting for a place in the queue
         self._token = token
         self._ssl_context = ssl_context
-        self._output = trio.lowlevel.ParkingLot()  # the writer waiting for something to write
+        self._output = runtime.lot()  # the writer waiting for something to write
+        self._never = runtime.lot()
         self._watchers: WeakSet[Events] = WeakSet()
-        self._timer = trio.CancelScope()  # ends at `_due`
-        self._due = (
-            inf  # the session's deadline, or earlier; kept here because reading a scope's costs microseconds
-        )
-        self._wanted = trio.CancelScope()  # cancelled when the session wants no more of the connection
+        self._timer = runtime.scope()  # ends at `_due`
+        self._due = inf  # the session's deadline, or earlier; kept here because asking the session is not free
+        self._wanted = runtime.scope()  # cancelled when the session wants no more of the connection
 
-    def start(self, nursery: trio.Nursery) -> None:
+    def start(self, tasks: Tasks) -> None:
         """Begin. Both tasks end by themselves when the session is CLOSED, and raise nothing."""
-        self.session.start(trio.current_time())
-        nursery.start_soon(self._keep_connected)
-        nursery.start_soon(self._keep_time)
+        self.session.start(self.runtime.now())
+        tasks.start_soon(self._to_the_end, self._keep_connected)
+        tasks.start_soon(self._to_the_end, self._keep_time)
+
+    async def _to_the_end(self, keep: Callable[[], Awaitable[None]]) -> None:
+        """Whatever ends a keeper ends the client: nobody may wait for what will never be done."""
+        try:
+            await keep()
+        finally:
+            self.session.close()
+            self.settle()
 
     def watch(self) -> Events:
         """The session's events from now on."""
-        watcher = Events(self.session.options.max_events)
+        watcher = Events(self.runtime, self.session.options.max_events)
         self._watchers.add(watcher)
         if self.session.state is State.CLOSED:
             watcher.end()
@@ -63,9 +69,9 @@ class Driver:
         session = self.session
         while session.state is not State.CLOSED:
             self._due = session.deadline()
-            with trio.CancelScope(deadline=self._due) as self._timer:
-                await trio.sleep_forever()
-            session.tick(trio.current_time())
+            async with self.runtime.scope(self._due) as self._timer:
+                await self._never.park()
+            session.tick(self.runtime.now())
             self.settle()
 
     async def _keep_connected(self) -> None:
@@ -83,19 +89,21 @@ class Driver:
         attempt = session.attempt
         reason, after_ms = "the connection was lost", 0
         try:
-            with trio.CancelScope() as self._wanted:
+            async with self.runtime.scope() as self._wanted:
                 await self._renew_token()
                 receive_bytes = session.options.max_receive_bytes
-                async with open_transport(url, receive_bytes, self._ssl_context) as transport:
-                    await self._converse(transport)
+                async with self.runtime.open_transport(url, receive_bytes, self._ssl_context) as transport:
+                    if session.attempt == attempt and session.is_attached:  # and not given up a moment ago
+                        await self._converse(transport)
         except* Exception as errors:  # noqa: BLE001  # no list is complete: the libraries raise more than they say
-            reason, after_ms = _describe(errors), _asked_ms(errors)
-            level = (
-                logging.ERROR if session.state is State.CONNECTED else logging.DEBUG
-            )  # a dial fails, and so what
+            error = _first(errors)
+            reason = _describe(error)
+            after_ms = error.after_ms if isinstance(error, HandshakeRefused) else 0
+            # a dial fails, and so what
+            level = logging.ERROR if session.state is State.CONNECTED else logging.DEBUG
             say(level, "connection_failed", error=errors, url=url)
         if session.attempt == attempt and session.is_attached:
-            session.lost(trio.current_time(), reason=reason, after_ms=after_ms)
+            session.lost(self.runtime.now(), reason=reason, after_ms=after_ms)
         self.settle()
 
     async def _renew_token(self) -> None:
@@ -104,16 +112,19 @@ class Driver:
 
     async def _converse(self, transport: Transport) -> None:
         session = self.session
-        async with trio.open_nursery() as nursery:
-            session.opened(trio.current_time())
-            nursery.start_soon(self._write, transport)
-            with (
-                trio.CancelScope() as self._wanted
-            ):  # from here on only the reading is cancelled, no half-sent frame
+        tasks = self.runtime.tasks()
+        await tasks.open()
+        try:
+            session.opened(self.runtime.now())
+            # from here on only the reading is cancelled, no half-sent frame
+            async with self.runtime.scope() as self._wanted:
+                tasks.start_soon(self._write, transport)
                 await self._read(transport)
             if session.is_polite:
                 await transport.close(self._farewell_seconds())
-            nursery.cancel_scope.cancel()
+        finally:
+            tasks.cancel()
+            await tasks.join()
 
     def _farewell_seconds(self) -> float:
         """A broker that answers our goodbye has read all that was written before: that is worth more time."""
@@ -126,27 +137,30 @@ class Driver:
             try:
                 text = await transport.receive()
             except TransportEnded as ended:
-                session.lost(trio.current_time(), ended.code, ended.reason)
+                session.lost(self.runtime.now(), ended.code, ended.reason)
                 self.settle()
                 return
             if isinstance(text, str):
-                session.receive_text(text, trio.current_time())
+                session.receive_text(text, self.runtime.now())
             else:
-                session.receive_binary(trio.current_time())
+                session.receive_binary(self.runtime.now())
             self.settle()
 
     async def _write(self, transport: Transport) -> None:
         session = self.session
-        while session.is_attached:
-            text = session.take_text(trio.current_time())
-            self.settle()
-            try:
+        try:
+            while session.is_attached:
+                text = session.take_text(self.runtime.now())
+                self.settle()
                 if text is None:
                     await self._output.park()
                 else:
                     await transport.send(text)
-            except TransportEnded:
-                return  # the reader is told the same, with the reason
+        except TransportEnded:
+            return  # the reader is told the same, with the reason
+        except Exception:
+            self._wanted.cancel()  # without a writer there is nothing to read for
+            raise
 
     # What comes of it
 
@@ -170,7 +184,8 @@ class Driver:
             self._wanted.cancel()
         due = session.deadline() if session.state is not State.CLOSED else -inf
         if due < self._due:
-            self._due = self._timer.deadline = due
+            self._due = due
+            self._timer.move_to(due)
 
     def wake_writer(self) -> None:
         """All that some calls ask for, and a third of what `settle` costs. No checkpoint."""
@@ -194,24 +209,12 @@ class Driver:
 def _describe(error: BaseException) -> str:
     """The innermost cause in words."""
     error = _first(error)
-    if isinstance(error, trio_websocket.ConnectionRejected):
-        return f"the broker answered the WebSocket handshake with HTTP {error.status_code}"
     cause = _describe(error.__cause__) if error.__cause__ is not None else ""
     return ": ".join(filter(None, (str(error), cause))) or type(error).__name__
 
 
-def _asked_ms(error: BaseException) -> int:
-    """The pause that a refused handshake asks for with `Retry-After: SECONDS`; 0 where it does not."""
-    error = _first(error)
-    if isinstance(error, trio_websocket.ConnectionRejected):
-        for name, value in error.headers:
-            if name.lower() == b"retry-after" and value.isdigit():
-                return int(value[:_RETRY_DIGITS]) * 1000
-    return 0
-
-
 def _first(error: BaseException) -> BaseException:
-    """What a failed handshake raises is wrapped in groups."""
+    """What a failed handshake raises may be wrapped in groups."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

@@ -1,7 +1,7 @@
 """What `Messages` and `Deliveries` share: one subscription as an async context manager with an inbox to take from.
 
-Knows trio and the session's subscription, no packets and no sockets. The surprising decision: taking an item is no
-checkpoint while more are waiting, except every 64th: a checkpoint costs more than all else about a message.
+Knows the runtime and the session's subscription, no packets and no sockets. The surprising decision: taking an
+item is no checkpoint while more are waiting, except every 64th: that costs more than all else about a message.
 """
 
 import logging
@@ -9,8 +9,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import Final, Generic, Self, TypeVar
-
-import trio
 
 from triode.driver import Driver
 from triode.records import Gap
@@ -40,7 +38,7 @@ class Receiving(Generic[Entry]):
         self._subscribe = subscribe
         self._take = take
         self._subscription: Subscription | None = None
-        self._arrivals = trio.lowlevel.ParkingLot()
+        self._arrivals = driver.runtime.lot()
         self._taken = 0
         #: Gaps that were passed on or logged so far.
         self.gap_count = 0
@@ -57,7 +55,7 @@ class Receiving(Generic[Entry]):
         try:
             while not subscription.is_registered:
                 await self._arrivals.park()
-            await trio.lowlevel.checkpoint()
+            await self._driver.runtime.checkpoint()
         except BaseException:
             self._close(subscription)
             raise
@@ -88,7 +86,7 @@ class Receiving(Generic[Entry]):
         self._taken += 1
         if self._taken >= _TAKEN_PER_CHECKPOINT or not subscription.inbox:
             self._taken = 0
-            await trio.lowlevel.checkpoint()
+            await self._driver.runtime.checkpoint()
         while not subscription.inbox:
             if subscription.phase is Phase.ENDED:
                 raise subscription.error or StopAsyncIteration

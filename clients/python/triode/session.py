@@ -1,7 +1,7 @@
 """The session: everything a client decides, without I/O. Text, time and wishes in; text, deadlines and events out.
 
 It must not know trio, sockets, clocks or random sources: `now` is seconds of any monotonic clock, `random` a
-callable. Every face of the client (trio now, others later) drives this one. The surprising decision: nothing is
+callable. Every face of the client drives this one. The surprising decision: nothing is
 pushed. A face calls in, then looks at what came of it: `dial`, `is_attached`, `has_output`, `ready`, `finished`,
 `events`, `deadline()`. No method raises for anything a broker sends.
 

@@ -1,16 +1,15 @@
 """Events of a client for programs and for the log: changes of state and what the broker says beside messages.
 
-Knows trio's parking lots, nothing of the session. The surprising decision: a slow watcher loses the oldest events,
-not the newest: what counts is the present state.
+Knows the runtime's parking lots, nothing of the session. The surprising decision: a slow watcher loses the oldest
+events, not the newest: what counts is the present state.
 """
 
 import logging
 from collections import deque
 from typing import Final, Self
 
-import trio
-
 from triode.records import Complaint, Event, HandshakesRefused, Notice, StateChanged
+from triode.runtime import Runtime
 
 logger: Final = logging.getLogger("triode")
 
@@ -18,9 +17,10 @@ logger: Final = logging.getLogger("triode")
 class Events:
     """An async iterator of events; ends after the client is closed. One consumer; forgotten when dropped."""
 
-    def __init__(self, max_events: int) -> None:
+    def __init__(self, runtime: Runtime, max_events: int) -> None:
+        self._runtime = runtime
         self._events: deque[Event] = deque(maxlen=max_events)
-        self._arrivals = trio.lowlevel.ParkingLot()
+        self._arrivals = runtime.lot()
         self._has_ended = False
 
     def put(self, event: Event) -> None:
@@ -37,7 +37,7 @@ class Events:
         return self
 
     async def __anext__(self) -> Event:
-        await trio.lowlevel.checkpoint()
+        await self._runtime.checkpoint()
         while not self._events:
             if self._has_ended:
                 raise StopAsyncIteration

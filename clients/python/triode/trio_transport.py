@@ -1,4 +1,4 @@
-"""One WebSocket to a broker, on trio-websocket: dial, receive, send, close, abort.
+"""One WebSocket to a broker, on trio-websocket: dial, receive, send, close.
 
 Knows nothing of packets. trio-websocket's traps are met here and nowhere else: it does not notice that the peer
 hung up during the handshake (so the stream is watched), its close waits for a peer that may never answer (so it is
@@ -18,49 +18,34 @@ import trio_websocket
 from triode_protocol.packets import SUBPROTOCOL
 
 from triode.backoff import ABNORMAL_CLOSURE, NORMAL_CLOSURE, TOO_BIG
+from triode.runtime import HandshakeRefused, TransportEnded, asked_ms
 
 _QUEUED_MESSAGES: Final = 64  # between the library's reader and ours; 1 made it wait for us at each message
 _RECEIVE_BYTES: Final = 65_536  # per recv; the library's 4 KiB halves the rate
 
 
-class TransportEnded(Exception):
-    """The WebSocket is over: its close code (1006 = it just ended) and reason."""
-
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(code, reason)
-        self.code = code
-        self.reason = reason
-
-
-class Transport:
-    """An open WebSocket. One task may receive, one may send; close and abort from any."""
+class TrioTransport:
+    """See `Transport`."""
 
     def __init__(self, websocket: trio_websocket.WebSocketConnection, stream: trio.abc.Stream) -> None:
         self._websocket = websocket
         self._stream = stream
 
     async def receive(self) -> str | bytes:
-        """The next message. Raises TransportEnded."""
         try:
             return await self._websocket.get_message()
         except trio_websocket.ConnectionClosed as closed:
             raise _ended(closed) from closed
 
     async def send(self, text: str) -> None:
-        """Write one text message. Cancelled midway, all that is left is to abort. Raises TransportEnded."""
         try:
             await self._websocket.send_message(text)
         except trio_websocket.ConnectionClosed as closed:
             raise _ended(closed) from closed
 
     async def close(self, seconds: float) -> None:
-        """Say goodbye behind what is being sent; abort when the peer does not answer in time."""
         with trio.move_on_after(seconds):
             await self._websocket.aclose(NORMAL_CLOSURE)
-        await self.abort()
-
-    async def abort(self) -> None:
-        """Drop the connection at once."""
         await trio.aclose_forcefully(self._stream)
 
 
@@ -75,20 +60,27 @@ def _ended(closed: trio_websocket.ConnectionClosed) -> TransportEnded:
     return TransportEnded(code, text)
 
 
+def _refused(group: BaseExceptionGroup[trio_websocket.ConnectionRejected]) -> HandshakeRefused:
+    rejected: BaseException = group
+    while isinstance(rejected, BaseExceptionGroup):
+        rejected = rejected.exceptions[0]
+    assert isinstance(rejected, trio_websocket.ConnectionRejected)
+    retry_after = [value for name, value in rejected.headers or () if name.lower() == b"retry-after"]
+    return HandshakeRefused(rejected.status_code, asked_ms(retry_after[0].decode("latin-1")) if retry_after else 0)
+
+
 @asynccontextmanager
 async def open_transport(
     url: str, max_receive_bytes: int, ssl_context: ssl.SSLContext | None
-) -> AsyncIterator[Transport]:
-    """Dial `url`, in the form that `backoff.websocket_url` gives it. The caller bounds the time.
-
-    Any Exception, or a group of them, may come out: what a peer sends during the handshake makes the libraries
-    underneath raise more than they document. On leaving, the connection is gone, whatever state it was in.
-    """
+) -> AsyncIterator[TrioTransport]:
+    """See `Runtime.open_transport`."""
     stream = _Watched(await _open_stream(url, ssl_context))
     try:
         async with trio.open_nursery() as nursery:
-            yield Transport(await _shake_hands(url, max_receive_bytes, stream, nursery), stream)
+            yield TrioTransport(await _shake_hands(url, max_receive_bytes, stream, nursery), stream)
             nursery.cancel_scope.cancel()
+    except* trio_websocket.ConnectionRejected as rejected:  # raised by a task of the library
+        raise _refused(rejected) from None
     finally:
         await trio.aclose_forcefully(stream)
 
