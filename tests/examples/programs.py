@@ -1,0 +1,120 @@
+"""The programs of docs/examples as processes, and the broker that they all use.
+
+What is known of a program is what it prints, what it publishes and its exit code. Nothing waits by the clock: a
+test waits for a line, a message or an end, and fails when it does not come in PATIENCE_SECONDS.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Final
+
+import pytest
+import trio
+import triode
+
+from tests.browser.processes import Broker
+from tests.house.tree import ROOT
+
+EXAMPLES: Final = ROOT / "docs" / "examples"
+PATIENCE_SECONDS: Final = 30.0  # a bound, not a measure
+
+
+@contextmanager
+def broker_of_the_examples(folder: Path) -> Iterator[Broker]:
+    """A broker with docs/examples/triode.toml, its data in a folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRIODE_CONFIG", str(EXAMPLES / "triode.toml"))
+        patch.setenv("TRIODE_DATA", str(folder / "data"))
+        patch.setenv("TRIODE_LIMITS_RECONNECT_MIN_MS", "5")
+        patch.setenv("TRIODE_LIMITS_RECONNECT_MAX_MS", "50")
+        broker = Broker(folder / "broker.log")
+        broker.start()
+        try:
+            yield broker
+        finally:
+            broker.end()
+
+
+class Program:
+    """A process whose lines are read one by one."""
+
+    def __init__(self, process: trio.Process) -> None:
+        self.process = process
+        self._heard = b""
+
+    async def line(self) -> str:
+        """The next line of its output; fails at the output's end."""
+        with trio.fail_after(PATIENCE_SECONDS):
+            while b"\n" not in self._heard:
+                assert self.process.stdout
+                more = await self.process.stdout.receive_some()
+                assert more, f"it ended after {self._heard!r}"
+                self._heard += more
+        line, _, self._heard = self._heard.partition(b"\n")
+        return line.decode()
+
+    async def until(self, is_it: Callable[[str], bool]) -> str:
+        """The next line that is the one."""
+        while not is_it(line := await self.line()):
+            pass
+        return line
+
+    async def enter(self, *lines: str) -> None:
+        """Lines of its input."""
+        assert self.process.stdin
+        await self.process.stdin.send_all("".join(f"{line}\n" for line in lines).encode())
+
+    async def end_of_input(self) -> None:
+        """No more lines; the process ends well."""
+        assert self.process.stdin
+        await self.process.stdin.aclose()
+        await self.ends()
+
+    async def ends(self, code: int = 0) -> None:
+        """Wait for its end."""
+        with trio.fail_after(PATIENCE_SECONDS):
+            assert await self.process.wait() == code
+
+    async def dies(self) -> None:
+        """SIGKILL: no goodbye."""
+        self.process.kill()
+        await self.process.wait()
+
+
+@asynccontextmanager
+async def program(*command: object, environment: Mapping[str, str] | None = None) -> AsyncIterator[Program]:
+    """A Python program and its arguments (a file of docs/examples, or `-m` and a module) while it runs.
+
+    Its output and its errors are one stream. It is gone at the end.
+    """
+    words = [str(EXAMPLES / word) if str(word).endswith(".py") else str(word) for word in command]
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "-u", *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, **(environment or {})},
+    )
+    try:
+        yield Program(process)
+    finally:
+        with trio.CancelScope(shield=True):
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+            for stream in (process.stdin, process.stdout):
+                if stream is not None:
+                    await stream.aclose()
+
+
+async def next_of(messages: triode.Messages, is_it: Callable[[triode.Message], bool]) -> triode.Message:
+    """The next message that is the one."""
+    with trio.fail_after(PATIENCE_SECONDS):
+        async for message in messages:
+            if is_it(message):
+                return message
+    raise AssertionError("unreachable: a subscription goes on")
