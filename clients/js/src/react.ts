@@ -77,18 +77,18 @@ export interface PresenceView<S> {
 
 /** What the last render on the screen asked for. */
 interface Asked<O> {
-  now: O;
+  now_: O;
 }
 
 /** What a hook makes of its subscription. */
 interface Part<S> {
   /** How to subscribe, this time. */
-  readonly ask: () => SubscribeOptions;
+  readonly ask_: () => SubscribeOptions;
   /** The subscription is about to be ended. */
-  readonly leave: (subscription: Subscription) => void;
-  readonly listeners: { [K in keyof SubscriptionEvents]?: (event: any) => void };
+  readonly leave_: (subscription: Subscription) => void;
+  readonly listeners_: { [K in keyof SubscriptionEvents]?: (event: any) => void };
   /** What React looks at. */
-  readonly read: (error: TriodeErrorLike | undefined, subscription: () => Subscription | undefined) => S;
+  readonly read_: (error: TriodeErrorLike | undefined, subscription: () => Subscription | undefined) => S;
 }
 
 type Make<S, O> = (
@@ -110,16 +110,16 @@ function makeView<S, O>(asked: Asked<O>, client: Maybe<Client>, filter: Maybe<st
     error = reason ?? error;
     timer ||= setTimeout(() => {
       timer = 0;
-      snapshot = read(error, () => mine);
+      snapshot = read_(error, () => mine);
       notify();
     }, FRAME_MS);
   };
-  const { ask, leave, listeners, read } = make(asked, changed, client as Client, filter as string);
-  let snapshot = read(error, () => mine);
+  const { ask_, leave_, listeners_, read_ } = make(asked, changed, client as Client, filter as string);
+  let snapshot = read_(error, () => mine);
   const end = () => {
     if (!mine) return;
     off();
-    leave(mine);
+    leave_(mine);
     mine.unsubscribe();
     mine = undefined;
   };
@@ -130,8 +130,8 @@ function makeView<S, O>(asked: Asked<O>, client: Maybe<Client>, filter: Maybe<st
       opened = key;
       error = undefined;
       if (client && filter) {
-        const begun = (mine = client.subscribe(filter, ask()));
-        for (const type in listeners) begun.on(type as "gap", listeners[type as "gap"]!);
+        const begun = (mine = client.subscribe(filter, ask_()));
+        for (const type in listeners_) begun.on(type as "gap", listeners_[type as "gap"]!);
         begun.on("end", (event) => changed(event.error));
         begun.ready.catch(nothing); // a refusal comes as `end`, too
         off = client.on("state", () => changed());
@@ -153,8 +153,8 @@ function useView<S, O>(
   key: string,
   make: Make<S, O>,
 ): S {
-  const [asked, open, get] = useMemo(() => makeView({ now }, client, filter, make), [client, filter]);
-  useEffect(() => void (asked.now = now)); // ahead of the effect that subscribes
+  const [asked, open, get] = useMemo(() => makeView({ now_: now }, client, filter, make), [client, filter]);
+  useEffect(() => void (asked.now_ = now)); // ahead of the effect that subscribes
   return useSyncExternalStore(
     useMemo(() => open(key), [open, key]),
     get,
@@ -165,13 +165,13 @@ function useView<S, O>(
 type AnyOptions = SubscribeOptions & { keep?: number; initial?: any; reduce?: (value: any, event: any) => any };
 
 function messagesPart(asked: Asked<AnyOptions>, changed: () => void): Part<any> {
-  const begun = asked.now.initial ?? [];
+  const begun = asked.now_.initial ?? [];
   let gap: Gap | undefined;
   let position: Position | undefined;
   let value = begun;
   let wasLive = false;
   const take = (event: Message | Gap) => {
-    const { keep = 100, reduce } = asked.now;
+    const { keep = 100, reduce } = asked.now_;
     if (event.type === "gap") gap = event;
     if (reduce) value = reduce(value, event);
     else if (event.type === "message") value = [...value, event].slice(-keep);
@@ -182,16 +182,16 @@ function messagesPart(asked: Asked<AnyOptions>, changed: () => void): Part<any> 
     changed();
   };
   const listeners: any = { caughtup, message: take };
-  if (asked.now.reduce) listeners.gap = take;
+  if (asked.now_.reduce) listeners.gap = take;
   return {
     // What was cut off before it was live is begun anew: half a snapshot has no position (SPEC 4.3.11).
-    ask: () => (wasLive ? { ...asked.now, after: position, from: undefined } : asked.now),
-    leave(mine) {
+    ask_: () => (wasLive ? ({ ...asked.now_, after: position, from: undefined } as any) : asked.now_),
+    leave_(mine) {
       if (wasLive) position = mine.position;
       else value = begun;
     },
-    listeners,
-    read(error, mine) {
+    listeners_: listeners,
+    read_(error, mine) {
       return {
         messages: value,
         value,
@@ -245,27 +245,27 @@ function presencePart(
     changed();
   };
   const caughtup = () => {
-    since = [];
+    const mine: (Joined | Left)[] = (since = []);
     client.presence(topic).then(
       (answer) => {
-        const again = since;
+        if (mine !== since) return; // it was asked again meanwhile, or is over
         since = undefined;
         members = new Map(answer.members.map((member) => [member.id, member]));
         isComplete = answer.complete;
-        again?.forEach(change); // some of them may have come behind the list, and overtaken the promise
+        mine.forEach(change); // some of them may have come behind the list, and overtaken the promise
         changed();
       },
       (reason) => {
-        if (reason.retry === "never") changed(reason);
-        else setTimeout(() => since && caughtup(), reason.retryAfterMs ?? 1000);
+        if (reason.retry !== "never") setTimeout(() => mine === since && caughtup(), reason.retryAfterMs ?? 1000);
+        else changed(reason);
       },
     );
   };
   return {
-    ask: () => ({ presence: asked.now === undefined ? "watch" : { state: asked.now } }),
-    leave: () => (since = undefined),
-    listeners: { caughtup, gap: nothing, joined: change, left: change, message: nothing },
-    read: (error) => ({ error, isComplete, members: [...members.values()], self: members.get(self) }),
+    ask_: () => ({ presence: asked.now_ === undefined ? "watch" : { state: asked.now_ } }),
+    leave_: () => (since = undefined),
+    listeners_: { caughtup, gap: nothing, joined: change, left: change, message: nothing },
+    read_: (error) => ({ error, isComplete, members: [...members.values()], self: members.get(self) }),
   };
 }
 
