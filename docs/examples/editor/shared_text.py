@@ -1,9 +1,9 @@
 """A text that several people edit at once: which operations count, and what becomes of one's own meanwhile.
 
 Knows no broker and does no I/O: it is given what the log brings and says what to publish. The rules, for clients
-in any language, are in README.md beside this file. The surprising decision: an operation that was made for an older
-text counts for nothing, so nobody ever has to transform what somebody else published, and all texts are equal by
-construction; only who lost the race does some work, and tries again.
+in any language, are in README.md beside this file. The surprising decision: an operation that was made for an
+older text counts for nothing, so nobody ever has to transform what somebody else published, and all texts are
+equal by construction; only who lost the race does some work, and tries again.
 """
 
 from dataclasses import dataclass, field
