@@ -133,7 +133,6 @@ function makeView<S, O>(asked: Asked<O>, client: Maybe<Client>, filter: Maybe<st
         const begun = (mine = client.subscribe(filter, ask_()));
         for (const type in listeners_) begun.on(type as "gap", listeners_[type as "gap"]!);
         begun.on("end", (event) => changed(event.error));
-        begun.ready.catch(nothing); // a refusal comes as `end`, too
         off = client.on("state", () => changed());
       }
       changed();
@@ -185,7 +184,7 @@ function messagesPart(asked: Asked<AnyOptions>, changed: () => void): Part<any> 
   if (asked.now_.reduce) listeners.gap = take;
   return {
     // What was cut off before it was live is begun anew: half a snapshot has no position (SPEC 4.3.11).
-    ask_: () => (wasLive ? ({ ...asked.now_, after: position, from: undefined } as any) : asked.now_),
+    ask_: () => (wasLive ? { ...asked.now_, after: position! } : asked.now_),
     leave_(mine) {
       if (wasLive) position = mine.position;
       else value = begun;
