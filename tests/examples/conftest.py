@@ -4,11 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.browser.processes import Broker
-from tests.examples.programs import broker_of_the_examples
+from tests.examples.programs import ExamplesBroker, broker_of_the_examples
 
 
 @pytest.fixture(scope="session")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExamplesBroker]:
     with broker_of_the_examples(tmp_path_factory.mktemp("examples")) as broker:
         yield broker

@@ -23,20 +23,31 @@ EXAMPLES: Final = ROOT / "docs" / "examples"
 PATIENCE_SECONDS: Final = 30.0  # a bound, not a measure
 
 
+class ExamplesBroker(Broker):
+    """A broker with docs/examples/triode.toml, its data in a folder. Clients come back quickly."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / "broker.log")
+        self.data = folder / "data"
+
+    def start(self) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("TRIODE_CONFIG", str(EXAMPLES / "triode.toml"))
+            patch.setenv("TRIODE_DATA", str(self.data))
+            patch.setenv("TRIODE_LIMITS_RECONNECT_MIN_MS", "5")
+            patch.setenv("TRIODE_LIMITS_RECONNECT_MAX_MS", "50")
+            super().start()
+
+
 @contextmanager
-def broker_of_the_examples(folder: Path) -> Iterator[Broker]:
-    """A broker with docs/examples/triode.toml, its data in a folder."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRIODE_CONFIG", str(EXAMPLES / "triode.toml"))
-        patch.setenv("TRIODE_DATA", str(folder / "data"))
-        patch.setenv("TRIODE_LIMITS_RECONNECT_MIN_MS", "5")
-        patch.setenv("TRIODE_LIMITS_RECONNECT_MAX_MS", "50")
-        broker = Broker(folder / "broker.log")
-        broker.start()
-        try:
-            yield broker
-        finally:
-            broker.end()
+def broker_of_the_examples(folder: Path) -> Iterator[ExamplesBroker]:
+    """It runs, and whatever becomes of it meanwhile, it is gone afterwards."""
+    broker = ExamplesBroker(folder)
+    broker.start()
+    try:
+        yield broker
+    finally:
+        broker.end()
 
 
 class Program:
@@ -91,7 +102,7 @@ async def program(*command: object, environment: Mapping[str, str] | None = None
 
     Its output and its errors are one stream. It is gone at the end.
     """
-    words = [str(EXAMPLES / word) if str(word).endswith(".py") else str(word) for word in command]
+    words = [str(EXAMPLES / str(word)) if str(word).endswith(".py") else str(word) for word in command]
     process = await trio.lowlevel.open_process(
         [sys.executable, "-u", *words],
         stdin=subprocess.PIPE,
@@ -109,6 +120,11 @@ async def program(*command: object, environment: Mapping[str, str] | None = None
             for stream in (process.stdin, process.stdout):
                 if stream is not None:
                     await stream.aclose()
+
+
+def says(*what: str) -> Callable[[str], bool]:
+    """Of a line: it has all of that in it."""
+    return lambda line: all(part in line for part in what)
 
 
 async def next_of(messages: triode.Messages, is_it: Callable[[triode.Message], bool]) -> triode.Message:
