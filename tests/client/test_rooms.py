@@ -14,7 +14,18 @@ RUNTIMES = {
     "asyncio_transport": "asyncio",
 }
 ENTRIES = {"__init__", "trio_face", "asyncio", "sync"}  # where programs come in: each knows its runtime
-SHARED = {"client", "deliveries", "driver", "messages", "receipts", "receiving", "runtime", "watching"}
+SHARED = {
+    "client",
+    "composing",
+    "deliveries",
+    "driver",
+    "messages",
+    "receipts",
+    "receiving",
+    "runtime",
+    "watching",
+    "will",
+}
 ALL = sorted(path.stem for path in PACKAGE.glob("*.py"))
 CORE = sorted(set(ALL) - SHARED - ENTRIES - set(RUNTIMES))
 LOOPS = {"trio", "trio_websocket", "asyncio", "websockets", "threading"}

@@ -15,6 +15,7 @@ from msgspec import Raw
 from triode_protocol.topics import BadTopic
 
 from triode.client import Client
+from triode.composing import Draft
 from triode.deliveries import Deliveries, Delivery
 from triode.errors import (
     ConnectionClosed,
@@ -25,6 +26,7 @@ from triode.errors import (
     HistoryRefused,
     OutcomeUnknown,
     PresenceRefused,
+    PublishManyFailed,
     PublishRefused,
     QueueFull,
     Refused,
@@ -68,6 +70,7 @@ __all__ = [
     "Delivery",
     "DeliveryLost",
     "DeliveryRefused",
+    "Draft",
     "Event",
     "Events",
     "Expired",
@@ -87,6 +90,7 @@ __all__ = [
     "Position",
     "Presence",
     "PresenceRefused",
+    "PublishManyFailed",
     "PublishRefused",
     "Published",
     "QueueFull",

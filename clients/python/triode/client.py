@@ -16,11 +16,11 @@ import msgspec
 from triode_protocol import packets
 from triode_protocol.topics import HARD_MAX_BYTES, HARD_MAX_LEVELS, check_filter, check_topic
 
-from triode.composing import packet_without_data, publish_packet
+from triode.composing import Composer, Draft, Encode
 from triode.consuming import Terms
 from triode.deliveries import Deliveries
 from triode.driver import Driver, Token
-from triode.errors import ConnectionRefused, QueueFull, TriodeError
+from triode.errors import ConnectionClosed, ConnectionRefused, PublishManyFailed, QueueFull, TriodeError
 from triode.messages import Messages
 from triode.options import Options
 from triode.publishing import Publication
@@ -28,12 +28,10 @@ from triode.receipts import Receipt
 from triode.records import Gap, HistoryPage, Position, Presence, Published, State, StateChanged
 from triode.runtime import Runtime
 from triode.session import Identity, Session
-from triode.subscription import Wish
 from triode.watching import Events
 from triode.will import Will
 
 _SENT_PER_CHECKPOINT: Final = 64
-_MOST_SECONDS: Final = 1e11  # since 1970: the year 5138; who passes ms by mistake is told
 
 #: Where a subscription begins; see `Client.subscribe`.
 From = Literal["new", "earliest", "last"] | Mapping[Literal["last", "since"], int]
@@ -57,15 +55,17 @@ class Client:
         ssl_context: ssl.SSLContext | None,
         options: Options,
         will: Will | None = None,
+        encode: Encode | None = None,
     ) -> None:
         self._runtime = runtime
         self._wait_seconds = wait_seconds
+        self._composer = Composer(encode)
         identity = Identity(
             token=token if isinstance(token, str) else "",
             name=name or "triode-python",
             version=_installed_version(),
             is_renewable=not isinstance(token, str),
-            will=msgspec.UNSET if will is None else will.packet(),
+            will=msgspec.UNSET if will is None else will.packet(self._composer),
         )
         self._session = Session(url, identity, options, random.SystemRandom().random)
         self._driver = Driver(runtime, self._session, token, ssl_context)
@@ -81,8 +81,8 @@ class Client:
     # The life of the client
 
     async def __aenter__(self) -> Self:
-        if self._is_entered:
-            raise RuntimeError("a client is entered once")
+        if self._is_entered or self._session.state is State.CLOSED:
+            raise RuntimeError("a client is entered once, and not after its end")
         self._is_entered = True
         await self._tasks.open()
         self._driver.start(self._tasks)
@@ -113,16 +113,24 @@ class Client:
         try:
             if error is None:
                 await self._finish()
+                await self._tasks.join()  # they end by themselves
         finally:
             await self._close_at_once()  # does nothing where that went well
 
+    async def aclose(self) -> None:
+        """Send what is queued, say goodbye and close, as leaving the block does; it is to be left all the same.
+
+        Any number of times, and from any task.
+        """
+        await self._finish()
+
     async def _finish(self) -> None:
-        """Flush, say goodbye, and wait for our tasks, which end by themselves: all of it bounded by options."""
-        self._session.finish(self._runtime.now())
+        """Flush and say goodbye: all of it bounded by options."""
+        if not self._session.is_finishing:
+            self._session.finish(self._runtime.now())
         self._driver.settle()
         while self._session.state is not State.CLOSED:
             await self._driver.changes.park()
-        await self._tasks.join()
 
     async def _close_at_once(self) -> None:
         """For a program in trouble or cancelled."""
@@ -162,7 +170,15 @@ class Client:
 
         Cancelled while unsent, it is never sent; cancelled later, it may be stored.
         """
-        packet = publish_packet(topic, data, key, headers, message_id, ttl_ms, _ms_since_1970(deliver_at))
+        packet = self._composer.publish(
+            topic,
+            data,
+            key=key,
+            headers=headers,
+            message_id=message_id,
+            ttl_ms=ttl_ms,
+            deliver_at=deliver_at,
+        )
         return await self._deliver(packet)
 
     async def delete_key(self, topic: str, key: str, *, message_id: str = "") -> Published:
@@ -172,11 +188,13 @@ class Client:
         """
         if not key:
             raise ValueError("what is deleted has a key")
-        packet = packet_without_data(topic, key, None, message_id, 0, 0)
+        packet = self._composer.without_data(topic, key, message_id=message_id)
         return await self._deliver(packet)
 
     async def _deliver(self, packet: packets.Publish) -> Published:
-        receipt = Receipt(self._driver, await self._enqueue(packet, is_acknowledged=True))
+        publication = await self._enqueue(packet, is_acknowledged=True)
+        self._driver.settle()
+        receipt = Receipt(self._driver, publication)
         try:
             return await receipt.wait()
         finally:
@@ -198,8 +216,18 @@ class Client:
 
         Raises QueueFull, connected or not; a loop of these should wait for some of its receipts.
         """
-        packet = publish_packet(topic, data, key, headers, message_id, ttl_ms, _ms_since_1970(deliver_at))
-        return Receipt(self._driver, self._publish(packet, is_acknowledged=True))
+        packet = self._composer.publish(
+            topic,
+            data,
+            key=key,
+            headers=headers,
+            message_id=message_id,
+            ttl_ms=ttl_ms,
+            deliver_at=deliver_at,
+        )
+        receipt = Receipt(self._driver, self._session.publish(packet, self._runtime.now()))
+        self._driver.settle()
+        return receipt
 
     async def send(
         self,
@@ -217,25 +245,74 @@ class Client:
         Waits for room in the queue while connected, raises QueueFull otherwise. What the broker refuses, or what
         expires unsent, is an event (`Complaint`) and a logged warning. A checkpoint at least every 64th time.
         """
-        packet = publish_packet(topic, data, key, headers, message_id, ttl_ms, _ms_since_1970(deliver_at))
+        packet = self._composer.publish(
+            topic,
+            data,
+            key=key,
+            headers=headers,
+            message_id=message_id,
+            ttl_ms=ttl_ms,
+            deliver_at=deliver_at,
+        )
         self._sent += 1
         if self._sent % _SENT_PER_CHECKPOINT == 0:
             await self._runtime.checkpoint()
         await self._enqueue(packet, is_acknowledged=False)
+        self._driver.settle()
+
+    async def publish_many(self, messages: Iterable[tuple[str, object] | Draft]) -> list[Published]:
+        """Publish all of these, each a topic and its data or a mapping with any argument of `publish`, and wait.
+
+        They keep their order, leave together as far as the broker's window and the queue have room, and are
+        checked before the first one is sent. Returns their places. Raises PublishManyFailed where some have
+        none: once the queue is full while not connected, or the client closed, the rest are not tried; other
+        failures are each its own. Wrong arguments as in `publish`. Cancelled, what is unsent is never sent.
+        """
+        waiting = [self._composer.several(message) for message in messages]
+        await self._runtime.checkpoint()
+        queued: list[Publication] = []
+        try:
+            error = await self._enqueue_all(waiting, queued)
+            results = [await self._outcome(each) for each in queued]
+        finally:  # cancelled, unless all of them have a result
+            self._session.publisher.abandon(*(each for each in queued if each.result is None))
+            self._driver.settle()
+        if error is not None:
+            results += [error] * (len(waiting) - len(queued))
+        if any(isinstance(each, TriodeError) for each in results):
+            raise PublishManyFailed(results)
+        return [each for each in results if isinstance(each, Published)]
+
+    async def _enqueue_all(
+        self, waiting: list[packets.Publish], queued: list[Publication]
+    ) -> QueueFull | ConnectionClosed | None:
+        """Returns why it went no further."""
+        try:
+            for packet in waiting:
+                queued.append(await self._enqueue(packet, is_acknowledged=True))  # noqa: PERF401  # some, or all
+        except (QueueFull, ConnectionClosed) as error:
+            return error
+        finally:
+            self._driver.settle()
+        return None
+
+    async def _outcome(self, publication: Publication) -> Published | TriodeError:
+        if publication.result is None:
+            publication.waiter = self._runtime.event()
+            await publication.waiter.wait()
+        assert publication.result is not None
+        return publication.result
 
     async def _enqueue(self, packet: packets.Publish, *, is_acknowledged: bool) -> Publication:
+        """Waits for room while connected. The caller settles."""
         while True:
             try:
-                return self._publish(packet, is_acknowledged=is_acknowledged)
+                return self._session.publish(packet, self._runtime.now(), is_acknowledged=is_acknowledged)
             except QueueFull:
                 if self._session.state is not State.CONNECTED or not self._session.publisher.waiting:
                     raise
+            self._driver.settle()
             await self._driver.room.park()
-
-    def _publish(self, packet: packets.Publish, *, is_acknowledged: bool) -> Publication:
-        publication = self._session.publish(packet, self._runtime.now(), is_acknowledged=is_acknowledged)
-        self._driver.settle()
-        return publication
 
     # Receiving
 
@@ -262,7 +339,9 @@ class Client:
         Raises BadTopic here, and on entering SubscriptionEnded and ConnectionClosed.
         """
         check_filter(filter, HARD_MAX_LEVELS, HARD_MAX_BYTES)
-        return Messages(self._driver, filter, _start(from_), after, overflow, on_gap, _wish(presence))
+        return Messages(
+            self._driver, filter, _start(from_), after, overflow, on_gap, self._composer.wish(presence)
+        )
 
     def consume(
         self,
@@ -376,30 +455,8 @@ def _installed_version() -> str:
         return ""
 
 
-def _ms_since_1970(at: datetime | float | None) -> int:
-    if at is None:
-        return 0
-    if isinstance(at, datetime):
-        if at.tzinfo is None:
-            raise ValueError("deliver_at as a datetime has a time zone")
-        at = at.timestamp()
-    if not 0 < at <= _MOST_SECONDS:
-        raise ValueError(f"deliver_at is seconds since 1970 (ms would be far ahead): {at}")
-    return max(1, round(at * 1000))
-
-
 def _start(from_: From) -> packets.From:
     return from_ if isinstance(from_, str) else msgspec.convert(dict(from_), packets.Start)
-
-
-def _wish(presence: Literal["watch"] | Mapping[Literal["state"], object] | None) -> Wish:
-    if presence is None:
-        return msgspec.UNSET
-    if presence == "watch":
-        return "watch"
-    if not isinstance(presence, Mapping) or presence.keys() != {"state"}:
-        raise ValueError(f'presence is "watch" or {{"state": …}}: {presence}')
-    return packets.Seen(msgspec.Raw(msgspec.json.encode(presence["state"])))
 
 
 def _at_least_one(name: str, value: int) -> int:

@@ -4,6 +4,8 @@ Knows nothing of sessions or sockets. The decision worth knowing: a refusal carr
 `retry`), so that programs decide by these and people read the message.
 """
 
+from triode.records import Published
+
 
 class TriodeError(Exception):
     """Everything this package raises on purpose; wrong arguments raise ValueError or TypeError."""
@@ -96,5 +98,21 @@ class QueueFull(TriodeError):
     """
 
 
+class PublishManyFailed(TriodeError):
+    """Some of the messages of `publish_many` failed.
+
+    `results` says of each, in the order they were given, its place or what `publish` would have raised.
+    """
+
+    def __init__(self, results: list[Published | TriodeError]) -> None:
+        errors = [each for each in results if isinstance(each, TriodeError)]
+        super().__init__(f"{len(errors)} of {len(results)} messages: {errors[0]}")
+        self.results = results
+
+
 class Expired(TriodeError):
     """It waited in the client longer than its expiry without ever being sent; a read was not answered in time."""
+
+
+class InParentProcess(TriodeError):
+    """It was begun before a fork, and only the parent process can go on with it: `triode.sync` in a child."""

@@ -130,15 +130,20 @@ class Publisher:
         self.waiting_bytes += publication.size
         return publication
 
-    def abandon(self, publication: Publication) -> None:
-        """Nobody waits any more. Unsent: never sent. Sent: not sent again, its answer ignored."""
-        publication.is_abandoned = True
+    def abandon(self, *publications: Publication) -> None:
+        """Nobody waits for these any more. Unsent: never sent. Sent: not sent again, the answer ignored."""
+        gone = set(publications)
+        left = {each for each in publications if self._resting.remove(each)}
         for place in (self._queue, self._again):
-            if publication in place:
-                place.remove(publication)
-                self.waiting_bytes -= publication.size
-        if self._resting.remove(publication):
-            self.waiting_bytes -= publication.size
+            found = gone.intersection(place)
+            if found:
+                left |= found
+                kept = [each for each in place if each not in found]
+                place.clear()
+                place.extend(kept)
+        for publication in gone:
+            publication.is_abandoned = True
+        self.waiting_bytes -= sum(each.size for each in left)
 
     # What goes out
 

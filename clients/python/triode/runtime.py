@@ -4,12 +4,12 @@ Knows neither of them; `trio_runtime` and `asyncio_runtime` do, each natively. T
 exception of a loop in here. What must happen when a task is cancelled stands in `finally`, which both have.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from math import inf
 from ssl import SSLContext
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 
 class Lot(Protocol):
@@ -60,7 +60,7 @@ class Tasks(Protocol):
     async def open(self) -> None:
         """Once, before all else."""
 
-    def start_soon(self, work: Callable[..., Awaitable[None]], *args: object) -> None:
+    def start_soon(self, work: Callable[..., Coroutine[Any, Any, None]], *args: object) -> None:
         """Begin one."""
 
     def cancel(self) -> None:

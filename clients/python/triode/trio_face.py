@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Iterable
 
 from triode.client import Client
+from triode.composing import Encode
 from triode.driver import Token
 from triode.options import Options
 from triode.will import Will
@@ -21,6 +22,7 @@ def connect(
     wait_seconds: float = 30.0,
     ssl_context: ssl.SSLContext | None = None,
     will: Will | None = None,
+    encode: Encode | None = None,
     **limits: float,
 ) -> Client:
     """A client of the broker at `url` ("ws://host:7400", "wss://…", "http://…"; no path means /ws).
@@ -35,9 +37,16 @@ def connect(
 
     `token`: a string, or an async function that fetches one, called before each attempt. `name` is shown to the
     broker's operator. `will`: what the broker publishes when this client is lost. `limits`: any field of
-    `triode.Options`. Raises ValueError or TypeError for wrong arguments.
+    `triode.Options`.
+
+    `encode`: a function that makes of a value which JSON has no word for one that it has. dataclasses, attrs and
+    msgspec objects, dates, UUIDs and the like need none; pydantic's models need
+    `lambda model: model.model_dump(mode="json")`. It is asked for all that this client publishes, its will and its
+    presence states too.
+
+    Raises ValueError or TypeError for wrong arguments.
     """
     from triode.trio_runtime import TrioRuntime
 
     options = Options(**limits)  # type: ignore[arg-type]  # counts given as int arrive as int
-    return Client(TrioRuntime(), url, token, name, wait_seconds, ssl_context, options, will)
+    return Client(TrioRuntime(), url, token, name, wait_seconds, ssl_context, options, will, encode)

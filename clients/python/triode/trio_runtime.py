@@ -4,12 +4,12 @@ Knows trio, nothing of sessions. The surprising decision: a nursery is closed wi
 it stands in, because it would hand it back wrapped in a group.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from math import inf
 from ssl import SSLContext
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import trio
 
@@ -71,7 +71,7 @@ class _Tasks:
     async def open(self) -> None:
         self._nursery = await self._stack.enter_async_context(trio.open_nursery())
 
-    def start_soon(self, work: Callable[..., Awaitable[None]], *args: object) -> None:
+    def start_soon(self, work: Callable[..., Coroutine[Any, Any, None]], *args: object) -> None:
         self._nursery.start_soon(work, *args)
 
     def cancel(self) -> None:

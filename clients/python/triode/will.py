@@ -6,7 +6,7 @@ Knows how a publish is composed, no session. A will is said anew on every connec
 from attrs import frozen
 from triode_protocol import packets
 
-from triode.composing import publish_packet
+from triode.composing import Composer
 
 
 @frozen
@@ -22,9 +22,9 @@ class Will:
     key: str = ""
     delay: float = 0.0
 
-    def packet(self) -> packets.Will:
+    def packet(self, composer: Composer | None = None) -> packets.Will:
         """As `connect` says it. Raises BadTopic, ValueError, TypeError."""
         if self.delay < 0:
             raise ValueError(f"delay is in seconds, 0 or more: {self.delay}")
-        publish = publish_packet(self.topic, self.data, self.key, None, "", 0, 0)
+        publish = (composer or Composer()).publish(self.topic, self.data, key=self.key)
         return packets.Will(publish.topic, publish.data, publish.b64, publish.key, round(self.delay * 1000))
