@@ -53,7 +53,7 @@ TABLE = {
     "triode.trio_runtime": Row(("triode",), ("trio",)),
     "triode.trio_transport": Row(("triode_protocol", "triode"), ("trio", "trio_websocket")),
     "triode.asyncio_transport": Row(("triode_protocol", "triode"), ("websockets",)),
-    "triode.sync": Row(("triode",), ("trio",)),
+    "triode.sync": Row(("triode_protocol", "triode"), ("trio",)),
     "triode_broker": Row((), ()),  # the package itself: only its words
     "triode_broker.config": Row((), ("attrs", "msgspec"), is_pure=True),
     "triode_broker.printable": Row((), (), is_pure=True),

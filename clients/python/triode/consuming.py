@@ -85,6 +85,10 @@ class Tray:
         """The delivery of that message, which from here on waits no longer."""
         return self._waiting.pop(place, None)
 
+    def holds(self, handed: Handed) -> bool:
+        """Whether this one waits here, and not another of the same message."""
+        return self._waiting.get(handed.place) is handed
+
     def behind(self, handed: Handed) -> list[Handed]:
         """What the broker takes back with this one: among members, the later messages of its key (SPEC 9.5.3).
 
@@ -97,7 +101,7 @@ class Tray:
             return []
         return [
             each
-            for each in self._waiting.values()
+            for each in list(self._waiting.values())  # a copy: another thread may be adding to it
             if each.message.key == key
             and each.message.topic == topic
             and each.message.log == log

@@ -93,7 +93,7 @@ class Subscriptions:
         """The next item of the inbox, if any. A paused subscription goes on once its inbox has drained to half."""
         item: Item | None = _take(subscription)
         if isinstance(item, Message):
-            _advance(subscription.taken, item.log, item.pos)
+            advance(subscription.taken, item.log, item.pos)
         elif isinstance(item, Gap | CaughtUp):
             subscription.taken = dict(item.after)
         if subscription.phase is Phase.PAUSED and self._is_half_empty(subscription):
@@ -360,7 +360,7 @@ class Subscriptions:
         if pos <= subscription.skip.get(log, -1):  # the inbox had it before it was full: our doing, not R2's
             return
         if subscription.start == "last" and not subscription.has_caught_up:
-            _advance(subscription.snapshot, log, pos)
+            advance(subscription.snapshot, log, pos)
         self._receive(subscription, message, log not in subscription.position)
 
     def _put_on_tray(self, subscription: Subscription, tray: Tray, handed: Handed) -> None:
@@ -377,7 +377,7 @@ class Subscriptions:
         if is_new_log:  # R6
             self._hand_over(subscription, Gap(dict(subscription.position), GapReason.RESET))
         self._hand_over(subscription, message)
-        _advance(subscription.position, message.log, message.pos)  # R4
+        advance(subscription.position, message.log, message.pos)  # R4
 
     def ping(self, at: Position) -> None:
         """R4: every live subscription has had everything up to there, in the logs it knows."""
@@ -385,7 +385,7 @@ class Subscriptions:
             if subscription.is_live and at:
                 position = subscription.position
                 for log in position.keys() & at.keys():
-                    _advance(position, log, at[log])
+                    advance(position, log, at[log])
 
     def _hand_over(self, subscription: Subscription, item: Item) -> None:
         inbox = subscription.inbox
@@ -454,7 +454,8 @@ def _place(subscription: Subscription, after: Position) -> None:
     subscription.position = after
 
 
-def _advance(position: Position, log: str, pos: int) -> None:
+def advance(position: Position, log: str, pos: int) -> None:
+    """R4: everything of that log up to there."""
     known = position.get(log)
     if known is None:
         if len(position) >= MAX_LOGS:  # logs that ended pile up: the oldest goes; missing it costs a gap, no loss
