@@ -134,3 +134,9 @@ async def next_of(messages: triode.Messages, is_it: Callable[[triode.Message], b
             if is_it(message):
                 return message
     raise AssertionError("unreachable: a subscription goes on")
+
+
+async def received(messages: triode.Messages, count: int) -> list[triode.Message]:
+    """The next so many."""
+    with trio.fail_after(PATIENCE_SECONDS):
+        return [await anext(messages) for _ in range(count)]
