@@ -43,7 +43,7 @@ def broker(*ours: str, libraries: tuple[str, ...] = ()) -> Row:
 CORE, LOG, EDGE, HTTP = "triode_broker.core", "triode_broker.log", "triode_broker.edge", "triode_broker.http"
 ADMIN = "triode_broker.admin"
 AUTH, CLUSTER, CLI = "triode_broker.auth", "triode_broker.cluster", "triode_broker.cli"
-WORKERS = "triode_broker.workers"
+WORKERS, CONFORMANCE = "triode_broker.workers", "triode_broker.conformance"
 CORE_FACES = tuple(f"triode_broker.core.{face}" for face in ("handed", "interfaces", "message_ids", "record"))
 
 TABLE = {
@@ -67,6 +67,8 @@ TABLE = {
     ADMIN: broker(CORE, ADMIN, libraries=("trio",)),
     AUTH: broker("triode_broker.core.interfaces", AUTH, libraries=("jwt",)),
     CLUSTER: broker(CORE, CLUSTER, libraries=("trio", "trio_websocket")),
+    # A broker only in words: it plays scripts for clients of any make, so it knows the protocol and no broker.
+    CONFORMANCE: Row(("triode_protocol", CONFORMANCE), ("attrs", "msgspec", "trio", "trio_websocket")),
     WORKERS: broker("triode_broker.edge.listeners", WORKERS, libraries=("trio",)),
     # Feeds the demo through a real connection: a program like any other, only shipped with the broker.
     "triode_broker.demo": Row(

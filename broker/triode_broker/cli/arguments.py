@@ -110,6 +110,18 @@ The broker is found as by `triode subs`: --data, TRIODE_DATA or the file's `data
 it SIGTERM. A second SIGTERM, or SIGINT, ends it without the window."""
 
 
+_CONFORMANCE_EXAMPLES = """examples:
+  triode conformance -- python clients/python/conformance_adapter.py
+  triode conformance --scenario resume-after-a-cut --scenario 'gap-*' -- node adapter.mjs
+  triode conformance --list                      all scenarios, by group, with what they show
+  triode conformance --features                  what an adapter may say that its client lacks
+
+Plays a broker that follows a script, faults included, against any client of the protocol. The client takes part
+through an adapter: a program that reads commands and writes reports, one JSON object a line
+(protocol/scenarios/README.md, docs/writing-a-client.md). A scenario that needs what the client lacks is skipped,
+and said to be. The exit code is 1 where a scenario failed, 2 where the adapter could not be started."""
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The grammar of the command line."""
     parser = argparse.ArgumentParser(
@@ -129,6 +141,8 @@ def make_parser() -> argparse.ArgumentParser:
     _add_dead(_command(commands, "dead", "look after messages that could not be processed", _DEAD_EXAMPLES))
     _add_node(_command(commands, "cluster", "show how a cluster stands", _CLUSTER_EXAMPLES))
     _add_drain(_command(commands, "drain", "take a broker out of service", _DRAIN_EXAMPLES))
+    text = "play scenarios with faults against a client in any language"
+    _add_conformance(_command(commands, "conformance", text, _CONFORMANCE_EXAMPLES))
     return parser
 
 
@@ -315,6 +329,20 @@ def _add_drain(parser: argparse.ArgumentParser) -> None:
     text = "send the clients away within so long (as configured; 0: at once)"
     parser.add_argument("--seconds", metavar="N", type=window, help=text)
     _add_node(parser)
+
+
+def _add_conformance(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    text = "only those of this name (* and ? match any) or this group; may be repeated"
+    add("--scenario", metavar="NAME", action="append", default=[], help=text)
+    add("--scenarios", metavar="PATH", help="a file or folder of scenarios, instead of those of this version")
+    add("--list", action="store_true", help="print the scenarios, play none")
+    add("--features", action="store_true", help="print what a client may lack, play none")
+    add("--json", action="store_true", help="print one JSON object with all results")
+    add("--parallel", metavar="N", type=count, default=4, help="adapters at the same time (4)")
+    text = "how long a step may take before it has failed (10)"
+    add("--patience", metavar="SECONDS", type=seconds, default=10.0, help=text)
+    add("program", metavar="COMMAND", nargs="*", help="how the adapter is started, behind --")
 
 
 def window(text: str) -> float:
