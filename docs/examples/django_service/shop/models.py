@@ -1,0 +1,10 @@
+"""What the shop stores."""
+
+from django.db import models
+
+
+class Order(models.Model):
+    """What a customer has bought."""
+
+    item = models.CharField(max_length=200)
+    count = models.PositiveIntegerField()
