@@ -1,0 +1,124 @@
+/**
+ * A tab's end: looks like a WebSocket to the client, and is a wire to a switchboard.
+ *
+ * Knows letters, not where the switchboard is: it may be given another wire as long as it is not open. Its surprise:
+ * closing does not wait for an answer, because the other side may be gone, and nobody would notice.
+ */
+import type { Socket } from "../types.js";
+import type { SharedStatus } from "./port.js";
+import { GOT_EVERY, type FromTab, type ToTab, type Wire } from "./wire.js";
+
+export interface SocketEvents {
+  /** A switchboard is there. */
+  taken(): void;
+  status(status: SharedStatus): void;
+  /** It is over; `wasTaken`: a switchboard had answered. */
+  over(code: number, wasTaken: boolean): void;
+}
+
+export class TabSocket implements Socket {
+  readyState = 0;
+  onopen: ((event: any) => void) | null = null;
+  onmessage: ((event: { data: any }) => void) | null = null;
+  onerror: ((event: any) => void) | null = null;
+  onclose: ((event: { code: number; reason: string }) => void) | null = null;
+  isTaken = false;
+  private wire: Wire | undefined;
+  private sentChars = 0;
+  private gotChars = 0;
+  private unsaid = 0;
+
+  constructor(private readonly events: SocketEvents) {}
+
+  /** Said, and not handled by the switchboard yet; characters, not bytes. */
+  get bufferedAmount(): number {
+    return Math.max(0, this.sentChars - this.gotChars);
+  }
+
+  get isOpening(): boolean {
+    return this.readyState === 0;
+  }
+
+  /** Dial over this wire from here on, and forget the one before. */
+  through(wire: Wire, dial?: FromTab): void {
+    this.hangUp();
+    this.isTaken = false;
+    this.wire = wire;
+    wire.onmessage = ({ data }) => this.wire === wire && this.letter(data);
+    if (dial) this.post(dial);
+  }
+
+  send(text: string): void {
+    if (this.readyState !== 1) return;
+    this.sentChars += text.length;
+    this.post({ kind: "text", text });
+  }
+
+  close(code = 1005, reason = ""): void {
+    if (this.readyState > 1) return;
+    this.readyState = 2;
+    this.post({ kind: "close", isGoodbye: code === 1000 });
+    queueMicrotask(() => this.finish(code, reason));
+  }
+
+  /** The page sleeps or goes: the switchboard shall not wait for it. The client is told when the page comes back. */
+  suspend(): void {
+    this.post({ kind: "close", isGoodbye: false });
+    this.hangUp();
+  }
+
+  /** The end, told to the client. */
+  finish(code: number, reason: string): void {
+    if (this.readyState === 3) return;
+    this.readyState = 3;
+    this.hangUp();
+    this.events.over(code, this.isTaken);
+    this.onclose?.({ code, reason });
+  }
+
+  private letter(letter: ToTab): void {
+    if (this.readyState > 1 || !letter) return;
+    switch (letter.kind) {
+      case "taken":
+        this.isTaken = true;
+        return this.events.taken();
+      case "open":
+        if (!this.isOpening) return;
+        this.readyState = 1;
+        return this.onopen?.({});
+      case "text":
+        return this.hear(letter.text);
+      case "got":
+        this.gotChars = letter.chars;
+        return;
+      case "status":
+        return this.events.status(letter.status);
+      case "close":
+        return this.finish(letter.code, letter.reason);
+    }
+  }
+
+  private hear(text: string): void {
+    if (++this.unsaid === GOT_EVERY) {
+      this.unsaid = 0;
+      this.post({ kind: "got", count: GOT_EVERY });
+    }
+    this.onmessage?.({ data: text });
+  }
+
+  private post(letter: FromTab): void {
+    try {
+      this.wire?.postMessage(letter);
+    } catch {
+      // What cannot be said is found out by the client: nothing answers.
+    }
+  }
+
+  private hangUp(): void {
+    const { wire } = this;
+    this.wire = undefined;
+    if (!wire) return;
+    wire.onmessage = null;
+    queueMicrotask(() => wire.close());
+  }
+}
