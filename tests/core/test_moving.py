@@ -269,6 +269,29 @@ def test_a_position_in_a_shard_that_is_not_reached_is_kept_and_goes_on_there() -
     assert data(packets) == [2, 3]
 
 
+def test_a_new_log_of_a_shard_that_is_not_reached_is_told_when_it_is() -> None:
+    desk, barrier, far = guarded()
+    line = desk.connect()
+    line.subscribe(1, "#")
+    barrier.answer("m0")
+    line.drain()
+    far.move("m0-next", is_reached=False)
+    assert line.drain() == []
+    desk.node.moving.back(far.shard)
+    (gap,) = line.drain()
+    assert (gap["type"], gap["after"], gap["reason"]) == ("gap", {"m0-next": 0, "m1-life": 0}, "partition")
+
+
+def test_where_its_only_shard_is_not_reached_there_is_nothing_to_begin_with() -> None:
+    desk, barrier, _ = guarded()
+    line = desk.connect()
+    line.subscribe(1, two_topics(desk)[0], from_="earliest")
+    barrier.answer("m0")
+    packets = line.drain()
+    assert types(packets) == ["subscribed", "caught_up"]
+    assert (packets[0]["after"], packets[0]["unavailable"]) == ({}, ["m0"])
+
+
 def test_a_ping_says_nothing_of_a_log_that_a_subscription_does_without() -> None:
     """SPEC 4.8: it would move the position over what is still to come."""
     desk, barrier, far = guarded()

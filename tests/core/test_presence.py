@@ -525,6 +525,15 @@ def test_snapshot_replaces_what_a_node_has_said() -> None:
     assert changes(watcher) == [("left", 2), ("left", 4)]
 
 
+def test_members_of_another_node_are_counted_over_its_topics() -> None:
+    desk = Desk()
+    watch(desk, "#")
+    presence = desk.node.presence
+    presence.merge("n2", "joined", {"room": [far("p-1"), far("p-2")], "other": [far("p-1")]})
+    presence.merge("n3", "joined", {"room": [far("p-3")]})
+    assert [presence.count_there(node) for node in ("n2", "n3", "n4")] == [3, 1, 0]
+
+
 def test_members_of_a_dead_node_are_gone() -> None:
     """G9"""
     desk = Desk()

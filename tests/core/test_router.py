@@ -7,6 +7,7 @@ from triode_broker.config import Limits, TopicRule
 from triode_broker.core.outbox import Outbox
 
 from tests.core.desk import Desk, Line, Packet
+from tests.core.far import Far
 
 
 def types(packets: list[Packet]) -> list[str]:
@@ -262,6 +263,14 @@ def test_trim_lets_retention_follow() -> None:
     desk.router.trim(desk.now_ms + 1_001)
     line = desk.connect()
     assert line.ask_one({"type": "history", "id": 2, "topic": "a"})["messages"] == []
+
+
+def test_trim_leaves_the_log_of_another_node_to_its_owner() -> None:
+    desk = Desk(TopicRule(retention_seconds=1), limits=Limits(recent_seconds=1))
+    Far(desk).write("a", 1)
+    desk.router.trim(desk.now_ms + 1_001)
+    (history,) = desk.connect().ask({"type": "history", "id": 2, "topic": "a"})
+    assert [message["data"] for message in history["messages"]] == [1]
 
 
 def test_trim_moves_the_clock_of_a_log_which_then_never_goes_back() -> None:
