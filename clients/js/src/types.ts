@@ -257,6 +257,8 @@ export interface QueuedPublish {
   readonly expiresAt: number;
   /** The packet without `id`: it has its `message_id` already. */
   readonly packet: Readonly<Record<string, unknown>>;
+  /** When it was first sent (ms since 1970), if it was: it may be stored, and the broker knows its id for a while. */
+  readonly sentAt?: number;
 }
 
 /** Keeps what waits to be acknowledged beyond the life of the page; `indexedDbQueue` (triode/offline) is one.
@@ -264,6 +266,7 @@ export interface QueuedPublish {
 export interface QueueStore {
   /** What an earlier page left, oldest first; called once, before the first connection. */
   load(): Promise<readonly QueuedPublish[]>;
+  /** Keep it, in place of one with its `seq`: a second time when it is first sent (`sentAt`). */
   put(item: QueuedPublish): Promise<void>;
   /** Acknowledged, refused or expired. */
   remove(seq: number): Promise<void>;
@@ -285,9 +288,11 @@ export interface Socket {
   /** Bytes handed over and not sent yet. */
   readonly bufferedAmount: number;
   onopen: ((event: any) => void) | null;
-  onmessage: ((event: { data: any }) => void) | null;
+  /** The event has `data`. */
+  onmessage: ((event: any) => void) | null;
   onerror: ((event: any) => void) | null;
-  onclose: ((event: { code: number; reason: string }) => void) | null;
+  /** The event has `code` and `reason`. */
+  onclose: ((event: any) => void) | null;
   send(text: string): void;
   close(code?: number, reason?: string): void;
 }
@@ -353,6 +358,11 @@ export interface Consumer<T = unknown> extends Emitting<ConsumerEvents<T>>, Asyn
   readonly filter: string;
   readonly ready: Promise<void>;
   unsubscribe(): void;
+}
+
+/** `new Triode(url, options)`: throws where `url` is none of a broker. http becomes ws, no path `/ws`. */
+export interface TriodeConstructor {
+  new (url: string | readonly string[], options?: Options): Client;
 }
 
 /** The client: `new Triode(url, options)`. `url` may be several nodes of one cluster. It connects at first use. */
