@@ -1,4 +1,4 @@
-"""The conformance adapter of the Python client: `python conformance_adapter.py --face trio|asyncio`.
+"""The conformance adapter of the Python client: `python conformance_adapter.py --face trio|asyncio|sync`.
 
 Reads commands from stdin and writes reports to stdout, one JSON object a line (protocol/scenarios/README.md); run
 it by `triode conformance -- python clients/python/conformance_adapter.py`. Knows the public face of the client and
@@ -98,6 +98,13 @@ class TrioFace:
     @staticmethod
     def run(main: Work) -> None:
         trio.run(main)
+
+
+class SyncFace(TrioFace):
+    """The blocking client, in threads of a program on trio."""
+
+    def __init__(self) -> None:
+        self.connect = import_module("conformance_blocking").connect
 
 
 class AsyncioFace:
@@ -433,8 +440,9 @@ def error_name(error: triode.TriodeError) -> str:
 def main() -> None:
     """Be the adapter."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    parser.add_argument("--face", choices=["trio", "asyncio"], default="trio")
-    face: Any = TrioFace() if parser.parse_args().face == "trio" else AsyncioFace()
+    faces: dict[str, Any] = {"trio": TrioFace, "asyncio": AsyncioFace, "sync": SyncFace}
+    parser.add_argument("--face", choices=faces, default="trio")
+    face = faces[parser.parse_args().face]()
     face.run(Adapter(face).run)
 
 

@@ -100,8 +100,8 @@ class Player:
         if self.adapter.trouble:
             errors = self.adapter.errors.strip()
             return f"the adapter: {self.adapter.trouble}" + (f"\n{errors}" if errors else "")
-        faults = [self._line.fault if self._line else "", *(each.fault for each in self._stage.arrivals)]
-        return next(filter(None, faults), "")
+        seen = [*self._stage.lines, *self._stage.arrivals]
+        return next((each.fault for each in seen if each.fault), "")
 
     def _note(self, who: str, what: str) -> None:
         self.conversation.append((who, what))
@@ -194,7 +194,7 @@ class Player:
 
     async def _cut(self, step: steps.Cut) -> None:
         self._note("broker", "(the line is cut)")
-        await self._connection.cut()
+        self._connection.valve.cut()
 
     async def _freeze(self, step: steps.Freeze) -> None:
         self._note("broker", "(the connection is half open)")

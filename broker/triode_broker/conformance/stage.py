@@ -120,11 +120,7 @@ class Line:
     async def _close(self, code: int) -> None:
         with trio.move_on_after(CLOSE_SECONDS), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             await self.websocket.aclose(code)
-        await self.cut()
-
-    async def cut(self) -> None:
-        """End it without a word."""
-        await trio.aclose_forcefully(self.valve)
+        self.valve.cut()
 
 
 class Stage:
@@ -137,7 +133,7 @@ class Stage:
         self._note = note
         self._nursery = nursery
         self._memory = Memory()
-        self._lines = 0
+        self.lines: list[Line] = []
 
     async def listen(self, names: Iterable[str]) -> None:
         """Open the servers. `urls` has one more, where nobody listens."""
@@ -178,16 +174,16 @@ class Stage:
             websocket = await arrival.request.accept(subprotocol=chosen)
         except (trio_websocket.ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError):
             return None
-        self._lines += 1
         line = Line(
             websocket,
             arrival.valve,
             self._nursery,
             Rules(self._memory),
-            self._lines,
+            len(self.lines) + 1,
             self._note,
             self._news,
         )
+        self.lines.append(line)
         arrival.nursery.start_soon(line.read)
         return line
 
@@ -195,14 +191,16 @@ class Stage:
         """Answer a handshake with no."""
         self._note("broker", f"(HTTP {status})")
         said = [(name.encode(), value.encode()) for name, value in headers.items()]
-        await arrival.request.reject(status, extra_headers=said, body=body.encode())
-        await trio.aclose_forcefully(arrival.valve)
+        with suppress(trio_websocket.ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError):
+            await arrival.request.reject(status, extra_headers=said, body=body.encode())
+        arrival.valve.cut()
 
     async def blurt(self, arrival: Arrival, text: str) -> None:
         """Answer a handshake with anything."""
         self._note("broker", f"({text!r})")
-        await arrival.valve.send_all(text.encode())
-        await trio.aclose_forcefully(arrival.valve)
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await arrival.valve.send_all(text.encode())
+        arrival.valve.cut()
 
 
 def _place(name: str) -> int:

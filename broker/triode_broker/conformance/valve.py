@@ -4,6 +4,8 @@ Knows bytes. The surprising decision: a frozen stream takes what is sent to it, 
 whose network cable was pulled.
 """
 
+from contextlib import suppress
+
 import trio
 import trio.abc
 
@@ -11,7 +13,7 @@ import trio.abc
 class Valve(trio.abc.Stream):
     """A stream around a stream."""
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
+    def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
         self._is_frozen = False
         self._receiving = trio.CancelScope()
@@ -21,6 +23,11 @@ class Valve(trio.abc.Stream):
         """From here on nothing comes through, and nobody is told."""
         self._is_frozen = True
         self._receiving.cancel()
+
+    def cut(self) -> None:
+        """End it, without losing what was sent before: a socket that is closed with bytes unread drops those."""
+        with suppress(OSError):  # the other side was faster
+            self._stream.socket.shutdown(trio.socket.SHUT_RDWR)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         if not self._is_frozen:
