@@ -7,7 +7,7 @@
 import type { Clock, Transport } from "../types.js";
 import type { Outlet, Port, SharedStatus } from "./port.js";
 import { Switchboard } from "./switchboard.js";
-import { Unhandled, type FromTab, type ToTab, type Wire } from "./wire.js";
+import { Unhandled, type FromTab, type Letter, type ToTab, type Wire } from "./wire.js";
 
 const MAX_WAITING_BYTES = 1 << 20;
 const LOOK_AGAIN_MS = 50;
@@ -17,12 +17,16 @@ export interface Place {
   readonly dial: Transport;
   readonly clock: Clock;
   readonly locks: Pick<LockManager, "request"> | undefined;
+  newId(): string;
 }
 
 export class Desk {
   private readonly boards = new Map<string, Switchboard>();
+  private readonly id: string;
 
-  constructor(private readonly place: Place) {}
+  constructor(private readonly place: Place) {
+    this.id = place.newId();
+  }
 
   /** A wire over which a tab will say what it wants. */
   accept(wire: Wire): void {
@@ -33,8 +37,10 @@ export class Desk {
 
   /** A wire whose tab has said it already. */
   seat(wire: Wire, dial: FromTab & { kind: "dial" }): void {
-    const seat = new Seat(wire, this.board(String(dial.share)), this.place, dial);
-    wire.onmessage = ({ data }: { data: FromTab }) => seat.letter(data);
+    const seat = new Seat(wire, this.board(String(dial.share)), this.place, dial, this.id);
+    wire.onmessage = ({ data }: { data: Letter<FromTab> }) => {
+      if (data?.desk === this.id) seat.letter(data);
+    };
     seat.dial();
   }
 
@@ -66,6 +72,7 @@ class Seat implements Outlet {
     private readonly board: Switchboard,
     private readonly place: Place,
     private readonly asked: FromTab & { kind: "dial" },
+    private readonly desk: string,
   ) {}
 
   dial(): void {
@@ -76,7 +83,7 @@ class Seat implements Outlet {
   }
 
   letter(letter: FromTab): void {
-    if (this.isClosed || !this.port || !letter) return;
+    if (this.isClosed || !this.port) return;
     if (letter.kind === "text") {
       this.board.said(this.port, String(letter.text));
       this.taken += String(letter.text).length;
@@ -131,7 +138,7 @@ class Seat implements Outlet {
   private post(letter: ToTab): void {
     if (this.isClosed) return;
     try {
-      this.wire.postMessage(letter);
+      this.wire.postMessage({ ...letter, desk: this.desk });
     } catch {
       this.leave(); // nothing can be told there
     }

@@ -106,7 +106,7 @@ export class Election {
 
   private heard(call: Call): void {
     if (this.leads) {
-      if (call?.kind === "call") this.desk!.seat(this.broadcast(String(call.wire)), call.dial);
+      if (call?.kind === "call" && call.dial?.kind === "dial") this.desk!.seat(this.broadcast(String(call.wire)), call.dial);
     } else if (call?.kind === "leads") this.again();
   }
 
@@ -128,12 +128,14 @@ export class Election {
     const wire = `${this.name}:${this.world.newId()}`;
     socket.through(this.broadcast(wire));
     this.say({ kind: "call", wire, dial });
-    this.timer ??= this.world.clock.setTimeout(() => this.isSilent(), SILENT_MS + this.world.clock.random() * SPREAD_MS);
+    const { clock } = this.world;
+    this.timer ??= clock.setTimeout(() => this.isSilent(), SILENT_MS + clock.random() * SPREAD_MS);
   }
 
   private isSilent(): void {
     this.timer = undefined;
-    if (!this.leads && [...this.sockets.keys()].some((socket) => socket.isOpening && !socket.isTaken)) this.stand(true);
+    const isWaiting = [...this.sockets.keys()].some((socket) => socket.isOpening && !socket.isTaken);
+    if (isWaiting && !this.leads) this.stand(true);
   }
 
   private say(call: Call): void {

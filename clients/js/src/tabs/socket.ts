@@ -6,7 +6,7 @@
  */
 import type { Socket } from "../types.js";
 import type { SharedStatus } from "./port.js";
-import { GOT_EVERY, type FromTab, type ToTab, type Wire } from "./wire.js";
+import { GOT_EVERY, GOT_EVERY_CHARS, type FromTab, type Letter, type ToTab, type Wire } from "./wire.js";
 
 export interface SocketEvents {
   /** A switchboard is there. */
@@ -24,9 +24,11 @@ export class TabSocket implements Socket {
   onclose: ((event: { code: number; reason: string }) => void) | null = null;
   isTaken = false;
   private wire: Wire | undefined;
+  private desk: string | undefined;
   private sentChars = 0;
   private gotChars = 0;
   private unsaid = 0;
+  private unsaidChars = 0;
 
   constructor(private readonly events: SocketEvents) {}
 
@@ -43,6 +45,7 @@ export class TabSocket implements Socket {
   through(wire: Wire, dial?: FromTab): void {
     this.hangUp();
     this.isTaken = false;
+    this.desk = undefined;
     this.wire = wire;
     wire.onmessage = ({ data }) => this.wire === wire && this.letter(data);
     if (dial) this.post(dial);
@@ -76,8 +79,10 @@ export class TabSocket implements Socket {
     this.onclose?.({ code, reason });
   }
 
-  private letter(letter: ToTab): void {
+  private letter(letter: Letter<ToTab>): void {
     if (this.readyState > 1 || !letter) return;
+    if (!this.isTaken && letter.kind === "taken") this.desk = letter.desk;
+    else if (letter.desk !== this.desk || !this.isTaken) return;
     switch (letter.kind) {
       case "taken":
         this.isTaken = true;
@@ -99,16 +104,17 @@ export class TabSocket implements Socket {
   }
 
   private hear(text: string): void {
-    if (++this.unsaid === GOT_EVERY) {
-      this.unsaid = 0;
-      this.post({ kind: "got", count: GOT_EVERY });
+    this.unsaidChars += text.length;
+    if (++this.unsaid === GOT_EVERY || this.unsaidChars >= GOT_EVERY_CHARS) {
+      this.post({ kind: "got", count: this.unsaid });
+      this.unsaid = this.unsaidChars = 0;
     }
     this.onmessage?.({ data: text });
   }
 
   private post(letter: FromTab): void {
     try {
-      this.wire?.postMessage(letter);
+      this.wire?.postMessage({ ...letter, desk: this.desk });
     } catch {
       // What cannot be said is found out by the client: nothing answers.
     }

@@ -29,11 +29,16 @@ export type ToTab =
   | { kind: "status"; status: SharedStatus }
   | { kind: "close"; code: number; reason: string };
 
+/** Every letter but the first names the desk, so that two of them on one wire (a leader that woke up, and the one that
+ * took its place) are told apart: a tab is served by the one that answered first. */
+export type Letter<L> = L & { readonly desk?: string | undefined };
+
 /** Names of locks, workers and wires begin with it. Another number: builds that do not understand each other. */
 export const PREFIX = "triode-tabs-1:";
 
-/** A tab says after so many texts that it has handled them. */
+/** A tab says after so many texts, or so much of them, that it has handled them. */
 export const GOT_EVERY = 16;
+export const GOT_EVERY_CHARS = 65_536;
 
 const MAX_UNHANDLED = 8_192;
 const MAX_UNHANDLED_CHARS = 8 << 20;

@@ -14,6 +14,9 @@ export const clock: Clock = {
 /** The browser's own WebSocket: its events carry more than a client looks at. */
 export const dial: Transport = (url, protocol) => new WebSocket(url, protocol) as unknown as Socket;
 
+export const newId = (): string =>
+  Array.from(crypto.getRandomValues(new Uint32Array(3)), (word) => word.toString(36)).join("");
+
 export type Locks = Pick<LockManager, "request">;
 
 /** A SharedWorker, as far as it is needed. */
@@ -53,6 +56,6 @@ export function browser(): World {
       return [port1, port2];
     },
     page: typeof document === "undefined" ? undefined : globalThis,
-    newId: () => Array.from(crypto.getRandomValues(new Uint32Array(3)), (word) => word.toString(36)).join(""),
+    newId,
   };
 }
