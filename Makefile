@@ -18,6 +18,8 @@ run: $(VENV)/.server ## a broker on 127.0.0.1:7400, with the demo
 # that the last line says it all and one failure hides no other. One process more than the two cores it was made for:
 # real brokers and browsers are waited for. An idle one takes tests from the others.
 WORKERS := 3
+# Hundreds of brokers and commands are started: what one has compiled is kept for the next, whatever is set outside.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/.dev ## every check, on two cores in about eight minutes
 	@$(BIN)/python -m pytest --gate --numprocesses $(WORKERS) --dist worksteal --continue-on-collection-errors
 
