@@ -12,8 +12,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Final
 
-ROOT: Final = Path(__file__).resolve().parents[2]
-CLIENT: Final = ROOT / "clients" / "js"
+from tests.browser.built import CLIENT
+
 PAGES: Final = Path(__file__).with_name("pages")
 POLICY: Final = "; ".join(
     (
@@ -22,39 +22,37 @@ POLICY: Final = "; ".join(
         "worker-src 'self'",
         "connect-src 'self' ws://127.0.0.1:*",
         "style-src 'self'",
+        "img-src 'self'",
         "base-uri 'none'",
         "form-action 'none'",
     )
 )
 _PAGE: Final = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>{name}</title><link rel="icon" href="data:,">
+<html lang="en"><meta charset="utf-8"><title>{name}</title>
 {style}<div id="root"></div><script {kind}src="/{name}.js"></script></html>
 """
 
 
 def bundle(entry: Path, folder: Path, *, development: bool = False) -> None:
-    """Make `entry` into one script in `folder`, with the client as it is built."""
+    """Make `entry` into one script in `folder`, with the built client that is in `folder / "dist"`."""
     environment = "development" if development else "production"
-    dist = CLIENT / "dist"
-    subprocess.run(
-        [
-            CLIENT / "node_modules" / ".bin" / "esbuild",
-            entry,
-            "--bundle",
-            "--format=iife",
-            "--jsx=automatic",
-            "--log-level=warning",
-            f"--outfile={folder / entry.with_suffix('.js').name}",
-            f'--define:process.env.NODE_ENV="{environment}"',
-            f"--alias:triode={dist / 'index.js'}",
-            f"--alias:triode/react={dist / 'react.js'}",
-            f"--alias:triode/tabs={dist / 'tabs.js'}",
-            f"--alias:react={CLIENT / 'node_modules' / 'react'}",
-            f"--alias:react-dom={CLIENT / 'node_modules' / 'react-dom'}",
-        ],
-        check=True,
-        cwd=CLIENT,
-    )
+    dist = folder / "dist"
+    packages = CLIENT / "node_modules"
+    command = [
+        packages / ".bin" / "esbuild",
+        entry,
+        "--bundle",
+        "--format=iife",
+        "--jsx=automatic",
+        "--log-level=warning",
+        f"--outfile={folder / entry.with_suffix('.js').name}",
+        f'--define:process.env.NODE_ENV="{environment}"',
+        f"--alias:triode={dist / 'index.js'}",
+        f"--alias:triode/react={dist / 'react.js'}",
+        f"--alias:react={packages / 'react'}",
+        f"--alias:react-dom={packages / 'react-dom'}",
+    ]
+    subprocess.run(command, check=True)
 
 
 class _Answer(SimpleHTTPRequestHandler):

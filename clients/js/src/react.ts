@@ -184,7 +184,7 @@ function messagesPart(asked: Asked<AnyOptions>, changed: () => void): Part<any> 
   if (asked.now_.reduce) listeners.gap = take;
   return {
     // What was cut off before it was live is begun anew: half a snapshot has no position (SPEC 4.3.11).
-    ask_: () => (wasLive ? { ...asked.now_, after: position! } : asked.now_),
+    ask_: () => ({ ...asked.now_, initial: 0, ...(wasLive && { after: position! }) }),
     leave_(mine) {
       if (wasLive) position = mine.position;
       else value = begun;
