@@ -21,7 +21,8 @@ WORKERS := 3
 # Hundreds of brokers and commands are started: what one has compiled is kept for the next, whatever is set outside.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/.dev ## every check, on two cores in about eight minutes
-	@$(BIN)/python -m pytest --gate --numprocesses $(WORKERS) --dist worksteal --continue-on-collection-errors
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal --continue-on-collection-errors \
+	  --gate tests/core --gate tests/protocol
 
 generate: $(VENV)/.dev ## errors.py, schemas, the tables of SPEC.md and docs/peer-protocol.md, from registry and types
 	@$(BIN)/python protocol/generate.py

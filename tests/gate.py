@@ -1,8 +1,8 @@
-"""The coverage gate: every branch of the protocol and of the core is run by the tests (`pytest --gate`).
+"""The coverage gate: every branch of the protocol and of the core is run by the tests (`make test`).
 
 It is judged when every process that runs tests has ended, and reported as a test like any other: so the closing
 line of the test runner says whether it held. It must not know what is tested. Its one surprising decision: only
-the folders of the setting `gate_traced` are run under the tracer, which costs half of their speed. So what is
+the tests of the folders that `--gate` names are run under the tracer, which costs half of their speed. So what is
 gated is covered by the tests that are about it, not by whatever else passes through.
 """
 
@@ -17,11 +17,9 @@ NAME = "test_what_is_gated_has_every_branch_covered"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--gate`, and what it measures."""
-    parser.addoption(
-        "--gate", action="store_true", help="measure branch coverage; less than all of it is a failure"
-    )
-    parser.addini("gate_traced", "folders whose tests are run under the tracer", type="paths")
+    """What is measured is a setting of coverage's own."""
+    words = "tests whose branch coverage is measured: less than all of it is a failure (repeatable)"
+    parser.addoption("--gate", action="append", default=[], metavar="FOLDER", help=words)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -32,7 +30,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if not is_worker:
         config.pluginmanager.register(Gate(), "gate")
     if is_worker or not config.option.numprocesses:
-        config.pluginmanager.register(Tracer(config.getini("gate_traced")), "gate-tracer")
+        folders = [config.rootpath / folder for folder in config.option.gate]
+        config.pluginmanager.register(Tracer(folders), "gate-tracer")
 
 
 class Tracer:

@@ -38,16 +38,22 @@ async def broker_and_client(
 
 
 async def test_it_returns_when_the_broker_has_ended_and_another_may_start(tmp_path: Path) -> None:
+    codes: list[int] = []
+
+    async def listen(client: RawClient) -> None:
+        codes.append(await client.closed())
+
     for offset in (1, 2):
-        async with broker_and_client(tmp_path) as (program, _, client):
+        async with broker_and_client(tmp_path) as (program, _, client), trio.open_nursery() as nursery:
             assert (await client.publish("jobs/a", 1))["offset"] == offset
+            nursery.start_soon(listen, client)  # who does not listen is waited for
             ended = await drain(tmp_path, "--seconds", "0")
             assert (ended.code, ended.errors) == (ExitCode.OK, "")
             assert ended.output == "drained: 1 connection sent away\n"
             async with Triode(*durable(tmp_path)) as next_one:
                 await started(next_one.errors())
             assert await program.code() == ExitCode.OK
-            assert await client.closed() == 4200
+    assert codes == [4200, 4200]
 
 
 async def test_for_programs_it_says_so_in_json(tmp_path: Path) -> None:

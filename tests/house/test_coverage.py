@@ -18,7 +18,6 @@ def sign(number: int) -> str:
 SETTINGS = """
 [tool.pytest.ini_options]
 addopts = ["-p", "tests.gate"]
-gate_traced = ["checks/traced"]
 [tool.coverage.run]
 branch = true
 source_pkgs = ["sample"]
@@ -46,7 +45,7 @@ def test_gate_wants_every_branch_of_those_that_are_traced(
         (tmp_path / "checks" / name / f"test_{name}.py").write_text(source)
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "--gate", "-n", str(workers)],
+        [sys.executable, "-m", "pytest", "--gate", "checks/traced", "-n", str(workers)],
         cwd=tmp_path,
         env={**clean, "PYTHONPATH": f"{ROOT}:{tmp_path}"},
         capture_output=True,
