@@ -124,10 +124,14 @@ class Background:
             raise self.closed()
         return call.results[0]
 
-    def wait(self, bell: Bell, timeout: float | None = None) -> bool:
-        """Wait in this thread; whether the bell was rung, be it because the background thread is over."""
+    def check_thread(self) -> None:
+        """Raises RuntimeError where waiting would be for ever."""
         if threading.current_thread() is self._thread:
             raise RuntimeError("the client's own thread would wait for itself: call this from another one")
+
+    def wait(self, bell: Bell, timeout: float | None = None) -> bool:
+        """Wait in this thread; whether the bell was rung, be it because the background thread is over."""
+        self.check_thread()
         if self.is_inherited:
             raise self.closed()
         self._bells[bell] = None

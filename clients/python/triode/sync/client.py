@@ -131,8 +131,10 @@ class Client:
         self._close(timeout)
 
     def _close(self, timeout: float | None) -> None:
-        self._is_closed = True
         running = self._running
+        if running is not None:
+            running[0].check_thread()
+        self._is_closed = True
         if running is not None and not running[0].is_inherited:
             running[0].finish(timeout)
             running[0].wait_ended()
