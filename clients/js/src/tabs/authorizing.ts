@@ -23,8 +23,8 @@ export interface Gate {
   ask(token: string, auth: Auth): boolean;
   admit(port: Port): void;
   refuse(port: Port): void;
-  /** Those who did not ask are told when the token expires now. */
-  others(answered: ReadonlySet<Port>, text: string): void;
+  /** Those who did not ask are told when the token expires now, so that they do not refresh, too. */
+  others(answered: ReadonlySet<Port>, notice: Packet): void;
 }
 
 const MAX_TOKENS = 16;
@@ -95,7 +95,8 @@ export class Authorizing {
       port.tell(patch(text, { id }));
       answered.add(port);
     }
-    this.gate.others(answered, patch(text, { id: undefined }));
+    const expires = this.expiresInMs();
+    if (expires !== undefined) this.gate.others(answered, { type: "notice", expires_in_ms: expires });
     if (auth.isConnect && auth.port.phase !== "closed") this.gate.admit(auth.port);
   }
 

@@ -141,7 +141,7 @@ class Sharing {
     if (code === OWN) this.isOwn = true;
     // The client has waited as long as it would for a worker that never answered.
     else if (!wasTaken && code !== 1000) this.hasWorker = false;
-    const isFinal = this.isOwn || code === 1000 || code === 1005 || (code >= 4000 && code <= 4099);
+    const isFinal = this.isOwn || code === 1000 || (code >= 4000 && code <= 4099);
     this.elections.get(share)?.over(socket, isFinal);
     if (this.sockets.size > 0) return;
     if (isFinal) this.life.release();

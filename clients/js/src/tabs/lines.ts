@@ -5,7 +5,7 @@
  * decision: two tabs share a subscription only where both have had exactly the same of it. Whoever is behind gets one
  * of its own and is put together with the others once their positions are equal, so nothing comes twice.
  */
-import { matches } from "../topics.js";
+import { matches } from "./filter.js";
 
 export type Packet = { readonly type: string; readonly [field: string]: any };
 export type Places = Record<string, number>;

@@ -47,9 +47,7 @@ export class Switchboard {
     const port = new Port(outlet, ++this.portCount, tab);
     this.turn(() => {
       if (this.ports.size >= MAX_PORTS) return port.close(4103, "too many tabs");
-      if (this.upstream && this.upstream.silentMs() > 2 * (this.connected?.["ping_ms"] ?? Infinity)) {
-        this.upstream.end(4105, "the broker is silent");
-      }
+      this.doubt();
       this.ports.add(port);
       if (!this.upstream) this.open(url, protocol, port);
       else if (this.phase !== "opening") outlet.open();
@@ -136,6 +134,13 @@ export class Switchboard {
     }
   }
 
+  /** A broker that should have been heard is asked whether it is there; one that has missed a ping is not believed. */
+  private doubt(): void {
+    const intervals = (this.upstream?.silentMs() ?? 0) / (this.connected?.["ping_ms"] ?? Infinity);
+    if (intervals >= 1.5) this.upstream!.end(4105, "the broker is silent");
+    else if (intervals > 1) this.upstream!.isAlive();
+  }
+
   private opened(): void {
     this.phase = "open";
     for (const port of this.ports) port.outlet.open();
@@ -179,8 +184,8 @@ export class Switchboard {
       },
       admit: (port) => this.welcome(port),
       refuse: (port) => this.drop(port, OWN, "another identity"),
-      others: (answered, text) => {
-        for (const port of this.ports) if (port.phase === "connected" && !answered.has(port)) port.tell(text);
+      others: (answered, notice) => {
+        for (const port of this.ports) if (port.phase === "connected" && !answered.has(port)) port.say(notice);
       },
     });
   }

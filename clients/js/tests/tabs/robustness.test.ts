@@ -36,10 +36,14 @@ test("a broker that does not answer a probe is given up: every tab dials again",
   bench.line.say(message("a", 1)); // too late
 });
 
-test("a tab that dials finds a line that was silent for too long dead, without any timer", () => {
+test("a tab that dials finds a line dead that has missed a ping, without any timer", () => {
   const bench = new Bench();
   const one = bench.online();
-  bench.clock.advance(50_001);
+  bench.clock.advance(26_000);
+  bench.tab();
+  assert.deepEqual([one.closed, bench.line.take()], [undefined, [{ type: "ping" }]]);
+  bench.line.say({ type: "pong" });
+  bench.clock.advance(37_500);
   bench.tab();
   assert.deepEqual([one.closed, bench.lines.length], [4105, 2]);
 });
