@@ -17,7 +17,7 @@ def sign(number: int) -> str:
 """
 SETTINGS = """
 [tool.pytest.ini_options]
-addopts = ["-p", "tests.gate"]
+addopts = ["-p", "xdist.plugin", "-p", "tests.gate"]
 [tool.coverage.run]
 branch = true
 source_pkgs = ["sample"]
@@ -47,7 +47,7 @@ def test_gate_wants_every_branch_of_those_that_are_traced(
     ended = subprocess.run(
         [sys.executable, "-m", "pytest", "--gate", "checks/traced", "-n", str(workers)],
         cwd=tmp_path,
-        env={**clean, "PYTHONPATH": f"{ROOT}:{tmp_path}"},
+        env={**clean, "PYTHONPATH": f"{ROOT}:{tmp_path}", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         text=True,
         check=False,
