@@ -3,6 +3,7 @@
 Nothing here looks inside: what is known of a process is what it prints and its exit code.
 """
 
+import json
 import re
 import signal
 import subprocess
@@ -10,17 +11,25 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+from urllib.request import urlopen
 
 TRIODE: Final = str(Path(sys.executable).with_name("triode"))
 END_SECONDS: Final = 20.0  # a bound, not a measure
 
 
 class Broker:
-    """`triode serve --demo` on a port that stays the same over its lives; its log goes to a file."""
+    """`triode serve --demo` on a port that stays the same over its lives; its log goes to a file.
 
-    def __init__(self, log: Path) -> None:
+    `limits` are those of the configuration; topics under `disk/` are on disk, beside the log.
+    """
+
+    def __init__(self, log: Path, **limits: int) -> None:
         self._log = log
+        self._config = log.with_suffix(".toml")
+        settings = "".join(f"{name} = {value}\n" for name, value in limits.items())
+        topics = '[[topics]]\nfilter = "disk/#"\nstorage = "disk"\n'
+        self._config.write_text(f"data = '{log.with_suffix('.data')}'\n[limits]\n{settings}{topics}")
         self._listen = "127.0.0.1:0"
         self._process: subprocess.Popen[str] | None = None
         self.url = ""
@@ -37,7 +46,8 @@ class Broker:
 
     def start(self) -> None:
         """Start it and wait until it says that it is up."""
-        command = [TRIODE, "serve", "--demo", "--listen", self._listen, "--log-format", "json"]
+        command = [TRIODE, "serve", "--demo", "--config", str(self._config)]
+        command += ["--listen", self._listen, "--log-format", "json"]
         with self._log.open("a") as log:
             self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         assert self._process.stdout
@@ -46,6 +56,12 @@ class Broker:
                 self.url, self._listen = found[1], found[2]
                 return
         raise AssertionError(f"triode serve ended: {self._log.read_text()}")
+
+    def health(self) -> dict[str, Any]:
+        """What it says of itself."""
+        with urlopen(self.url + "/healthz") as answer:
+            health: dict[str, Any] = json.load(answer)
+        return health
 
     def kill(self) -> None:
         """SIGKILL: no goodbye, no flush."""

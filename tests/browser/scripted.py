@@ -28,7 +28,8 @@ class Peer:
 
     def __init__(self, connection: ServerConnection) -> None:
         self._connection = connection
-        self.first: list[Packet] = json.loads(connection.recv(PATIENCE_SECONDS))
+        flight: Packet | list[Packet] = json.loads(connection.recv(PATIENCE_SECONDS))
+        self.first = flight if isinstance(flight, list) else [flight]
         self.ended = threading.Event()
 
     def send(self, *packets: Packet) -> None:
@@ -53,6 +54,11 @@ class Scripted:
         self._arrived: queue.Queue[Peer] = queue.Queue()
         self._peers: list[Peer] = []
         self.url = ""
+
+    @property
+    def socket_url(self) -> str:
+        """Where clients connect."""
+        return self.url.replace("http", "ws", 1) + "ws"
 
     def next_peer(self) -> Peer:
         """The page's next connection."""
