@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -262,18 +263,23 @@ def test_client_in_a_running_loop_does_as_elsewhere(url: str) -> None:
 def test_call_in_the_clients_own_thread_is_an_error_and_no_deadlock(url: str) -> None:
     raised: list[BaseException] = []
 
-    class Handler_(logging.Handler):
+    class Publishing(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            for use in (client.close, client.history, client.publish):
+            uses: list[Callable[[], object]] = [
+                client.close,
+                lambda: client.history("log/self"),
+                lambda: client.publish("log/self", record.getMessage()),
+            ]
+            for use in uses:
                 try:
-                    use(*["log/self", record.getMessage()][: {"history": 1, "publish": 2}.get(use.__name__, 0)])
+                    use()
                 except RuntimeError as error:
                     raised.append(error)
             client.publish_nowait("log/self", record.getMessage())
 
     logger = logging.getLogger("triode")
     logger.setLevel(logging.DEBUG)
-    handler = Handler_()
+    handler = Publishing()
     try:
         with triode.sync.connect(url) as other, other.subscribe("log/self") as messages:
             client = triode.sync.connect(url, wait_seconds=0)

@@ -327,8 +327,8 @@ def test_interrupted_publish_that_was_not_sent_never_is() -> None:
 def test_interrupted_connecting_leaves_nothing_behind() -> None:
     with in_a_thread(lambda: answering(None)) as url:
         client = triode.sync.connect(url)
-        with interrupted_while_waiting(), client:
-            pytest.fail("it was interrupted")
+        with interrupted_while_waiting():
+            client.__enter__()
         assert client.state is triode.State.CLOSED
 
 

@@ -99,20 +99,19 @@ class Delivery:
     def ack(self) -> None:
         """It is done. Returns when the broker has noted it: it does not come again."""
         self._check()
-        self._inbox.tray.pop(self._inner._handed.place)
-        self._background.call(self._inner.ack)
+        self._background.call(self._ack_and_wait)
 
     def ack_nowait(self) -> None:
         """It is done. Sent together with others and not confirmed, so it may still come again."""
         self._check()
         if self._inner._begin("acked"):
-            self._inbox.tray.pop(self._inner._handed.place)
             self._tell(self._ack)
 
     def nack(self, delay: float = 0.0) -> None:
         """It is not done: to be given out again after `delay` seconds, as the next attempt."""
         self._check()
-        self._inbox.drop_behind(self._inner._handed)
+        _ms(delay)
+        self._drop_behind()
         self._background.call(lambda: self._inner.nack(delay))
 
     def nack_nowait(self, delay: float = 0.0) -> None:
@@ -120,13 +119,13 @@ class Delivery:
         self._check()
         delay_ms = _ms(delay)
         if self._inner._begin("nacked"):
-            self._inbox.drop_behind(self._inner._handed)
+            self._drop_behind()
             self._tell(lambda _: self._nack(delay_ms))
 
     def reject(self) -> None:
         """It can never be done: to the dead letters at once, whatever the attempt."""
         self._check()
-        self._inbox.drop_behind(self._inner._handed)
+        self._drop_behind()
         self._background.call(self._inner.reject)
 
     def extend(self, seconds: float) -> None:
@@ -138,6 +137,11 @@ class Delivery:
         if self._background.is_inherited:
             raise self._background.closed()
 
+    def _drop_behind(self) -> None:
+        """At once: the next one that a thread takes must not be of those."""
+        if not self._inner.is_lost:
+            self._inbox.drop_behind(self._inner._handed)
+
     def _tell(self, answer: Callable[[Any], None]) -> None:
         if self._inner.is_lost or self._background.is_over:
             self._inner._lose(DeliveryLost("the broker has taken the delivery back: it comes again"))
@@ -146,8 +150,18 @@ class Delivery:
 
     # In the loop
 
+    async def _ack_and_wait(self) -> None:
+        self._drop_again()
+        await self._inner.ack()
+
+    def _drop_again(self) -> None:
+        """Should it have come again meanwhile, that delivery need not be given out any more."""
+        if not self._inner.is_lost:
+            self._inbox.tray.pop(self._inner._handed.place)
+
     def _ack(self, _: object) -> None:
         inner = self._inner
+        self._drop_again()
         inner._told(inner._settler.ack(inner._subscription, inner._handed))
 
     def _nack(self, delay_ms: int) -> None:
