@@ -145,6 +145,8 @@ class Adapter:
 
     async def reset(self) -> None:
         """End a scenario. Raises AdapterFailed."""
+        if self.trouble:
+            raise AdapterFailed(self.trouble)
         await self.tell({"command": "reset"})
         while not self._streams.get(("", "reset")):
             if self.trouble:

@@ -7,6 +7,7 @@ says when it happened.
 
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import trio
@@ -69,18 +70,18 @@ class Player:
                 reason = self._fault() or str(failed)
                 return Failure(self._number, wanted, reason, list(self.conversation))
             finally:
-                with trio.CancelScope(shield=True), trio.move_on_after(self.patience_seconds):
-                    await self._reset()
+                await self._reset()
                 nursery.cancel_scope.cancel()
         return None
 
     async def _reset(self) -> None:
         """The client goes away while its broker is still there to close with it."""
-        try:
-            await self.adapter.reset()
-        except AdapterFailed as failed:
-            self.adapter.trouble = str(failed)
-            return
+        self._stage.end()
+        with trio.move_on_after(self.patience_seconds) as waiting:
+            with suppress(AdapterFailed):  # `trouble` tells
+                await self.adapter.reset()
+        if waiting.cancelled_caught:
+            self.adapter.trouble = f"`reset` was not answered within {self.patience_seconds:g} s"
 
     async def _bounded(self, step: steps.Step) -> None:
         with trio.move_on_after(self.patience_seconds):

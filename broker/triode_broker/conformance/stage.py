@@ -134,6 +134,8 @@ class Stage:
         self._nursery = nursery
         self._memory = Memory()
         self.lines: list[Line] = []
+        self._unanswered: list[Arrival] = []
+        self._is_over = False
 
     async def listen(self, names: Iterable[str]) -> None:
         """Open the servers. `urls` has one more, where nobody listens."""
@@ -149,12 +151,16 @@ class Stage:
     async def _serve(self, at: str, stream: trio.SocketStream) -> None:
         """One connection, until it is over. The barrier: nothing a client does ends the runner."""
         valve = Valve(stream)
+        if self._is_over:
+            await trio.aclose_forcefully(valve)
+            return
         try:
             async with trio.open_nursery() as nursery:
                 request = await trio_websocket.wrap_server_stream(
                     nursery, valve, _QUEUED_MESSAGES, _MAX_MESSAGE_BYTES
                 )
                 self.arrivals.append(arrival := Arrival(at, request, valve, nursery))
+                self._unanswered.append(arrival)
                 try:
                     check_offer(request.path, request.proposed_subprotocols)
                 except Fault as fault:
@@ -167,8 +173,15 @@ class Stage:
         finally:
             await trio.aclose_forcefully(valve)
 
+    def end(self) -> None:
+        """The scenario is over: whoever waits for an answer gets none, and whoever dials from now on."""
+        self._is_over = True
+        for each in [*self._unanswered, *(line for line in self.lines if line.fault or line.valve.is_frozen)]:
+            each.valve.cut()
+
     async def accept(self, arrival: Arrival) -> Line | None:
         """Answer a handshake with yes; None: nobody waits for the answer any more."""
+        self._unanswered.remove(arrival)
         chosen = PROTOCOL_OFFERED if PROTOCOL_OFFERED in arrival.request.proposed_subprotocols else None
         try:
             websocket = await arrival.request.accept(subprotocol=chosen)

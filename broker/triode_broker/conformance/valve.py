@@ -15,13 +15,13 @@ class Valve(trio.abc.Stream):
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
-        self._is_frozen = False
+        self.is_frozen = False
         self._receiving = trio.CancelScope()
         self.piece_bytes = 0  # 0: as it comes
 
     def freeze(self) -> None:
         """From here on nothing comes through, and nobody is told."""
-        self._is_frozen = True
+        self.is_frozen = True
         self._receiving.cancel()
 
     def cut(self) -> None:
@@ -30,13 +30,13 @@ class Valve(trio.abc.Stream):
             self._stream.socket.shutdown(trio.socket.SHUT_RDWR)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        if not self._is_frozen:
+        if not self.is_frozen:
             with trio.CancelScope() as self._receiving:
                 return await self._stream.receive_some(max_bytes)
         await trio.sleep_forever()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        if self._is_frozen:
+        if self.is_frozen:
             await trio.lowlevel.checkpoint()
         elif not self.piece_bytes:
             await self._stream.send_all(data)
