@@ -68,6 +68,13 @@ class Program:
         line, _, self._heard = self._heard.partition(b"\n")
         return line.decode()
 
+    async def rest(self) -> str:
+        """Its output until it ends: for a test that fails."""
+        assert self.process.stdout
+        while more := await self.process.stdout.receive_some():
+            self._heard += more
+        return self._heard.decode()
+
     async def until(self, is_it: Callable[[str], bool]) -> str:
         """The next line that is the one."""
         while not is_it(line := await self.line()):

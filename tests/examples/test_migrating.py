@@ -1,0 +1,218 @@
+"""docs/migrating is true as far as it is about us: its code has the right types and does what it shows."""
+
+import ast
+import inspect
+import json
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import triode
+import triode.sync
+
+from tests.browser.processes import Broker
+from tests.examples import pages
+from tests.examples.programs import PATIENCE_SECONDS, Program
+from tests.house.tree import ROOT
+
+CLIENT = ROOT / "clients" / "js"
+NODE_MODULES = CLIENT / "node_modules"
+by_page = pytest.mark.parametrize("page", pages.PAGES, ids=lambda page: str(page.stem))
+
+
+@by_page
+def test_links_of_the_page_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8"))
+    assert links
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_index_names_every_page() -> None:
+    index = (pages.FOLDER / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", index)
+    assert {page.name for page in pages.PAGES} <= set(links)
+    assert [link for link in links if not (pages.FOLDER / link).exists()] == []
+
+
+@by_page
+def test_the_page_has_code_before_and_after_in_both_languages(page: Path) -> None:
+    for language in ("python", "js"):
+        assert pages.blocks(page, language)
+        assert pages.blocks(page, f"{language} theirs")
+
+
+@by_page
+def test_python_of_other_systems_is_python(page: Path) -> None:
+    for block in pages.blocks(page, "python theirs"):
+        ast.parse(block)
+
+
+def test_javascript_of_other_systems_is_javascript(tmp_path: Path) -> None:
+    for page in pages.PAGES:
+        for number, block in enumerate(pages.blocks(page, "js theirs")):
+            (tmp_path / f"{page.stem}-{number}.mjs").write_text(block)
+    esbuild("--log-level=warning", f"--outdir={tmp_path / 'parsed'}", *tmp_path.glob("*.mjs"))
+
+
+def test_our_python_has_the_right_types(tmp_path: Path) -> None:
+    files = []
+    for page in pages.PAGES:
+        files.append(tmp_path / f"{page.stem.replace('-', '_')}.py")
+        files[-1].write_text(pages.PRELUDE + pages.program(page, "python"))
+    command = [sys.executable, "-m", "mypy", "--config-file", ROOT / "pyproject.toml", *files]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"\n{done.stdout}{done.stderr}"
+
+
+def test_our_javascript_has_the_right_types(tmp_path: Path) -> None:
+    files = []
+    for page in pages.PAGES:
+        files.append(tmp_path / f"{page.stem}.ts")
+        files[-1].write_text(pages.program(page, "js"))
+    options = {"types": [], "noUnusedLocals": False, "paths": {"triode": [str(CLIENT / "src" / "index.ts")]}}
+    config = {"extends": str(CLIENT / "tsconfig.json"), "compilerOptions": options, "include": [], "files": files}
+    (tmp_path / "tsconfig.json").write_text(json.dumps(config, default=str))
+    command = [NODE_MODULES / ".bin" / "tsc", "-p", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"\n{done.stdout}{done.stderr}"
+
+
+@by_page
+async def test_everything_that_the_page_shows_is_seen(page: Path, tmp_path: Path) -> None:
+    """Its functions and two browsers, each on its own, until every line that prints has printed."""
+    with broker_of(page, tmp_path) as broker:
+        url = broker.socket_url
+        python, expected = pages.numbered(pages.program(page, "python").replace(pages.ADDRESS, url), "print")
+        seen = Seen(expected)
+        namespace: dict[str, Any] = {"print": seen.note, "triode": triode}
+        script, in_browser, at_the_end = browser_program(page, url, tmp_path)
+        with trio.fail_after(PATIENCE_SECONDS):
+            async with trio.open_nursery() as nursery:
+                for function in await trio.to_thread.run_sync(pages.functions, python, namespace):
+                    nursery.start_soon(run, function, url, not pages.is_endless(function, python))
+                await browsers_print(script, in_browser, at_the_end)
+                await seen.all()
+                nursery.cancel_scope.cancel()
+        if isinstance(namespace.get("client"), triode.sync.Client):
+            await trio.to_thread.run_sync(namespace["client"].close)
+
+
+class Seen:
+    """Which prints have printed."""
+
+    def __init__(self, expected: set[int]) -> None:
+        self._missing = set(expected)
+        self._changed = trio.Event()
+        self._token = trio.lowlevel.current_trio_token()
+
+    def note(self, number: int, *_: object) -> None:
+        """From any thread."""
+        self._token.run_sync_soon(self._noted, number)
+
+    def _noted(self, number: int) -> None:
+        self._missing.discard(number)
+        if not self._missing:
+            self._changed.set()
+
+    async def all(self) -> None:
+        if self._missing:
+            await self._changed.wait()
+
+
+async def run(function: Callable[..., Any], url: str, again: bool) -> None:
+    """Call it with what it asks for; one that ends by itself again and again, because others may come later."""
+    async with triode.connect(url) as client:
+        given = {"client": client, "url": url}
+        arguments = {name: given[name] for name in inspect.signature(function).parameters if name in given}
+        while True:
+            if inspect.iscoroutinefunction(function):
+                await function(**arguments)
+            else:
+                await trio.to_thread.run_sync(partial(function, **arguments), abandon_on_cancel=True)
+            if not again:
+                return
+
+
+async def browsers_print(script: Path, expected: set[int], at_the_end: set[int]) -> None:
+    """One browser sees what another does, who leaves and comes again, until all has been seen."""
+    async with node(script) as one, trio.open_nursery() as nursery:
+        nursery.start_soon(come_and_go, script, expected - at_the_end)
+        await prints(one, expected)
+        nursery.cancel_scope.cancel()
+
+
+async def come_and_go(script: Path, expected: set[int]) -> None:
+    while True:
+        async with node(script) as other:
+            await prints(other, expected)
+
+
+async def prints(browser: Program, expected: set[int]) -> None:
+    """Until it has printed all of that."""
+    missing = set(expected)
+    while missing:
+        line = await browser.line()
+        assert line[0].isdigit(), f"{line}\n{await browser.rest()}"
+        missing.discard(int(line.split()[0]))
+
+
+@asynccontextmanager
+async def node(script: Path) -> AsyncIterator[Program]:
+    """A page's program in Node.js while it runs."""
+    pipe = subprocess.PIPE
+    process = await trio.lowlevel.open_process(["node", str(script)], stdout=pipe, stderr=subprocess.STDOUT)
+    try:
+        yield Program(process)
+    finally:
+        with trio.CancelScope(shield=True):
+            process.kill()
+            await process.wait()
+            assert process.stdout
+            await process.stdout.aclose()
+
+
+def browser_program(page: Path, url: str, folder: Path) -> tuple[Path, set[int], set[int]]:
+    """A page's JavaScript as one script for Node.js, the numbers of its lines, and of those about who leaves."""
+    source, numbers = pages.numbered(pages.program(page, "js").replace(pages.ADDRESS, url), "console.log")
+    (folder / "page.mjs").write_text(source)
+    script = folder / "script.mjs"
+    banner = 'import { createRequire } from "module"; const require = createRequire(import.meta.url);'
+    esbuild(
+        "--bundle",
+        "--platform=node",
+        "--format=esm",
+        "--log-level=warning",
+        '--define:VERSION="0"',
+        f"--banner:js={banner}{pages.IN_A_BROWSER}",
+        f"--alias:triode={CLIENT / 'src' / 'node.ts'}",
+        f"--outfile={script}",
+        folder / "page.mjs",
+    )
+    return script, numbers, pages.farewells(source, "console.log")
+
+
+def esbuild(*arguments: object) -> None:
+    subprocess.run([NODE_MODULES / ".bin" / "esbuild", *map(str, arguments)], check=True, cwd=CLIENT)
+
+
+@contextmanager
+def broker_of(page: Path, folder: Path) -> Iterator[Broker]:
+    """A broker with the rules of the page. Whoever is lost is gone at once."""
+    (folder / "triode.toml").write_text("\n".join(pages.blocks(page, "toml")))
+    broker = Broker(folder / "broker.log")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRIODE_CONFIG", str(folder / "triode.toml"))
+        patch.setenv("TRIODE_DATA", str(folder / "data"))
+        patch.setenv("TRIODE_LIMITS_PRESENCE_DEBOUNCE_MS", "0")
+        broker.start()
+    try:
+        yield broker
+    finally:
+        broker.end()
