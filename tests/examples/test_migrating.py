@@ -66,7 +66,7 @@ def test_our_python_has_the_right_types(tmp_path: Path) -> None:
     for page in pages.PAGES:
         files.append(tmp_path / f"{page.stem.replace('-', '_')}.py")
         files[-1].write_text(pages.PRELUDE + pages.program(page, "python"))
-    command = [sys.executable, "-m", "mypy", "--config-file", ROOT / "pyproject.toml", *files]
+    command: list[str | Path] = [sys.executable, "-m", "mypy", "--config-file", ROOT / "pyproject.toml", *files]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"\n{done.stdout}{done.stderr}"
 
@@ -79,7 +79,7 @@ def test_our_javascript_has_the_right_types(tmp_path: Path) -> None:
     options = {"types": [], "noUnusedLocals": False, "paths": {"triode": [str(CLIENT / "src" / "index.ts")]}}
     config = {"extends": str(CLIENT / "tsconfig.json"), "compilerOptions": options, "include": [], "files": files}
     (tmp_path / "tsconfig.json").write_text(json.dumps(config, default=str))
-    command = [NODE_MODULES / ".bin" / "tsc", "-p", tmp_path]
+    command: list[str | Path] = [NODE_MODULES / ".bin" / "tsc", "-p", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"\n{done.stdout}{done.stderr}"
 
