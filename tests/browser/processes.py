@@ -63,6 +63,10 @@ class Broker:
             health: dict[str, Any] = json.load(answer)
         return health
 
+    def clients(self) -> int:
+        """How many are connected, besides the demo's own."""
+        return int(self.health()["sessions"]) - 1
+
     def kill(self) -> None:
         """SIGKILL: no goodbye, no flush."""
         assert self._process
