@@ -25,12 +25,14 @@ class CuttableLine:
             await trio.aclose_forcefully(client)
             return
         self._streams |= {client, broker}
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._pass_on, client, broker, nursery.cancel_scope)
-            nursery.start_soon(self._pass_on, broker, client, nursery.cancel_scope)
-        self._streams -= {client, broker}
-        await trio.aclose_forcefully(client)
-        await trio.aclose_forcefully(broker)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._pass_on, client, broker, nursery.cancel_scope)
+                nursery.start_soon(self._pass_on, broker, client, nursery.cancel_scope)
+        finally:
+            self._streams -= {client, broker}
+            client.socket.close()
+            broker.socket.close()
 
     async def _pass_on(self, source: trio.SocketStream, sink: trio.SocketStream, scope: trio.CancelScope) -> None:
         try:

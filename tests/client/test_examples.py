@@ -13,7 +13,7 @@ import pytest
 import trio
 import triode
 
-from tests.client.test_end_to_end import PATIENCE_SECONDS, running
+from tests.client.running import PATIENCE_SECONDS, running
 from tests.house.tree import ROOT
 
 EXAMPLES = ROOT / "docs" / "examples"

@@ -1,19 +1,17 @@
-"""Presence and wills in the client: what it asks for, what programs are told; and with a real broker (SPEC 10)."""
+"""Presence and wills in the client: what it asks for, what programs are told (SPEC 10)."""
 
 from typing import Any
 
 import pytest
-import trio
 import triode
 from msgspec import Raw
 from triode.errors import PresenceRefused
-from triode.records import CaughtUp, Joined, Left, Member, Presence, State
+from triode.records import Joined, Left, Member, Presence, State
 from triode.session import Identity
 from triode.subscription import Phase, Subscription, Wish
 from triode_protocol import packets
 
 from tests.client.play import LOG, Play, message
-from tests.client.test_end_to_end import PATIENCE_SECONDS, running
 
 SEEN: Wish = packets.Seen(Raw(b'{"name":"Ann"}'))
 
@@ -137,81 +135,3 @@ def test_will_says_what_a_publish_can() -> None:
         triode.Will("a/+", 1).packet()
     with pytest.raises(ValueError, match="seconds"):
         triode.Will("a", 1, delay=-1).packet()
-
-
-# With a real broker
-
-
-async def next_event(messages: triode.Messages) -> triode.Item:
-    with trio.fail_after(PATIENCE_SECONDS):
-        async for item in messages.events():
-            if not isinstance(item, CaughtUp):
-                return item
-    raise AssertionError("it has ended")
-
-
-async def test_clients_see_each_other() -> None:
-    """SPEC 10.1, 10.2, 10.4"""
-    async with running() as url, triode.connect(url) as ann, triode.connect(url) as bob:
-        async with ann.subscribe("room", presence={"state": "Ann"}) as room:
-            itself = await next_event(room)
-            assert isinstance(itself, Joined)
-            assert itself.is_self
-            present = await bob.presence("room")
-            assert (present.members, present.complete) == ((itself.member,), True)
-            async with bob.subscribe("#", presence="watch") as watched:
-                async with bob.subscribe("room", presence={"state": "Bob"}):
-                    came = await next_event(room)
-                    assert isinstance(came, Joined)
-                    assert came.member.state == "Bob"
-                    assert await next_event(watched) == came
-                assert await next_event(room) == await next_event(watched) == Left("room", came.member)
-        with pytest.raises(ValueError, match="presence"):
-            ann.subscribe("room", presence={"mood": 1})  # type: ignore[dict-item]  # what a program may say
-        with pytest.raises(triode.BadTopic):
-            await ann.presence("room/+")
-
-
-async def test_plain_iteration_passes_over_who_comes() -> None:
-    async with (
-        running() as url,
-        triode.connect(url) as client,
-        client.subscribe("room", presence={"state": 1}) as messages,
-    ):
-        await client.publish("room", "hello")
-        assert (await anext(messages)).data == "hello"
-
-
-async def test_lost_client_leaves_a_will_and_the_others_are_told() -> None:
-    """SPEC 10.5, 10.7, 10.8: after a goodbye there is none."""
-    will = triode.Will("status", "lost")
-    async with (
-        running(limits={"presence_debounce_ms": 5}) as url,
-        triode.connect(url) as watcher,
-        watcher.subscribe("status", presence="watch") as messages,
-    ):
-        async with triode.connect(url, will=will) as polite:
-            async with polite.subscribe("status", presence={"state": 1}):
-                assert isinstance(await next_event(messages), Joined)
-            assert isinstance(await next_event(messages), Left)
-        lost = await triode.connect(url, will=will).__aenter__()
-        await lost.publish("status", "here")
-        with pytest.raises(RuntimeError, match="crash"):
-            await crash(lost)
-        assert (await anext(messages)).data == "here"
-        assert (await anext(messages)).data == "lost"
-
-
-async def crash(client: triode.Client) -> None:
-    """Leave its block with an error."""
-    error = RuntimeError("crash")
-    await client.__aexit__(RuntimeError, error, None)
-    raise error
-
-
-async def test_will_that_the_broker_refuses_ends_the_attempt() -> None:
-    """SPEC 10.7"""
-    async with running() as url:
-        client = triode.connect(url, will=triode.Will("status", "x", delay=1e6))
-        with pytest.raises(triode.ConnectionRefused, match="delay_ms"):
-            await client.__aenter__()

@@ -45,7 +45,7 @@ class Scope(Protocol):
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool | None: ...
+    ) -> bool: ...
 
     def move_to(self, deadline: float) -> None:
         """End it at that time instead."""

@@ -54,8 +54,8 @@ class _Scope:
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool | None:
-        return self._scope.__exit__(kind, error, traceback)
+    ) -> bool:
+        return bool(self._scope.__exit__(kind, error, traceback))
 
     def move_to(self, deadline: float) -> None:
         self._scope.deadline = deadline

@@ -52,7 +52,7 @@ class TrioTransport:
 def _ended(closed: trio_websocket.ConnectionClosed) -> TransportEnded:
     code, text = ABNORMAL_CLOSURE, "the connection was lost"
     if closed.reason is not None and closed.reason.code != ABNORMAL_CLOSURE:
-        code, text = closed.reason.code, closed.reason.reason or closed.reason.name or "closed"
+        code, text = int(closed.reason.code), closed.reason.reason or closed.reason.name or "closed"
     if code == TOO_BIG and text.startswith(
         "Exceeded maximum message size"
     ):  # the library speaking, not the broker

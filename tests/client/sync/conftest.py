@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.client.running import running
 from tests.client.sync.stage import in_a_thread
-from tests.client.test_end_to_end import running
 
 TOPICS: list[dict[str, Any]] = [
     {"filter": "jobs/#", "storage": "disk", "retention_messages": 10_000, "retention_bytes": 50_000_000},

@@ -11,9 +11,9 @@ import triode.sync
 
 from tests.client.broker import Line, answering, connected
 from tests.client.play import LOG
+from tests.client.running import port_of
 from tests.client.sync.stage import PATIENCE_SECONDS, cuttable, data, in_a_thread, stage, threads
 from tests.client.sync.waiting import interrupted_while_waiting
-from tests.client.test_end_to_end import port_of
 
 
 def test_message_goes_round_with_all_that_it_carries(url: str) -> None:

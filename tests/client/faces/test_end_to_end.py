@@ -1,54 +1,32 @@
-"""The client and the real broker: nothing lost, nothing twice, through cut lines, restarts and slow consumers."""
+"""Every face and the real broker: nothing lost, nothing twice, through cut lines, restarts and slow consumers."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
-import msgspec
 import pytest
-import trio
 import triode
-from triode_broker.config import Config
-from triode_broker.server import serve
 
+from tests.client.faces.face import Face, on_its_loop
 from tests.client.line import cuttable_line
-
-PATIENCE_SECONDS = 60
-SETTINGS: dict[str, Any] = {
-    "listen": "127.0.0.1:0",
-    "limits": {"reconnect_min_ms": 5, "reconnect_max_ms": 20},
-    "topics": [{"filter": "#", "retention_messages": 100_000, "retention_bytes": 50_000_000}],
-}
-
-
-@asynccontextmanager
-async def running(**settings: Any) -> AsyncIterator[str]:
-    """A broker's URL while it runs."""
-    async with trio.open_nursery() as nursery:
-        config = msgspec.convert(SETTINGS | settings, Config)
-        url = (await nursery.start(lambda task_status: serve(config, task_status=task_status)))[0]
-        yield url
-        nursery.cancel_scope.cancel()
-
-
-def port_of(url: str) -> int:
-    return urlsplit(url).port or 0
+from tests.client.running import port_of, running
 
 
 async def numbers(messages: triode.Messages, until: int) -> list[int]:
     """The payloads up to `until`."""
     found: list[int] = []
-    with trio.fail_after(PATIENCE_SECONDS):
-        async for message in messages:
-            found.append(message.data)
-            if message.data == until:
-                break
+    async for message in messages:
+        found.append(message.data)
+        if message.data == until:
+            break
     return found
 
 
-async def test_message_goes_round_with_all_that_it_carries() -> None:
-    async with running() as url, triode.connect(url) as client, client.subscribe("rooms/+/chat") as messages:
+@on_its_loop
+async def test_message_goes_round_with_all_that_it_carries(face: Face) -> None:
+    async with (
+        face.serving(running()) as url,
+        face.connect(url) as client,
+        client.subscribe("rooms/+/chat") as messages,
+    ):
         place = await client.publish(
             "rooms/42/chat", {"text": "hello"}, key="k", headers={"h": "v"}, message_id="m", ttl_ms=60_000
         )
@@ -66,8 +44,9 @@ async def test_message_goes_round_with_all_that_it_carries() -> None:
 
 
 @pytest.mark.parametrize("start", ["earliest", "last", {"last": 3}, {"since": 0}])
-async def test_every_start_gives_its_past_and_then_catches_up(start: Any) -> None:
-    async with running() as url, triode.connect(url) as client:
+@on_its_loop
+async def test_every_start_gives_its_past_and_then_catches_up(face: Face, start: Any) -> None:
+    async with face.serving(running()) as url, face.connect(url) as client:
         for number in range(5):
             await client.publish("a/b", number)
         async with client.subscribe("a/b", from_=start) as messages:
@@ -82,28 +61,30 @@ async def test_every_start_gives_its_past_and_then_catches_up(start: Any) -> Non
             assert (await anext(messages)).data == 5
 
 
-async def test_position_of_one_run_resumes_the_next() -> None:
-    async with running() as url:
-        async with triode.connect(url) as client, client.subscribe("a/#") as messages:
+@on_its_loop
+async def test_position_of_one_run_resumes_the_next(face: Face) -> None:
+    async with face.serving(running()) as url:
+        async with face.connect(url) as client, client.subscribe("a/#") as messages:
             for number in range(5):
                 await client.publish(f"a/{number}", number)
             for _ in range(3):
                 await anext(messages)
             position = messages.position
-        async with triode.connect(url) as client, client.subscribe("a/#", after=position) as messages:
+        async with face.connect(url) as client, client.subscribe("a/#", after=position) as messages:
             await client.publish("a/x", 9)
             assert sorted(await numbers(messages, 9)) == [3, 4, 9]  # in order inside each log
             assert messages.gap_count == 0
 
 
-async def test_cut_lines_lose_nothing_and_double_nothing() -> None:
+@on_its_loop
+async def test_cut_lines_lose_nothing_and_double_nothing(face: Face) -> None:
     """G2, G4: publisher and subscriber behind lines that are cut thirty times."""
     total = 3_000
     async with (
-        running(memory_shards=1) as url,
-        cuttable_line(port_of(url)) as (line, detour),
-        triode.connect(detour) as listener,
-        triode.connect(detour) as speaker,
+        face.serving(running(memory_shards=1)) as url,
+        face.serving(cuttable_line(port_of(url))) as (line, detour),
+        face.connect(detour) as listener,
+        face.connect(detour) as speaker,
         listener.subscribe("a/#") as messages,
     ):
         receipts = []
@@ -112,12 +93,14 @@ async def test_cut_lines_lose_nothing_and_double_nothing() -> None:
             for number in range(total):
                 receipts.append(speaker.publish_nowait(f"a/{number % 7}", number))
                 if number % 100 == 99:
-                    line.cut()
+                    face.on_stage(line.cut)
                     await receipts[number - 50].wait()
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(speak)
-            got = await numbers(messages, total - 1)
+        async def listen() -> None:
+            got.extend(await numbers(messages, total - 1))
+
+        got: list[int] = []
+        await face.together(speak, listen)
         assert got == list(range(total))
         assert messages.gap_count == 0
         places = [await receipt.wait() for receipt in receipts]
@@ -125,18 +108,19 @@ async def test_cut_lines_lose_nothing_and_double_nothing() -> None:
         assert line.cuts == 30
 
 
-async def test_restarted_broker_is_a_reset_and_goes_on() -> None:
+@on_its_loop
+async def test_restarted_broker_is_a_reset_and_goes_on(face: Face) -> None:
     """G4: memory logs begin a new life; never a silent hole."""
     gaps: list[triode.Gap] = []
-    async with cuttable_line(0) as (line, detour), triode.connect(detour, wait_seconds=0) as client:
+    async with face.serving(cuttable_line(0)) as (line, detour), face.connect(detour, wait_seconds=0) as client:
         messages = client.subscribe("a", on_gap=gaps.append)
-        async with running() as url:
+        async with face.serving(running()) as url:
             line.port = port_of(url)
             await messages.__aenter__()
             await client.publish("a", 0)
             assert (await anext(messages)).data == 0
         queued = client.publish_nowait("a", 1)
-        async with running() as url:
+        async with face.serving(running()) as url:
             line.port = port_of(url)
             assert (await queued.wait()).pos == 1
             assert (await anext(messages)).data == 1
@@ -145,12 +129,13 @@ async def test_restarted_broker_is_a_reset_and_goes_on() -> None:
             assert (await anext(messages)).data == 2
 
 
-async def test_slow_consumer_gets_everything_late() -> None:
+@on_its_loop
+async def test_slow_consumer_gets_everything_late(face: Face) -> None:
     """G4, G7: a small inbox, paused and resumed many times."""
     async with (
-        running() as url,
-        triode.connect(url) as speaker,
-        triode.connect(url, max_inbox_messages=50) as slow,
+        face.serving(running()) as url,
+        face.connect(url) as speaker,
+        face.connect(url, max_inbox_messages=50) as slow,
         slow.subscribe("a") as messages,
     ):
         for number in range(2_000):
@@ -160,11 +145,12 @@ async def test_slow_consumer_gets_everything_late() -> None:
         assert messages.gap_count == 0
 
 
-async def test_large_snapshot_through_a_small_inbox_comes_once() -> None:
+@on_its_loop
+async def test_large_snapshot_through_a_small_inbox_comes_once(face: Face) -> None:
     async with (
-        running() as url,
-        triode.connect(url) as speaker,
-        triode.connect(url, max_inbox_messages=50) as slow,
+        face.serving(running()) as url,
+        face.connect(url) as speaker,
+        face.connect(url, max_inbox_messages=50) as slow,
     ):
         for number in range(500):
             await speaker.send(f"a/{number}", number)

@@ -1,35 +1,31 @@
-"""The client and the real broker: acknowledged subscriptions, durable topics, delays, state maps (G1, G5, G7)."""
+"""Every face and the real broker: acknowledged subscriptions, durable topics, delays, state maps (G1, G5, G7)."""
 
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 import triode
+from triode.runtime import Event
 
+from tests.client.faces.face import Face, on_its_loop
 from tests.client.line import cuttable_line
-from tests.client.test_end_to_end import PATIENCE_SECONDS, port_of, running
+from tests.client.running import disk, port_of, running
 
-ON_DISK = {"filter": "#", "storage": "disk", "retention_messages": 100_000, "retention_bytes": 50_000_000}
 WORKER: dict[str, Any] = {"durable": "worker", "from_": "earliest"}
-
-
-def disk(folder: Path, **settings: Any) -> Any:
-    """A broker whose topics are all on disk."""
-    return running(data=str(folder), topics=[ON_DISK], **settings)
 
 
 async def taken(jobs: triode.Deliveries, count: int) -> list[triode.Delivery]:
     """The next deliveries."""
-    with trio.fail_after(PATIENCE_SECONDS):
-        return [await anext(jobs) for _ in range(count)]
+    return [await anext(jobs) for _ in range(count)]
 
 
-async def test_position_and_pending_survive_client_and_broker(tmp_path: Path) -> None:
+@on_its_loop
+async def test_position_and_pending_survive_client_and_broker(face: Face, tmp_path: Path) -> None:
     """G1, G5: what was acknowledged does not come again, what was not does, in order."""
-    async with disk(tmp_path) as url, triode.connect(url) as client:
+    async with face.serving(disk(tmp_path)) as url, face.connect(url) as client:
         for number in range(10):
             place = await client.publish("jobs/a", number)
             assert place.level == "disk"
@@ -38,7 +34,7 @@ async def test_position_and_pending_survive_client_and_broker(tmp_path: Path) ->
             assert [one.data for one in first] == [0, 1, 2, 3, 4, 5]
             for number in (0, 1, 3, 5):
                 await first[number].ack()
-    async with disk(tmp_path) as url, triode.connect(url) as client:
+    async with face.serving(disk(tmp_path)) as url, face.connect(url) as client:
         await client.publish("jobs/a", 10)
         async with client.consume("jobs/#", **WORKER) as jobs:
             rest = await taken(jobs, 7)
@@ -51,24 +47,29 @@ async def test_position_and_pending_survive_client_and_broker(tmp_path: Path) ->
             assert [one.data for one in await taken(jobs, 1)] == [11]
 
 
-async def test_cut_lines_lose_no_job_and_bring_back_none_that_was_acknowledged(tmp_path: Path) -> None:
+@on_its_loop
+async def test_cut_lines_lose_no_job_and_bring_back_none_that_was_acknowledged(face: Face, tmp_path: Path) -> None:
     """G5: two members of one durable subscription, their lines cut twenty times."""
     total = 600
     acked: set[int] = set()
     seen: Counter[int] = Counter()
     again: list[int] = []
 
-    async def work(url: str, line: Any, done: trio.Event) -> None:
+    cuts = 0
+
+    async def work(url: str, line: Any, done: Event) -> None:
+        nonlocal cuts
         async with (
-            triode.connect(url) as client,
+            face.connect(url) as client,
             client.consume("jobs/#", shared=True, window=16, **WORKER) as jobs,
         ):
             async for one in jobs:
                 seen[one.data] += 1
                 if one.data in acked:
                     again.append(one.data)
-                if sum(seen.values()) % 30 == 0 and line.cuts < 20:
-                    line.cut()
+                if sum(seen.values()) % 30 == 0 and cuts < 20:
+                    cuts += 1
+                    face.on_stage(line.cut)
                 async with one:
                     pass
                 if one.outcome == "acked":  # a lost one may have been settled all the same
@@ -76,16 +77,16 @@ async def test_cut_lines_lose_no_job_and_bring_back_none_that_was_acknowledged(t
                 if len(seen) == total:
                     done.set()
 
-    async with disk(tmp_path) as url, cuttable_line(port_of(url)) as (line, detour), triode.connect(url) as client:
-        with trio.fail_after(PATIENCE_SECONDS):
-            async with trio.open_nursery() as nursery:
-                done = trio.Event()
-                nursery.start_soon(work, detour, line, done)
-                nursery.start_soon(work, detour, line, done)
-                for number in range(total):
-                    await client.publish(f"jobs/{number % 5}", number)
-                await done.wait()
-                nursery.cancel_scope.cancel()
+    async with (
+        face.serving(disk(tmp_path)) as url,
+        face.serving(cuttable_line(port_of(url))) as (line, detour),
+        face.connect(url) as client,
+    ):
+        done = face.event()
+        async with face.beside(*[partial(work, detour, line, done)] * 2):
+            for number in range(total):
+                await client.publish(f"jobs/{number % 5}", number)
+            await done.wait()
     assert set(seen) == set(range(total))
     assert again == []
     assert len(acked) >= total - 2 * line.cuts
@@ -93,11 +94,14 @@ async def test_cut_lines_lose_no_job_and_bring_back_none_that_was_acknowledged(t
 
 
 @pytest.mark.parametrize("terms", [{"durable": "worker"}, {"group": "worker"}])
-async def test_failed_jobs_come_again_and_then_are_dead_letters(terms: dict[str, Any], tmp_path: Path) -> None:
+@on_its_loop
+async def test_failed_jobs_come_again_and_then_are_dead_letters(
+    face: Face, terms: dict[str, Any], tmp_path: Path
+) -> None:
     """G5: `nack`, an exception, `reject`, and `max_attempts`."""
     async with (
-        disk(tmp_path) if "durable" in terms else running() as url,
-        triode.connect(url) as client,
+        face.serving(disk(tmp_path) if "durable" in terms else running()) as url,
+        face.connect(url) as client,
         client.subscribe("$dead/worker") as dead,
         client.consume("jobs/#", max_attempts=3, retry_delay=0.0, **terms) as jobs,
     ):
@@ -108,8 +112,7 @@ async def test_failed_jobs_come_again_and_then_are_dead_letters(terms: dict[str,
             with pytest.raises(LookupError):
                 async with one:
                     raise LookupError
-        with trio.fail_after(PATIENCE_SECONDS):
-            letter = await anext(dead)
+        letter = await anext(dead)
         assert letter.data == {"bad": 1}
         assert letter.headers["h"] == "v"
         assert letter.headers["triode-dead-reason"] == "max_attempts"
@@ -117,16 +120,18 @@ async def test_failed_jobs_come_again_and_then_are_dead_letters(terms: dict[str,
         assert letter.headers["triode-dead-pos"] == str(source.pos)
         await client.publish("jobs/a", 2)
         await (await taken(jobs, 1))[0].reject()
-        with trio.fail_after(PATIENCE_SECONDS):
-            letter = await anext(dead)
+        letter = await anext(dead)
         assert (letter.data, letter.headers["triode-dead-reason"]) == (2, "rejected")
 
 
 @pytest.mark.parametrize("terms", [{"durable": "worker"}, {"group": "worker"}])
-async def test_delivery_unanswered_for_too_long_comes_again(terms: dict[str, Any], tmp_path: Path) -> None:
+@on_its_loop
+async def test_delivery_unanswered_for_too_long_comes_again(
+    face: Face, terms: dict[str, Any], tmp_path: Path
+) -> None:
     async with (
-        disk(tmp_path) if "durable" in terms else running() as url,
-        triode.connect(url) as client,
+        face.serving(disk(tmp_path) if "durable" in terms else running()) as url,
+        face.connect(url) as client,
         client.consume("jobs/#", ack_wait=0.1, **terms) as jobs,
     ):
         await client.publish("jobs/a", 1)
@@ -139,23 +144,23 @@ async def test_delivery_unanswered_for_too_long_comes_again(terms: dict[str, Any
         assert (await taken(jobs, 1))[0].data == 2
 
 
-async def test_publisher_faster_than_the_disk_slows_down_and_loses_nothing(tmp_path: Path) -> None:
+@on_its_loop
+async def test_publisher_faster_than_the_disk_slows_down_and_loses_nothing(face: Face, tmp_path: Path) -> None:
     """G6: the store refuses what it cannot take yet; the client sends it again, each message is stored once."""
     limits = {"reconnect_min_ms": 5, "reconnect_max_ms": 20, "max_uncommitted_bytes": 16_384}
-    async with disk(tmp_path, limits=limits) as url, triode.connect(url) as client:
+    async with face.serving(disk(tmp_path, limits=limits)) as url, face.connect(url) as client:
         receipts = [client.publish_nowait("a", number) for number in range(2_000)]
-        with trio.fail_after(PATIENCE_SECONDS):
-            places = [await receipt.wait() for receipt in receipts]
+        places = [await receipt.wait() for receipt in receipts]
         assert {place.level for place in places} == {"disk"}
         assert len({place.pos for place in places}) == 2_000
         async with client.subscribe("a", from_="earliest") as messages:
-            with trio.fail_after(PATIENCE_SECONDS):
-                got = [(await anext(messages)).data for _ in range(2_000)]
+            got = [(await anext(messages)).data for _ in range(2_000)]
         assert sorted(got) == list(range(2_000))
 
 
-async def test_name_is_taken_over_and_nothing_acknowledged_comes_twice(tmp_path: Path) -> None:
-    async with disk(tmp_path) as url, triode.connect(url) as one, triode.connect(url) as other:
+@on_its_loop
+async def test_name_is_taken_over_and_nothing_acknowledged_comes_twice(face: Face, tmp_path: Path) -> None:
+    async with face.serving(disk(tmp_path)) as url, face.connect(url) as one, face.connect(url) as other:
         for number in range(6):
             await one.publish("jobs/a", number)
         async with one.consume("jobs/#", **WORKER) as mine:
@@ -167,13 +172,14 @@ async def test_name_is_taken_over_and_nothing_acknowledged_comes_twice(tmp_path:
                 assert [delivery.data for delivery in await taken(theirs, 3)] == [3, 4, 5]
 
 
-async def test_key_stays_with_one_member_and_in_order_through_failures() -> None:
+@on_its_loop
+async def test_key_stays_with_one_member_and_in_order_through_failures(face: Face) -> None:
     """G5, on a group, which needs no disk: every third delivery fails once."""
     total = 200
     order: dict[str, list[int]] = {key: [] for key in "abcd"}
     failed: set[int] = set()
 
-    async def work(client: triode.Client, joined: trio.Event, done: trio.Event) -> None:
+    async def work(client: triode.Client, joined: Event, done: Event) -> None:
         async with client.consume("jobs/#", group="g", window=8, retry_delay=0.0) as jobs:
             joined.set()
             async for one in jobs:
@@ -186,26 +192,25 @@ async def test_key_stays_with_one_member_and_in_order_through_failures() -> None
                 if sum(map(len, order.values())) >= total:
                     done.set()
 
-    async with running() as url, triode.connect(url) as client, triode.connect(url) as other:
-        with trio.fail_after(PATIENCE_SECONDS):
-            async with trio.open_nursery() as nursery:
-                done = trio.Event()
-                for each in (client, other):
-                    joined = trio.Event()
-                    nursery.start_soon(work, each, joined, done)
-                    await joined.wait()
-                for number in range(total):
-                    await client.publish("jobs/x", number, key="abcd"[number % 4])
-                await done.wait()
-                nursery.cancel_scope.cancel()
+    async with face.serving(running()) as url, face.connect(url) as client, face.connect(url) as other:
+        done = face.event()
+        joined = [face.event() for _ in range(2)]
+        works = zip((client, other), joined, strict=True)
+        async with face.beside(*(partial(work, each, event, done) for each, event in works)):
+            for event in joined:
+                await event.wait()
+            for number in range(total):
+                await client.publish("jobs/x", number, key="abcd"[number % 4])
+            await done.wait()
     for place, key in enumerate("abcd"):
         assert order[key] == list(range(place, total, 4))
 
 
-async def test_state_map_in_a_compacted_topic() -> None:
+@on_its_loop
+async def test_state_map_in_a_compacted_topic(face: Face) -> None:
     """Newest per key, then live; a deleted key is told and gone."""
     rule = {"filter": "state", "compact": True, "retention_messages": 1_000, "retention_bytes": 1_000_000}
-    async with running(topics=[rule]) as url, triode.connect(url) as client:
+    async with face.serving(running(topics=[rule])) as url, face.connect(url) as client:
         for key, value in (("a", 1), ("b", 2), ("a", 3), ("c", 4)):
             await client.publish("state", value, key=key)
         await client.delete_key("state", "b")
@@ -219,36 +224,35 @@ async def test_state_map_in_a_compacted_topic() -> None:
                     state[item.key] = item.data
             assert state == {"a": 3, "c": 4}
             await client.delete_key("state", "a")
-            with trio.fail_after(PATIENCE_SECONDS):
-                last = await anext(messages)
+            last = await anext(messages)
             assert (last.key, last.deletes_key, last.data) == ("a", True, None)
         with pytest.raises(triode.PublishRefused, match="malformed"):
             await client.delete_key("other", "a")
 
 
-async def test_message_for_later_comes_when_it_is_due() -> None:
-    async with running() as url, triode.connect(url) as client, client.subscribe("a") as messages:
+@on_its_loop
+async def test_message_for_later_comes_when_it_is_due(face: Face) -> None:
+    async with face.serving(running()) as url, face.connect(url) as client, client.subscribe("a") as messages:
         later = await client.publish("a", "later", deliver_at=time.time() + 0.2)
         assert (later.delayed, later.position) == (True, {})
         place = await client.publish("a", "now")
         assert not place.delayed
-        with trio.fail_after(PATIENCE_SECONDS):
-            assert [(await anext(messages)).data for _ in range(2)] == ["now", "later"]
+        assert [(await anext(messages)).data for _ in range(2)] == ["now", "later"]
 
 
-async def test_conflating_subscriber_knows_the_newest_of_each_key_in_the_end() -> None:
+@on_its_loop
+async def test_conflating_subscriber_knows_the_newest_of_each_key_in_the_end(face: Face) -> None:
     """G7"""
     async with (
-        running() as url,
-        triode.connect(url) as speaker,
-        triode.connect(url, max_inbox_messages=20) as slow,
+        face.serving(running()) as url,
+        face.connect(url) as speaker,
+        face.connect(url, max_inbox_messages=20) as slow,
         slow.subscribe("a", overflow="conflate") as messages,
     ):
         for number in range(2_000):
             await speaker.send("a", number, key=str(number % 7))
         state: dict[str, int] = {}
-        with trio.fail_after(PATIENCE_SECONDS):
-            while state.get(str(1_999 % 7)) != 1_999:
-                message = await anext(messages)
-                state[message.key] = message.data
+        while state.get(str(1_999 % 7)) != 1_999:
+            message = await anext(messages)
+            state[message.key] = message.data
         assert set(state.values()) >= {1_999}
