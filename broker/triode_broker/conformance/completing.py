@@ -15,6 +15,7 @@ Packet = dict[str, Any]
 LOG: Final = "m0-a"
 TOPIC: Final = "t"
 _FIRST_TS: Final = 1_732_281_000_000
+_MOST_LATER_MS: Final = 1_000_000
 _CAPABILITIES: Final = (
     *("batch", "history", "resume", "dedupe", "conflate", "delay"),
     *("compact", "group", "durable", "presence", "will"),
@@ -51,7 +52,8 @@ def connected(packet: Packet) -> Packet:
 
 def _message(packet: Packet) -> Packet:
     pos = packet.get("pos", 1)
-    usual = {"type": "message", "topic": TOPIC, "offset": pos, "log": LOG, "pos": pos, "ts": _FIRST_TS + pos}
+    ts = _FIRST_TS + min(pos, _MOST_LATER_MS)  # also of a `pos` as large as any number here may be
+    usual = {"type": "message", "topic": TOPIC, "offset": pos, "log": LOG, "pos": pos, "ts": ts}
     return {**usual, **packet}
 
 
