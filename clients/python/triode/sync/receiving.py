@@ -156,7 +156,7 @@ class Messages(Receiving[AsyncMessages, Inbox[Item]]):
 
     def _after_fork(self, inbox: Inbox[Item]) -> Inbox[Item]:
         if self._has_caught_up or self._arguments["from_"] != "last":
-            self._arguments["after"] = inbox.position()
+            self._arguments |= {"after": inbox.position(), "from_": "new"}  # with "last" it would begin again (R7)
         background = self._source.background()
         inner = self._make(background)
         inner.gap_count, inner.gaps = self._inner.gap_count, self._inner.gaps.copy()
