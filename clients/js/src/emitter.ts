@@ -10,43 +10,28 @@ type Listener = (event: any) => unknown;
 /** Tell the developer of an error that is the program's own. */
 export const report = (error: unknown): void => (globalThis.reportError ?? console.error)(error);
 
-export class Emitter {
-  private listeners_ = new Map<string, Set<Listener>>();
-
-  on(type: string, listener: Listener): () => void {
-    const known = this.listeners_.get(type) ?? new Set();
-    this.listeners_.set(type, known.add(listener));
-    this.heard_(type);
-    return () => this.removeEventListener(type, listener);
-  }
-
-  addEventListener(type: string, listener: Listener): void {
-    this.on(type, listener);
-  }
-
-  removeEventListener(type: string, listener: Listener): void {
-    this.listeners_.get(type)?.delete(listener);
-  }
-
-  /** Somebody listens to `type` from here on. */
-  protected heard_(_type: string): void {}
-
-  hasListener_(type: string): boolean {
-    return !!this.listeners_.get(type)?.size;
-  }
-
-  /** Whether anybody was told. */
-  emit_(event: Record<string, any>): boolean {
-    const heard = this.hasListener_(event.type);
-    for (const listener of [...(this.listeners_.get(event.type) ?? [])]) call(listener, event);
+/** The methods for programs; how to tell those who listen, which says whether there was anybody; whether there is. */
+export function makeEmitter(heard?: () => void) {
+  let listeners: (readonly [string, Listener])[] = [];
+  const removeEventListener = (type: string, listener: Listener): void => {
+    listeners = listeners.filter((one) => one[0] != type || one[1] != listener);
+  };
+  const on = (type: string, listener: Listener) => {
+    listeners = [...listeners, [type, listener]];
+    heard?.();
+    return () => removeEventListener(type, listener);
+  };
+  const has = (type: string): boolean => listeners.some((one) => one[0] == type);
+  const emit = (event: Record<string, any>): boolean => {
+    const heard = has(event.type);
+    for (const [type, listener] of listeners) {
+      try {
+        if (type == event.type) (listener(event) as any)?.then?.(undefined, report);
+      } catch (error) {
+        report(error);
+      }
+    }
     return heard;
-  }
+  };
+  return [{ on, addEventListener: on, removeEventListener }, emit, has] as const;
 }
-
-const call = (listener: Listener, event: unknown): void => {
-  try {
-    (listener(event) as Promise<unknown> | undefined)?.then?.(undefined, report);
-  } catch (error) {
-    report(error);
-  }
-};

@@ -17,8 +17,12 @@ export class TriodeError extends Error implements TriodeErrorLike {
   /** `unknown`: publish it again with this id, and it is stored once. */
   declare readonly messageId?: string;
 
-  constructor(name: string, message: string, more?: Partial<TriodeErrorLike>) {
+  constructor(name: string, message: string, more?: object) {
     super(message);
     Object.assign(this, { retry: "never" }, more, { name });
   }
 }
+
+/** What a packet of the broker says is wrong. */
+export const refusal = ({ type, id, sub, name = type, message, ...more }: Record<string, any>): TriodeError =>
+  new TriodeError(name, message, more);

@@ -60,14 +60,12 @@ class LateSocket implements Socket {
   }
 }
 
-class NodeClient extends Implementation {
-  constructor(url: string | readonly string[], options: Options = {}) {
-    const { transport = globalThis.WebSocket ? undefined : late } = options;
-    super(url, transport ? { ...options, transport } : options);
-  }
-}
-
 const late = (url: string, protocol: string): Socket => new LateSocket(url, protocol);
+
+function NodeClient(this: object, url: string | readonly string[], options: Options = {}): void {
+  const { transport = globalThis.WebSocket ? undefined : late } = options;
+  Implementation.call(this, url, transport ? { ...options, transport } : options);
+}
 
 export const Triode = NodeClient as unknown as TriodeConstructor;
 export type Triode = Client;

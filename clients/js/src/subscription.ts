@@ -1,30 +1,48 @@
 /**
- * A subscription as its program sees it: listeners, an inbox to iterate over, its position. What happens to it is
- * decided in subscriptions.ts.
+ * One subscription: rules R1–R7 of the protocol (SPEC 4), listeners, an inbox to iterate over, resuming; and the
+ * acknowledged kind, a consumer (SPEC 9). Knows packets and time, no transport.
  *
  * The surprising decision: the inbox is used by those who iterate, or do not listen yet. Listeners are called as
  * messages come. An inbox that is full stops nothing: the subscription is ended at the broker and asked for again,
  * by position, once half of it is taken.
  */
-import { advance, copy, type Packet } from "./codec.js";
-import { Emitter } from "./emitter.js";
-import type { TriodeError } from "./errors.js";
-import type { Position } from "./types.js";
+import { advance, convert, copy, type Packet } from "./codec.js";
+import { makeDeliveries } from "./consumer.js";
+import type { Core } from "./core.js";
+import { makeEmitter, report } from "./emitter.js";
+import { refusal, type TriodeError } from "./errors.js";
+import type { Ask } from "./requests.js";
+import { pattern } from "./topics.js";
+import type { Delivery, Message } from "./types.js";
 
-/** Where it stands with the broker. */
-export const WANTED = 0; // to be asked for on the next occasion
-export const ASKED = 1;
-export const ACTIVE = 2;
-export const PAUSED = 3; // its inbox was full
-export const DELAYED = 4; // refused for a while: asked for again at `retryAt_`
-export const ENDED = 5;
+const MOST_NACK_MS = 30_000;
 
-/** What a subscription asks of those who decide. */
-export interface Owner {
+/** What subscriptions ask of those who keep them. */
+export interface Registry {
+  readonly core_: Core;
   readonly maxInbox_: number;
-  remove_(subscription: Subscription): void;
-  pause_(subscription: Subscription): void;
-  resume_(subscription: Subscription): void;
+  readonly ask_: Ask;
+  /** On this connection, by number. */
+  readonly numbered_: Map<number, Kept>;
+  isOpen_(): boolean;
+  /** A number that was not used on this connection (SPEC 3.2.1). */
+  number_(): number;
+  isOwn_(messageId: string): boolean;
+  /** It is over. */
+  forget_(kept: Kept): void;
+}
+
+/** A subscription as the client keeps it. */
+export interface Kept {
+  receive_(packet: Packet): void;
+  /** There is a connection: ask, unless it waits for something else. */
+  attach_(): void;
+  detach_(): void;
+  /** An `error`. False: it is not about asking for this one. */
+  refused_(id: number, sub: number, error: TriodeError): boolean;
+  end_(error?: TriodeError): void;
+  /** Asks again for what was refused for a while; when to look again. */
+  tick_(): number;
 }
 
 interface Waiter {
@@ -33,152 +51,308 @@ interface Waiter {
   reject_(error: unknown): void;
 }
 
-export class Subscription extends Emitter {
-  readonly ready: Promise<void>;
-  isLive = false;
-  /** What iteration gives. */
-  readonly kind_: string = "message";
-  readonly levels_: readonly string[];
-  phase_ = WANTED;
-  number_ = 0; // `sub` on this connection; 0 = none
-  askId_ = 0; // `id` of its `subscribe`
-  attempts_ = 0;
-  retryAt_ = Infinity;
-  isRenewed_ = false;
-  isSnapshot_: boolean; // `from: "last"`, before the first `caught_up`
-  hasPosition_: boolean; // false until the first `subscribed`, unless the program gave one
-  position_: Record<string, number>; // R1, R4: everything up to here is in the inbox or was
-  snapshot_: Record<string, number> = copy(); // of `from: "last"` so far
-  skip_?: Record<string, number> | undefined; // … what the inbox had of it before it was full
-  hasWarned_ = false;
-  isAll_ = false; // iterated over by `events()`: gaps are not missed
-  /** Resolves and rejects `ready`. */
-  settle_!: (error?: TriodeError) => void;
-  protected inbox_: Packet[] = [];
-  private taken_ = copy(); // like `position_`, of what the program took out
-  private isIterated_ = false;
-  private waiters_: Waiter[] = [];
-  private error_: TriodeError | undefined;
+/** The subscription for the program, and for the client. `kind`: what it gives, "message" or "delivery". `work` is
+ * called for each delivery; its success is an ack. */
+export function makeSubscription(
+  { core_: core, maxInbox_: maxInbox, ask_, numbered_: numbered, isOpen_, number_, isOwn_, forget_ }: Registry,
+  filter: string,
+  options: Packet,
+  kind: "message" | "delivery",
+  work?: (delivery: Delivery) => unknown,
+) {
+  const isConsumer = kind == "delivery";
+  const window = options.window ?? 32;
+  const topics = pattern(filter);
+  let number = 0; // `sub` on this connection; 0 = none
+  let round = 0; // `id` of the last `subscribe`
+  let isAsked = false;
+  let isPaused = false; // its inbox was full
+  let isEnded = false;
+  let retryAt = Infinity; // it was refused for a while
+  let attempts = 0;
+  let isRenewed = false;
+  let hasWarned = false;
 
-  constructor(
-    readonly filter: string,
-    readonly options_: Packet,
-    protected owner_: Owner,
-  ) {
-    super();
-    this.levels_ = filter.split("/");
-    this.isSnapshot_ = options_.from == "last";
-    this.hasPosition_ = !!options_.after;
-    this.position_ = copy(options_.after);
-    this.ready = new Promise((resolve, reject) => {
-      this.settle_ = (error) => (error ? reject(error) : resolve());
-    });
-    this.ready.catch(() => {}); // who does not wait for it learns of it from `end`
-  }
+  let position = copy(options.after); // R1, R4: everything up to here is in the inbox or was
+  let hasPosition = !!options.after;
+  let isSnapshot = options.from == "last"; // before its first `caught_up`
+  let snapshot = copy(); // what came of it so far
+  let skip = copy(); // … and was in the inbox before that was full
 
-  get position(): Position {
-    return { ...(this.inbox_.length ? this.taken_ : this.position_) };
-  }
+  let inbox: any[] = [];
+  let taken = copy(); // like `position`, of what the program took out
+  let waiters: Waiter[] = [];
+  let isIterated = false;
+  let isAll = false; // … by `events()`: it sees its gaps
+  let running = 0; // calls of `work`
+  let ending: TriodeError | undefined;
 
-  unsubscribe(): void {
-    this.owner_.remove_(this);
-  }
+  let settle!: (error?: TriodeError) => void;
+  const ready = new Promise<void>((resolve, reject) => (settle = (error) => (error ? reject(error) : resolve())));
+  ready.catch(() => {}); // who does not wait for it learns of it from `end`
 
-  [Symbol.asyncIterator](): AsyncIterableIterator<any> {
-    return this.iterate_(false);
-  }
+  // The program's side
 
-  events(): AsyncIterableIterator<any> {
-    this.isAll_ = true;
-    return this.iterate_(true);
-  }
+  const [listening, emit, has] = makeEmitter(() => queueMicrotask(() => pump()));
 
-  private iterate_(isAll: boolean): AsyncIterableIterator<any> {
-    this.isIterated_ = true;
+  const take = (): any => {
+    const item = inbox.shift();
+    if (item.log) advance(taken, item.log, item.pos);
+    else if (item.after) taken = copy(item.after);
+    return item;
+  };
+
+  /** The items of the inbox to those who wait for them. */
+  const pump = (): void => {
+    while (work && inbox[0] && running < window) void run(inbox.shift());
+    while (inbox[0] && !isIterated && has(kind)) {
+      const item = take();
+      if (item.type == kind) emit(item);
+    }
+    while (waiters[0] && (inbox[0] || isEnded)) {
+      const value = inbox[0] && take();
+      if (value && !waiters[0].isAll_ && value.type != kind) continue;
+      const { resolve_, reject_ } = waiters.shift()!;
+      if (!value && ending) reject_(ending);
+      else resolve_({ done: !value, value });
+      if (!value) ending = undefined;
+    }
+    if (isPaused && inbox.length * 2 <= maxInbox) {
+      isPaused = false;
+      attach_();
+    }
+  };
+
+  const run = async (delivery: Delivery): Promise<void> => {
+    running++;
+    try {
+      await work!(delivery);
+      delivery.ack();
+    } catch (error) {
+      report(error);
+      delivery.nack(Math.min(250 * 2 ** delivery.attempt, MOST_NACK_MS)); // or it would come, and fail, at once
+    }
+    running--;
+    pump();
+  };
+
+  const iterate = (isAll_: boolean): AsyncIterableIterator<any> => {
+    isIterated = true;
+    isAll ||= isAll_;
     return {
       [Symbol.asyncIterator]() {
         return this;
       },
       next: () =>
         new Promise((resolve_, reject_) => {
-          this.waiters_.push({ isAll_: isAll, resolve_, reject_ });
-          this.pump_();
+          waiters.push({ isAll_, resolve_, reject_ });
+          pump();
         }),
-      return: async () => {
-        this.unsubscribe();
-        this.inbox_ = [];
-        this.pump_();
+      async return() {
+        inbox = [];
+        self.unsubscribe();
         return { done: true, value: undefined };
       },
     };
-  }
-
-  /** The items of the inbox to those who wait for them. */
-  pump_(): void {
-    while (this.inbox_[0] && !this.isIterated_ && this.hasListener_(this.kind_)) {
-      const item = this.take_();
-      if (item.type == this.kind_) this.emit_(item);
-    }
-    for (let waiter; (waiter = this.waiters_[0]); ) {
-      if (this.inbox_[0]) {
-        const value = this.take_();
-        if (!waiter.isAll_ && value.type != this.kind_) continue;
-        waiter.resolve_({ done: false, value });
-      } else if (this.phase_ != ENDED) break;
-      else if (this.error_) waiter.reject_(this.error_);
-      else waiter.resolve_({ done: true, value: undefined });
-      if (!this.inbox_[0] && this.phase_ == ENDED) this.error_ = undefined;
-      this.waiters_.shift();
-    }
-    if (this.phase_ == PAUSED && this.inbox_.length * 2 <= this.owner_.maxInbox_) this.owner_.resume_(this);
-  }
-
-  protected take_(): Packet {
-    const item = this.inbox_.shift()!;
-    if (item.type == "message") advance(this.taken_, item.log, item.pos);
-    else if (item.after) this.taken_ = copy(item.after);
-    return item;
-  }
+  };
 
   /** One item for the program: a message, a gap, … True if somebody listened. */
-  hand_(item: Packet): boolean {
-    const isFirst = !this.inbox_[0];
-    const isKept = this.isIterated_ || !isFirst || !this.hasListener_(this.kind_);
-    if (isKept && isFirst) this.taken_ = copy(this.position_);
-    if (item.type == "message") advance(this.position_, item.log, item.pos); // R4
-    else if (item.after) this.position_ = copy(item.after); // R1
-    // A message goes behind those that wait for a listener.
-    const isHeard = (isFirst || this.isIterated_ || item.type != this.kind_) && this.emit_(item);
+  const hand = (item: Packet): boolean => {
+    const isFirst = !inbox[0];
+    const isKept = isIterated || !isFirst || !has(kind);
+    if (isKept && isFirst) taken = copy(position);
+    if (item.log) advance(position, item.log, item.pos); // R4
+    else if (item.after) position = copy(item.after); // R1
+    const isHeard = (isFirst || isIterated || item.type != kind) && emit(item); // or it goes behind those that wait
     if (isKept) {
-      this.inbox_.push(item);
-      this.pump_();
-      if (this.inbox_.length >= this.owner_.maxInbox_) this.owner_.pause_(this);
+      inbox.push(item);
+      pump();
+      if (inbox.length >= maxInbox && number) {
+        leave(true);
+        isPaused = true;
+        skip = snapshot;
+      }
     }
-    return isHeard || this.isAll_;
-  }
+    return isHeard || isAll;
+  };
 
-  /** A gap. True if somebody listened. */
-  tell_(gap: Packet): boolean {
-    return this.hand_(gap);
-  }
+  // What the broker is asked
 
-  /** Who begins to listen gets what has waited, in a moment. */
-  protected override heard_(type: string): void {
-    if (type == this.kind_) queueMicrotask(() => this.pump_());
-  }
+  const attach_ = (): void => {
+    retryAt = Infinity;
+    if (number || isPaused || isEnded || !isOpen_()) return;
+    isAsked = true;
+    numbered.set((number = number_()), kept);
+    round = core.id_();
+    const { overflow, presence, durable, shared, group, ackWaitMs, maxAttempts } = options;
+    core.put_({
+      type: "subscribe",
+      id: round,
+      sub: number,
+      filter,
+      ...(hasPosition && !isSnapshot ? { after: position } : { from: options.from }), // R7
+      overflow,
+      presence,
+      durable,
+      shared,
+      group,
+      window: isConsumer ? window : undefined,
+      ack_wait_ms: ackWaitMs,
+      max_attempts: maxAttempts,
+    });
+  };
 
-  /** Its connection is gone, or the broker has ended it there. */
-  void_(): void {
-    this.number_ = 0;
-    this.isLive = false;
-  }
+  /** It is not on the connection any more. */
+  const leave = (isTold: boolean): void => {
+    if (number && isTold) core.put_({ type: "unsubscribe", id: core.id_(), sub: number });
+    numbered.delete(number);
+    number = 0;
+    isAsked = self.isLive = false;
+    if (isConsumer) inbox = [];
+  };
 
-  /** It is over. True if somebody learned of it. */
-  end_(error?: TriodeError): boolean {
-    this.phase_ = ENDED;
-    this.error_ = error;
-    this.settle_(error);
-    this.pump_();
-    return this.emit_({ type: "end", ...(error && { error }) }) || this.isIterated_;
-  }
+  const end_ = (error?: TriodeError): void => {
+    if (isEnded) return;
+    leave(!error);
+    isEnded = true;
+    ending = error;
+    forget_(kept);
+    settle(error);
+    const isHeard = emit({ type: "end", ...(error && { error }) }) || isIterated;
+    if (error && !isHeard) core.complain_(error);
+    pump();
+  };
+
+  /** Act by `retry`. */
+  const refuse = (error: TriodeError): void => {
+    const { retry } = error;
+    leave(false);
+    const renewed = retry == "reauth" && !isRenewed && core.renew_();
+    if (renewed) {
+      isRenewed = true;
+      renewed.finally(() => core.wake_((retryAt = 0)));
+    } else if (/now|backoff/.test(retry)) {
+      const pause = core.pause_(attempts++, error.retryAfterMs);
+      retryAt = core.now_() + (retry == "now" && attempts == 1 ? 0 : pause);
+      core.wake_(retryAt);
+    } else end_(error);
+  };
+
+  // What the broker says
+
+  /** To those who listen to it, or else to somebody: it cannot be missed. */
+  const tellGap = (gap: Packet): void => {
+    if ((isConsumer ? emit : hand)(gap) || core.emit_({ ...gap, filter }) || hasWarned) return;
+    hasWarned = true;
+    console.warn(`triode: gap (${gap.reason}) in ${filter}: listen to "gap"`);
+  };
+
+  const tellMessage = (message: Packet): void => {
+    const { log, pos, messageId } = message;
+    if (!(log in position)) tellGap({ type: "gap", reason: "reset", after: { ...position } }); // R6
+    if (options.echo == false && isOwn_(messageId)) advance(position, log, pos);
+    else hand(message);
+  };
+
+  const goLive = (): void => {
+    self.isLive = true;
+    isSnapshot = false;
+    hand({ type: "caughtup", after: { ...position } });
+  };
+
+  const deliver = makeDeliveries(
+    ask_,
+    () => [number, round],
+    // Among members the later messages of its key are taken back with it (SPEC 9.5.3).
+    ({ topic, key, log, pos }) => {
+      if (key && (options.shared || options.group))
+        inbox = inbox.filter(
+          ({ message }) => message.key != key || message.topic != topic || message.log != log || message.pos <= pos,
+        );
+    },
+  );
+
+  const receive_ = (packet: Packet): void => {
+    const { type, after, at, topic, log, pos, sub, member } = packet;
+    switch (type) {
+      case "message": // R3
+        if (self.isLive && topics.test(topic) && !(position[log]! >= pos)) tellMessage(packet);
+        return;
+      case "joined":
+      case "left":
+        if (sub || (options.presence && !isAsked && topics.test(topic)))
+          hand({ type, topic, member, ...(type == "joined" && { isSelf: !!sub }) });
+        return;
+      case "ping": // R4
+        for (const log in position) if (self.isLive && at?.[log]) advance(position, log, at[log]);
+        return;
+      case "unsubscribed":
+        return refuse(refusal(packet));
+      case "gap":
+        delete packet.sub;
+        return tellGap(packet);
+      case "delivery": {
+        const message = convert(packet.message, "message");
+        const { log, pos } = message;
+        if (isConsumer) {
+          // Each message once, no more than the window: what has to go comes again.
+          inbox = inbox.filter((one) => one.message.log != log || one.message.pos != pos);
+          if (inbox.length >= window) inbox.shift();
+          inbox.push(deliver(message as Message, packet.attempt));
+          return pump();
+        }
+        if (isSnapshot) {
+          if (skip[log]! >= pos) return;
+          advance(snapshot, log, pos);
+        }
+        return tellMessage(message); // R2
+      }
+    }
+    // subscribed, catching_up, caught_up
+    self.isLive = false;
+    if (type == "subscribed") {
+      isAsked = isRenewed = false;
+      attempts = 0;
+      settle();
+    }
+    if (isConsumer) return; // the broker keeps its position
+    hasPosition = true;
+    position = copy(after); // R1
+    if (packet.live || type == "caught_up") goLive();
+  };
+
+  const kept: Kept = {
+    receive_,
+    attach_,
+    end_,
+    detach_(): void {
+      leave(false);
+      retryAt = Infinity;
+      snapshot = copy();
+      skip = copy();
+    },
+    refused_(id, sub, error): boolean {
+      const isOurs = isAsked && (id == round || sub == number);
+      if (isOurs) refuse(error);
+      return isOurs;
+    },
+    tick_(): number {
+      if (core.now_() >= retryAt) attach_();
+      return retryAt;
+    },
+  };
+  const self = {
+    ...listening,
+    filter,
+    ready,
+    isLive: false,
+    get position() {
+      return { ...(inbox[0] ? taken : position) };
+    },
+    events: () => iterate(true),
+    [Symbol.asyncIterator]: () => iterate(false),
+    /** Of a consumer the acknowledgements of this turn leave first. */
+    unsubscribe: () => (isConsumer ? queueMicrotask(end_) : end_()),
+  };
+  return [self, kept] as const;
 }

@@ -1,0 +1,23 @@
+/**
+ * What the parts of a client ask of it. Types only.
+ *
+ * The surprising decision: the parts are closures over this, not classes. What is private needs no name then, and
+ * names are a third of what a page would have to load.
+ */
+import type { Packet } from "./codec.js";
+import type { Time } from "./time.js";
+
+export interface Core extends Time {
+  /** A number for `id`: never given twice. */
+  id_(): number;
+  /** Write a packet soon, if there is a connection; what comes together in one turn leaves as one array. */
+  put_(packet: Packet): void;
+  /** Look soon what there is to write. */
+  flush_(): void;
+  /** Get a new token and tell the broker; undefined where there is none to get. */
+  renew_(): Promise<unknown> | undefined;
+  /** An error that nobody waits for. */
+  complain_(error: unknown): void;
+  /** Tell those who listen to the client; whether there was anybody. */
+  emit_(event: Packet): boolean;
+}
