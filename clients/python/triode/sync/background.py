@@ -57,6 +57,7 @@ class Background:
         self._token: trio.lowlevel.TrioToken | None = None
         self._sockets = _Sockets()
         self._scope = trio.CancelScope()
+        self._is_leaving = False  # from here on no task begins
         self._closing = trio.Event()
         self._thread = threading.Thread(target=self._run, name="triode", daemon=True)
 
@@ -87,7 +88,7 @@ class Background:
         """Why nothing can be done any more."""
         if self.is_inherited:
             return InParentProcess("it was begun before a fork: the parent process goes on with it")
-        return ConnectionClosed(str(self.session.error or "the client is closed"))
+        return ConnectionClosed(str(self._error or self.session.error or "the client is closed"))
 
     def check_open(self) -> None:
         """Raises ConnectionClosed."""
@@ -153,11 +154,15 @@ class Background:
         return not self._thread.is_alive()
 
     def start_soon(self, function: Callable[[], Awaitable[None]]) -> None:
-        """In the loop: begin a task that ends when the client is closed."""
-        self._nursery.start_soon(function)
+        """In the loop: begin a task that ends with the client, unless that is about to."""
+        if not self._is_leaving:
+            self._nursery.start_soon(function)
 
     def disown(self) -> None:
-        """This is the child of a fork. Closing our copies of the sockets tells the broker nothing."""
+        """This is the child of a fork. Closing our copies of the sockets tells the broker nothing.
+
+        What trio has besides, an epoll and two pairs of sockets with itself, stays open and unused.
+        """
         self.is_inherited = True
         self._sockets.close()
 
@@ -185,6 +190,7 @@ class Background:
                 self._run_commands()
                 with self._scope:
                     await self._live()
+                self._is_leaving = True
                 self._nursery.cancel_scope.cancel()
 
     async def _live(self) -> None:
@@ -216,7 +222,9 @@ class Background:
         self.driver.settle()
 
     def _begin(self, call: "_Call[Any]") -> None:
-        self._nursery.start_soon(call.perform)
+        if self._is_leaving:
+            call.bell.ring()
+        self.start_soon(call.perform)
 
     def _finish(self, timeout: float | None) -> None:
         self._closing.set()

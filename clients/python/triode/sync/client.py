@@ -156,8 +156,9 @@ class Client:
             running = self._running
             if running is None or running[0].is_inherited or running[0].has_failed:
                 background = Background(self._make(), self._watchers)
-                running = self._running = background, Outbox(background)
+                running = background, Outbox(background)
                 background.start()
+                self._running = running
                 end = weakref.finalize(self, background.finish)  # dropped: what is queued is still sent
                 end.atexit = False
             return running

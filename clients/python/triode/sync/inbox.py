@@ -7,7 +7,7 @@ subscription. So a message costs no switch between threads, and the bounds hold 
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from operator import length_hint
 from typing import Final, Generic, TypeVar
 
@@ -44,14 +44,12 @@ class Inbox(Generic[Entry]):
         self.registered = trio.Event()
         self._take_one = take
         self._lock = threading.RLock()  # among consumers; reentrant for signal handlers
-        self._items: Iterator[Entry] = iter(())  # of the batch that consumers are at
-        self._batch: list[Entry] = []
-        self._before: Position = {}  # the position of the first `_advanced` items of the batch
-        self._advanced = 0
-        self._batches: deque[tuple[Position, list[Entry]]] = deque()  # each with the position before it
+        self._batch: _Batch[Entry] = _Batch({}, [])  # that consumers are at
+        self._batches: deque[_Batch[Entry]] = deque()
         self._has_more = False  # the session's inbox has what found no place in `_batches`
         self._is_moving = False  # items are in neither
         self._end: Exception | None = None
+        self._is_closed = False
         self._line = Line()
 
     # For threads
@@ -59,10 +57,10 @@ class Inbox(Generic[Entry]):
     def take(self, timeout: float | None = None) -> Entry:
         """The next item. Raises TimeoutError, Ended, or what ended the subscription."""
         until = deadline(timeout)
-        while True:
+        while not self._is_closed:
             end = self._end  # read before looking for items: what is last comes before the end
             with self._lock:
-                for item in self._items:
+                for item in self._batch.items:
                     return item
                 if self._turn():
                     continue
@@ -74,52 +72,40 @@ class Inbox(Generic[Entry]):
             self._line.wait(self._is_worth_a_look, self.background.wait, left)
             if self.background.is_over and not self._is_worth_a_look():  # it has failed
                 raise self.background.closed()
+        raise Ended
 
     def _turn(self) -> bool:
-        """Go on to the next batch. In this order, so that an interruption in the midst loses nothing."""
+        """Go on to the next batch. An interruption, or a fork, in the midst of it loses nothing."""
+        if self._batches and self._batches[0] is self._batch:
+            self._batches.popleft()  # there was one
         if not self._batches:
             return False
-        self._before, self._batch = self._batches[0]
-        self._advanced = 0
-        self._items = iter(self._batch)
+        self._batch = self._batches[0]
         self._batches.popleft()
         if self._has_more:
             self.background.soon(self._move)
         return True
 
     def _is_worth_a_look(self) -> bool:
-        return self.has_items() or self._end is not None
+        return self.has_items() or self._is_closed or self._end is not None
 
     def has_items(self) -> bool:
         """Whether there is something to take."""
-        return bool(self._batches) or length_hint(self._items) > 0
+        return bool(self._batches) or bool(self._batch)
 
     def position(self) -> Position:
-        """Everything up to here has been taken."""
-        with self._lock:
-            latest = dict(self.subscription.position)
-            if self.subscription.inbox or self._is_moving or self._batches or length_hint(self._items):
-                return self._taken()
-            return latest  # looked at before the rest: whatever comes after it is behind it
-
-    def _taken(self) -> Position:
-        if self._batches and not length_hint(self._items):
-            return dict(self._batches[0][0])
-        count = len(self._batch) - length_hint(self._items)
-        for item in self._batch[self._advanced : count]:
-            if isinstance(item, Message):
-                advance(self._before, item.log, item.pos)
-            elif isinstance(item, Gap | CaughtUp):
-                self._before = dict(item.after)
-        self._advanced = count
-        return dict(self._before)
+        """Everything up to here has been taken. Locks nothing, for the child of a fork asks too."""
+        latest = dict(self.subscription.position)
+        if self.subscription.inbox or self._is_moving or self.has_items():
+            batch = self._batch
+            if not batch and self._batches and self._batches[0] is not batch:
+                return dict(self._batches[0].before)
+            return batch.taken()
+        return latest  # looked at before the rest: whatever comes after it is behind it
 
     def close(self) -> None:
-        """Nothing more is taken; whoever waits is told."""
-        self._end = Ended()
-        with self._lock:
-            self._items = iter(())
-            self._batches.clear()
+        """Nothing more is taken; whoever waits is told. Locks nothing, for the child of a fork closes too."""
+        self._is_closed = True
         self._line.ring_all()
         self.background.soon(self._unsubscribe)
 
@@ -133,7 +119,7 @@ class Inbox(Generic[Entry]):
     def unpark_all(self) -> None:
         """The driver's: something is new."""
         if self.subscription.is_registered and not self.registered.is_set():
-            self._before = self.subscription.consumed()
+            self._batch = _Batch(self.subscription.consumed(), [])
             self.registered.set()
         self._move(None)
 
@@ -147,10 +133,10 @@ class Inbox(Generic[Entry]):
             self._has_more = False
             self._is_moving = True
             before = subscription.consumed()
-            batch = self._take_some()
-            self._batches.append((before, batch))
+            items = self._take_some()
+            self._batches.append(_Batch(before, items))
             self._is_moving = False
-            self._line.ring(len(batch))
+            self._line.ring(len(items))
         if subscription.phase is Phase.ENDED and self._end is None:
             self._end = subscription.error or Ended()
             self._line.ring_all()
@@ -173,6 +159,30 @@ class Inbox(Generic[Entry]):
     def _unsubscribe(self, _: object) -> None:
         self.background.session.subscriptions.remove(self.subscription)
         self.subscription.inbox.clear()
+
+
+class _Batch(Generic[Entry]):
+    """Items that changed threads together, and the position before them. True while some are left."""
+
+    def __init__(self, before: Position, items: list[Entry]) -> None:
+        self.items: Final = iter(items)
+        self.before = before
+        self._all: Final = items
+        self._counted = 0  # so many of them are in `before`
+
+    def __bool__(self) -> bool:
+        return length_hint(self.items) > 0
+
+    def taken(self) -> Position:
+        """The position behind what was taken of it."""
+        count = len(self._all) - length_hint(self.items)
+        for item in self._all[self._counted : count]:
+            if isinstance(item, Message):
+                advance(self.before, item.log, item.pos)
+            elif isinstance(item, Gap | CaughtUp):
+                self.before = dict(item.after)
+        self._counted = count
+        return dict(self.before)
 
 
 class HandedInbox(Inbox[Handed | Gap]):

@@ -53,7 +53,7 @@ class Events:
     def put(self, event: Event) -> None:
         """The loop's: one more."""
         self._events.append(event)
-        self._line.ring(1)
+        self._line.ring_all()  # not just one, which may be a thread that a fork has left in the parent
 
     def end(self) -> None:
         """The loop's: nothing more will come."""
