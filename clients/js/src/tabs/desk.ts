@@ -23,6 +23,7 @@ export interface Place {
 export class Desk {
   private readonly boards = new Map<string, Switchboard>();
   private readonly id: string;
+  private isShut = false;
 
   constructor(private readonly place: Place) {
     this.id = place.newId();
@@ -37,6 +38,7 @@ export class Desk {
 
   /** A wire whose tab has said it already. */
   seat(wire: Wire, dial: FromTab & { kind: "dial" }): void {
+    if (this.isShut) return; // who called has heard of the next leader, or will
     const seat = new Seat(wire, this.board(String(dial.share)), this.place, dial, this.id);
     wire.onmessage = ({ data }: { data: Letter<FromTab> }) => {
       if (data?.desk === this.id) seat.letter(data);
@@ -46,6 +48,7 @@ export class Desk {
 
   /** Everybody dials again, elsewhere. */
   shutdown(): void {
+    this.isShut = true;
     for (const board of this.boards.values()) board.shutdown();
     this.boards.clear();
   }

@@ -59,6 +59,7 @@ class Sharing {
   private readonly elections = new Map<string, Election>();
   private readonly sockets = new Set<TabSocket>();
   private hasWorker: boolean;
+  private hasWorked = false;
   private isOwn = false;
 
   constructor(
@@ -76,7 +77,7 @@ class Sharing {
     if (this.isOwn || !(this.hasWorker || this.canElect)) return this.dialOwn(url, protocol);
     const share = this.options.share ?? url;
     const socket: TabSocket = new TabSocket({
-      taken: () => this.changed({ host: this.hasWorker ? "worker" : this.role(share) }),
+      taken: () => this.taken(share),
       status: (status) => this.changed(status),
       over: (code, wasTaken) => this.over(socket, share, code, wasTaken),
     });
@@ -86,6 +87,11 @@ class Sharing {
       if (socket.isOpening) this.reach(socket, { kind: "dial", share, url, protocol, tab: this.tab, lock });
     });
     return socket;
+  }
+
+  private taken(share: string): void {
+    this.hasWorked = this.hasWorker;
+    this.changed({ host: this.hasWorker ? "worker" : this.role(share) });
   }
 
   private get canElect(): boolean {
@@ -139,8 +145,8 @@ class Sharing {
   private over(socket: TabSocket, share: string, code: number, wasTaken: boolean): void {
     this.sockets.delete(socket);
     if (code === OWN) this.isOwn = true;
-    // The client has waited as long as it would for a worker that never answered.
-    else if (!wasTaken && code !== 1000) this.hasWorker = false;
+    // The client has waited as long as it would for a worker that has never answered yet.
+    else if (!wasTaken && !this.hasWorked && code !== 1000) this.hasWorker = false;
     const isFinal = this.isOwn || code === 1000 || (code >= 4000 && code <= 4099);
     this.elections.get(share)?.over(socket, isFinal);
     if (this.sockets.size > 0) return;

@@ -11,7 +11,7 @@ export class FakeClock implements Clock {
   private last = 0;
 
   now = (): number => this.at;
-  random = (): number => 0.5;
+  random: () => number = () => 0.5;
 
   setTimeout = (run: () => void, ms: number): number => {
     this.timers.set(++this.last, { due: this.at + ms, run });

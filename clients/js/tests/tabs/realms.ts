@@ -5,7 +5,7 @@
  * What it keeps of real ones: a wire is first in, first out; a frozen page runs nothing and keeps its locks; a dead
  * one loses them; a stolen lock is noticed by its holder only when it runs.
  */
-import type { Socket } from "../../src/types.js";
+import type { Clock, Socket } from "../../src/types.js";
 import { Desk } from "../../src/tabs/desk.js";
 import type { Wire } from "../../src/tabs/wire.js";
 import type { World } from "../../src/tabs/world.js";
@@ -52,7 +52,10 @@ export class Browser {
   constructor(
     private readonly dial: (url: string, realm: Realm) => Socket,
     private readonly pick: (count: number) => number = () => 0,
-  ) {}
+    random: () => number = () => 0.5,
+  ) {
+    this.clock.random = random;
+  }
 
   post(realm: Realm, lane: object, run: () => void): void {
     this.tasks.push({ realm, lane, run });
@@ -103,6 +106,26 @@ export class Browser {
     for (const [name, holder] of this.held) if (holder.realm === realm) this.free(name, holder);
   }
 
+  /** Its timers run when it does. */
+  clockOf(realm: Realm): Clock {
+    const { clock } = this;
+    return {
+      now: clock.now,
+      random: clock.random,
+      setTimeout: (run, ms) => {
+        const timer = { isOff: false, inner: 0 };
+        const fire = () => this.post(realm, timer, () => !timer.isOff && run());
+        timer.inner = clock.setTimeout(fire, ms);
+        return timer;
+      },
+      clearTimeout: (timer?: { isOff: boolean; inner: number }) => {
+        if (!timer) return;
+        timer.isOff = true;
+        clock.clearTimeout(timer.inner);
+      },
+    };
+  }
+
   page(name: string): Page {
     const realm = new Realm(name);
     this.realms.set(name, realm);
@@ -111,7 +134,7 @@ export class Browser {
 
   world(realm: Realm, page?: EventTarget): World {
     return {
-      clock: this.clock,
+      clock: this.clockOf(realm),
       dial: (url) => {
         const socket = this.dial(url, realm);
         this.sockets.push(socket);
