@@ -7,8 +7,10 @@ TRIODE_REQUIRE_BROWSER=1, as in CI, they fail instead.
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -51,3 +53,32 @@ def open_browser() -> Iterator[Browser]:
             yield browser
         finally:
             browser.close()
+
+
+def _children() -> dict[int, list[int]]:
+    """Of every process of this machine."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it ended meanwhile
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(stat.parent.name))
+    return children
+
+
+@contextmanager
+def browser_asleep() -> Iterator[None]:
+    """All processes of our browsers stand still until the end of the block, as on a laptop whose lid is closed."""
+    children = _children()
+    found = [os.getpid()]
+    for process in found:
+        found += children.get(process, [])
+    names = {process: Path(f"/proc/{process}/comm").read_text() for process in found}
+    asleep = [process for process, name in names.items() if name.startswith("chrom")]
+    assert asleep
+    for process in asleep:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in asleep:
+            os.kill(process, signal.SIGCONT)
