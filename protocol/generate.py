@@ -1,7 +1,7 @@
 """Writes what is generated from the packet types and the registry; `--check` only says whether it is current.
 
-Run by `make generate`; CI runs `--check`. Makes: triode_protocol/errors.py, schemas/*.json, and the tables in
-SPEC.md between `<!-- generated: NAME -->` and `<!-- end -->`.
+Run by `make generate`; CI runs `--check`. Makes: triode_protocol/errors.py, schemas/*.json, asyncapi.json, the
+schemas of scenarios/, and the tables in SPEC.md between `<!-- generated: NAME -->` and `<!-- end -->`.
 """
 
 import inspect
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Union, get_args
 
 import msgspec
+from asyncapi_document import document
 
 HERE = Path(__file__).parent
 SPEC = HERE.parent / "SPEC.md"
@@ -155,6 +156,32 @@ def schemas() -> dict[Path, str]:
     return made
 
 
+def asyncapi() -> dict[Path, str]:
+    from triode_protocol import packets
+
+    sides: dict[str, tuple[type[msgspec.Struct], ...]] = {
+        "client": packets.CLIENT_PACKETS,
+        "server": packets.SERVER_PACKETS,
+    }
+    made = _with_clean_descriptions(document(sides, _describable, SPEC.read_text()))
+    return {HERE / "asyncapi.json": json.dumps(made, indent=1, ensure_ascii=False) + "\n"}
+
+
+def scenario_schemas() -> dict[Path, str]:
+    """Of the scenarios' files, and of what the runner and an adapter say to each other."""
+    from triode_broker.conformance import lines, steps
+
+    made = {"scenarios": steps.schema(), "adapter": lines.schema()}
+    return {
+        HERE / "scenarios" / f"{name}.schema.json": json.dumps(_with_clean_descriptions(schema), indent=1) + "\n"
+        for name, schema in made.items()
+    }
+
+
+def all_from_types() -> dict[Path, str]:
+    return schemas() | asyncapi() | scenario_schemas()
+
+
 def generated() -> dict[Path, str]:
     """Every generated file and the text it must have."""
     registry = read_registry()
@@ -166,7 +193,7 @@ def generated() -> dict[Path, str]:
 
 def outdated() -> list[Path]:
     """The generated files that are not current, and those that nothing generates any more."""
-    files = generated() | schemas()
+    files = generated() | all_from_types()
     stale = [path for path, text in files.items() if not path.exists() or path.read_text() != text]
     return stale + [path for path in (HERE / "schemas").glob("*.json") if path not in files]
 
@@ -182,7 +209,7 @@ def main(arguments: list[str]) -> int:
     for path in (HERE / "schemas").glob("*.json"):
         path.unlink()
     (HERE / "schemas").mkdir(exist_ok=True)
-    for path, text in schemas().items():
+    for path, text in all_from_types().items():
         path.write_text(text)
     return 0
 

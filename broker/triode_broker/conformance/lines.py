@@ -9,7 +9,7 @@ from typing import Any, Final, Union
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
-from triode_protocol.packets import ABSENT, From, Overflow, Position
+from triode_protocol.packets import From, Overflow, Position
 
 ADAPTER_PROTOCOL: Final = 1
 
@@ -83,7 +83,7 @@ class Subscribe(Command, tag="subscribe", rename={"from_": "from"}):
     from_: From | UnsetType = UNSET
     after: Position | UnsetType = UNSET
     overflow: Overflow | UnsetType = UNSET
-    presence: Raw = ABSENT  # "watch" or {"state": …}
+    presence: Raw | UnsetType = UNSET  # "watch" or {"state": …}
 
 
 class Unsubscribe(Command, tag="unsubscribe"):
@@ -103,7 +103,7 @@ class Publish(Command, tag="publish"):
 
     ref: str
     topic: str
-    data: Raw = ABSENT
+    data: Raw | UnsetType = UNSET
     b64: str = ""  # instead of data: bytes
     key: str = ""
     headers: dict[str, str] = {}
@@ -451,3 +451,17 @@ def is_optional(report: dict[str, Any]) -> bool:
     """Whether it is no news, told or not: such reports are passed over unless a scenario waits for them."""
     is_own_end = report["event"] == "ended" and report.get("error", "") in ("", "closed")
     return is_own_end or report["event"] in _OPTIONAL_REPORTS
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema of a line: a command, or a report."""
+    said, components = msgspec.json.schema_components([*COMMANDS, *REPORTS], ref_template="#/$defs/{name}")
+    commands, reports = list(said)[: len(COMMANDS)], list(said)[len(COMMANDS) :]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "oneOf": [
+            {"title": "A command, to the adapter", "oneOf": commands},
+            {"title": "A report, from the adapter", "oneOf": reports},
+        ],
+        "$defs": components,
+    }
