@@ -70,7 +70,9 @@ class Sharing {
     this.life = new Life(world);
     this.hasWorker = options.worker !== false && world.worker !== undefined;
     world.page?.addEventListener("pagehide", () => this.hide());
-    world.page?.addEventListener("pageshow", () => this.show());
+    world.page?.addEventListener("pageshow", (event) => {
+      if ((event as PageTransitionEvent).persisted) this.show();
+    });
   }
 
   dial(url: string, protocol: string): Socket {
@@ -146,7 +148,7 @@ class Sharing {
     this.sockets.delete(socket);
     if (code === OWN) this.isOwn = true;
     // The client has waited as long as it would for a worker that has never answered yet.
-    else if (!wasTaken && !this.hasWorked && code !== 1000) this.hasWorker = false;
+    else if (!wasTaken && !this.hasWorked && code === 1005) this.hasWorker = false;
     const isFinal = this.isOwn || code === 1000 || (code >= 4000 && code <= 4099);
     this.elections.get(share)?.over(socket, isFinal);
     if (this.sockets.size > 0) return;

@@ -140,9 +140,9 @@ test("a worker that never answers is not asked again by a client that has waited
   world.script = "hangs";
   const one = new Program(world, "one").dial();
   await world.settle();
-  one.socket.close(4999);
+  one.socket.close();
   await world.settle();
-  assert.equal(one.closed, 4999);
+  assert.equal(one.closed, 1005);
   await world.online(one);
   assert.equal(one.host, "leader 1");
 });
@@ -207,7 +207,9 @@ test("a page that goes says so; one that comes back dials again", async () => {
     if (!hasWorkers) assert.equal(two.closed, 4290);
     if (!hasWorkers) await world.online(two);
     assert.equal(two.host, hasWorkers ? "worker 1" : "leader 1");
-    one.page.events.dispatchEvent(new Event("pageshow"));
+    one.page.events.dispatchEvent(new Event("pageshow")); // that of a page that is loaded
+    assert.equal(one.closed, undefined);
+    one.page.events.dispatchEvent(Object.assign(new Event("pageshow"), { persisted: true }));
     assert.equal(one.closed, 4290);
     await world.online(one);
     assert.equal(one.host, hasWorkers ? "worker 2" : "follower 2");
