@@ -110,11 +110,16 @@ class Tabs:
         self._raised: list[str] = []
         context.add_init_script(NOTE_VIOLATIONS)
 
-    def open(self, name: str = "module") -> Tab:
-        """A new one: `name` is a page's."""
+    def visit(self, name: str, rest: str = "") -> Page:
+        """A page of the site in a new one; `rest`: from ? on."""
         page = self.context.new_page()
         page.on("pageerror", lambda error: self._raised.append(str(error)))
-        page.goto(f"{self._url}/{name}.html")
+        page.goto(f"{self._url}/{name}.html{rest}")
+        return page
+
+    def open(self, name: str = "module") -> Tab:
+        """A new one that is ready to begin; `name` is a page's."""
+        page = self.visit(name)
         page.wait_for_function("() => globalThis.begin")
         return Tab(page)
 

@@ -78,7 +78,7 @@ function Spoken({ said, ts, mine }: { said: Said; ts?: number; mine: boolean }) 
 function Lines({ lines, pending, name }: { lines: (Message<Said> | Gap)[]; pending: Pending[]; name: string }) {
   const end = useRef<HTMLLIElement>(null);
   const count = lines.length + pending.length;
-  useEffect(() => end.current?.scrollIntoView({ block: "end" }), [count]);
+  useEffect(() => void end.current?.scrollIntoView({ block: "end" }), [count]);
   return (
     <ol aria-label="messages">
       {lines.map((line) =>
