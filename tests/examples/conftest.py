@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.examples.programs import ExamplesBroker, broker_of_the_examples
+from tests.examples.programs import CONFIG, Broker, broker_of
 
 
 @pytest.fixture(scope="session")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExamplesBroker]:
-    with broker_of_the_examples(tmp_path_factory.mktemp("examples")) as broker:
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    with broker_of(CONFIG, tmp_path_factory.mktemp("examples")) as broker:
         yield broker

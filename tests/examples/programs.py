@@ -5,6 +5,7 @@ test waits for a line, a message or an end, and fails when it does not come in P
 """
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -12,42 +13,70 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
 
-import pytest
 import trio
 import triode
 
-from tests.browser.processes import Broker
+from tests.browser.processes import TRIODE
 from tests.house.tree import ROOT
 
 EXAMPLES: Final = ROOT / "docs" / "examples"
+CONFIG: Final = EXAMPLES / "triode.toml"
 PATIENCE_SECONDS: Final = 30.0  # a bound, not a measure
 
 
-class ExamplesBroker(Broker):
-    """A broker with docs/examples/triode.toml, its data in a folder. Clients come back quickly."""
+class Broker:
+    """`triode serve` with a configuration file, its data in a folder, on one port over all its lives.
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder / "broker.log")
+    With `--demo`, because then it prints where it is.
+    """
+
+    def __init__(self, config: Path, folder: Path, **limits: int) -> None:
         self.data = folder / "data"
+        self._config = config
+        self._log = folder / "broker.log"
+        self._listen = "127.0.0.1:0"
+        self._limits = {f"TRIODE_LIMITS_{name.upper()}": str(value) for name, value in limits.items()}
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def socket_url(self) -> str:
+        """Where programs connect."""
+        return f"ws://{self._listen}/ws"
 
     def start(self) -> None:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("TRIODE_CONFIG", str(EXAMPLES / "triode.toml"))
-            patch.setenv("TRIODE_DATA", str(self.data))
-            patch.setenv("TRIODE_LIMITS_RECONNECT_MIN_MS", "5")
-            patch.setenv("TRIODE_LIMITS_RECONNECT_MAX_MS", "50")
-            super().start()
+        """Start it and wait until it says that it is up."""
+        command = [TRIODE, "serve", "--demo", "--config", str(self._config), "--data", str(self.data)]
+        with self._log.open("a") as log:
+            self._process = subprocess.Popen(
+                [*command, "--listen", self._listen],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=os.environ | self._limits,
+            )
+        assert self._process.stdout
+        for line in self._process.stdout:
+            if found := re.search(r"open +http://(\S+:\d+)/", line):
+                self._listen = found[1]
+                return
+        raise AssertionError(f"triode serve ended: {self._log.read_text()}")
+
+    def kill(self) -> None:
+        """SIGKILL: no goodbye, no flush. It may have ended already."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
 
 
 @contextmanager
-def broker_of_the_examples(folder: Path) -> Iterator[ExamplesBroker]:
-    """It runs, and whatever becomes of it meanwhile, it is gone afterwards."""
-    broker = ExamplesBroker(folder)
+def broker_of(config: Path, folder: Path, **limits: int) -> Iterator[Broker]:
+    """It runs, and whatever becomes of it meanwhile, it is gone afterwards. Its clients come back quickly."""
+    broker = Broker(config, folder, reconnect_min_ms=5, reconnect_max_ms=50, **limits)
     broker.start()
     try:
         yield broker
     finally:
-        broker.end()
+        broker.kill()
 
 
 class Program:

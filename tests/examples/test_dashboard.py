@@ -5,12 +5,12 @@ import signal
 import trio
 import triode
 
-from tests.examples.programs import PATIENCE_SECONDS, ExamplesBroker, next_of, program
+from tests.examples.programs import PATIENCE_SECONDS, Broker, next_of, program
 
 METRICS = {"cpu", "memory", "disk", "load", "requests", "latency", "errors"}
 
 
-async def test_dashboard_has_all_figures_and_learns_who_is_gone(broker: ExamplesBroker) -> None:
+async def test_dashboard_has_all_figures_and_learns_who_is_gone(broker: Broker) -> None:
     """SPEC 3.2.5, 10.7: a machine that says goodbye tells it itself; for one that dies its will does."""
     url = broker.socket_url
     async with (
@@ -40,7 +40,7 @@ async def first_figures(client: triode.Client, host: str) -> set[str]:
     return found
 
 
-async def test_figures_are_the_same_for_the_same_seed(broker: ExamplesBroker) -> None:
+async def test_figures_are_the_same_for_the_same_seed(broker: Broker) -> None:
     url = broker.socket_url
     found = []
     async with triode.connect(url) as client:

@@ -10,7 +10,7 @@ import httpx
 import trio
 import triode
 
-from tests.examples.programs import EXAMPLES, ExamplesBroker, Program, program, received
+from tests.examples.programs import EXAMPLES, Broker, Program, program, received
 
 FOLDER = EXAMPLES / "django_service"
 
@@ -30,7 +30,7 @@ async def shop(url: str, folder: Path) -> AsyncIterator[tuple[httpx.AsyncClient,
             yield http, gunicorn
 
 
-async def test_committed_orders_are_told_once_from_all_workers(broker: ExamplesBroker, tmp_path: Path) -> None:
+async def test_committed_orders_are_told_once_from_all_workers(broker: Broker, tmp_path: Path) -> None:
     """G2, over a fork: the client was in use before the workers were there; each has a connection of its own."""
     url = broker.socket_url
     answers: list[int] = []

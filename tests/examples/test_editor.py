@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shared_text import Change, DoesNotFit, SharedText, apply, difference, rebase, rebase_all
 
-from tests.browser.processes import Broker
-from tests.examples.programs import PATIENCE_SECONDS, broker_of_the_examples, program
+from tests.examples.programs import CONFIG, PATIENCE_SECONDS, Broker, broker_of, program
 
 LETTERS = "aä😀 \n"
 texts = st.text(LETTERS, max_size=12)
@@ -143,7 +142,7 @@ async def first_change(editor: Editor, scope: trio.CancelScope) -> None:
 
 async def test_editors_at_random_end_with_one_text_over_a_kill_of_the_broker(tmp_path: Path) -> None:
     """G2, G3, G4 at work; whoever comes later has the same text from the snapshot."""
-    with broker_of_the_examples(tmp_path) as broker:
+    with broker_of(CONFIG, tmp_path) as broker:
         async with trio.open_nursery() as nursery:
             editors = []
             for _ in range(4):

@@ -10,7 +10,7 @@ import httpx
 import trio
 import triode
 
-from tests.examples.programs import EXAMPLES, ExamplesBroker, program, received
+from tests.examples.programs import EXAMPLES, Broker, program, received
 
 FOLDER = EXAMPLES / "fastapi_service"
 
@@ -29,7 +29,7 @@ async def service(url: str, **environment: str) -> AsyncIterator[httpx.AsyncClie
         await uvicorn.until(lambda line: "Finished server process" in line)
 
 
-async def test_orders_of_many_requests_are_published_once_each(broker: ExamplesBroker) -> None:
+async def test_orders_of_many_requests_are_published_once_each(broker: Broker) -> None:
     """G1, G2"""
     url = broker.socket_url
     answers: dict[int, dict[str, Any]] = {}
@@ -56,7 +56,7 @@ async def test_orders_of_many_requests_are_published_once_each(broker: ExamplesB
         assert recent == [message.data for message in messages[-10:]]
 
 
-async def test_an_order_sent_again_is_stored_once(broker: ExamplesBroker) -> None:
+async def test_an_order_sent_again_is_stored_once(broker: Broker) -> None:
     """G2"""
     key = {"idempotency-key": "4711"}
     async with service(broker.socket_url) as http:

@@ -2,10 +2,10 @@
 
 import triode
 
-from tests.examples.programs import ExamplesBroker, next_of, program
+from tests.examples.programs import Broker, next_of, program
 
 
-async def test_players_play_see_each_other_and_leave(broker: ExamplesBroker) -> None:
+async def test_players_play_see_each_other_and_leave(broker: Broker) -> None:
     """SPEC 3.2.13, 10: presence says who plays; a killed player leaves like any other, a moment later."""
     url = broker.socket_url
     async with (

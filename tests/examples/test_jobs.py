@@ -10,10 +10,10 @@ import trio
 import triode
 
 from tests.browser.processes import TRIODE
-from tests.examples.programs import PATIENCE_SECONDS, ExamplesBroker, program, says
+from tests.examples.programs import PATIENCE_SECONDS, Broker, program, says
 
 
-def dead(broker: ExamplesBroker, action: str) -> str:
+def dead(broker: Broker, action: str) -> str:
     """`triode dead ACTION counter`, asked of the running broker."""
     command = [TRIODE, "dead", action, "counter", "--data", str(broker.data)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True)
@@ -21,7 +21,7 @@ def dead(broker: ExamplesBroker, action: str) -> str:
 
 
 async def test_job_is_retried_becomes_a_dead_letter_and_is_retried_when_it_can_be_done(
-    broker: ExamplesBroker, tmp_path: Path
+    broker: Broker, tmp_path: Path
 ) -> None:
     """G5, SPEC 9.4.5, 9.8"""
     url = broker.socket_url

@@ -6,8 +6,8 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,8 @@ import trio
 import triode
 import triode.sync
 
-from tests.browser.processes import Broker
 from tests.examples import pages
-from tests.examples.programs import PATIENCE_SECONDS, Program
+from tests.examples.programs import PATIENCE_SECONDS, Program, broker_of
 from tests.house.tree import ROOT
 
 CLIENT = ROOT / "clients" / "js"
@@ -92,7 +91,9 @@ def test_our_javascript_has_the_right_types(tmp_path: Path) -> None:
 @by_page
 async def test_everything_that_the_page_shows_is_seen(page: Path, tmp_path: Path) -> None:
     """Its functions and two browsers, each on its own, until every line that prints has printed."""
-    with broker_of(page, tmp_path) as broker:
+    config = tmp_path / "triode.toml"
+    config.write_text("\n".join(pages.blocks(page, "toml")))
+    with broker_of(config, tmp_path, presence_debounce_ms=0) as broker:  # whoever is lost is gone at once
         url = broker.socket_url
         python, expected = pages.numbered(pages.program(page, "python").replace(pages.ADDRESS, url), "print")
         seen = Seen(expected)
@@ -205,19 +206,3 @@ def browser_program(page: Path, url: str, folder: Path) -> tuple[Path, set[int],
 
 def esbuild(*arguments: object) -> None:
     subprocess.run([NODE_MODULES / ".bin" / "esbuild", *map(str, arguments)], check=True, cwd=CLIENT)
-
-
-@contextmanager
-def broker_of(page: Path, folder: Path) -> Iterator[Broker]:
-    """A broker with the rules of the page. Whoever is lost is gone at once."""
-    (folder / "triode.toml").write_text("\n".join(pages.blocks(page, "toml")))
-    broker = Broker(folder / "broker.log")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRIODE_CONFIG", str(folder / "triode.toml"))
-        patch.setenv("TRIODE_DATA", str(folder / "data"))
-        patch.setenv("TRIODE_LIMITS_PRESENCE_DEBOUNCE_MS", "0")
-        broker.start()
-    try:
-        yield broker
-    finally:
-        broker.end()

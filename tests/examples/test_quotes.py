@@ -6,7 +6,7 @@ import signal
 import trio
 import triode
 
-from tests.examples.programs import EXAMPLES, PATIENCE_SECONDS, ExamplesBroker, Program, program
+from tests.examples.programs import EXAMPLES, PATIENCE_SECONDS, Broker, Program, program
 
 RECORDING = EXAMPLES / "quotes" / "feed.jsonl"
 READERS = 40
@@ -35,7 +35,7 @@ async def reader_has_last_prices(url: str, task_status: trio.TaskStatus[None]) -
                 prices[message.key] = message.data["price"]
 
 
-async def test_every_reader_ends_with_the_same_last_prices(broker: ExamplesBroker) -> None:
+async def test_every_reader_ends_with_the_same_last_prices(broker: Broker) -> None:
     """G4, SPEC 3.2.5, 3.2.13, 3.4.16: some are there before, one is stopped meanwhile, one comes later."""
     url = broker.socket_url
     feed = ("quotes/quotes_feed.py", RECORDING, "--speed", "0", "--url", url)
@@ -58,7 +58,7 @@ async def test_every_reader_ends_with_the_same_last_prices(broker: ExamplesBroke
         assert lines[-1] == "-- 8 symbols, live --"
 
 
-async def test_feed_keeps_the_pace_of_the_recording(broker: ExamplesBroker) -> None:
+async def test_feed_keeps_the_pace_of_the_recording(broker: Broker) -> None:
     """G3. Faster, for the test."""
     url = broker.socket_url
     async with (
