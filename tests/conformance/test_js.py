@@ -1,0 +1,14 @@
+"""The JavaScript client passes every scenario, none excepted: as it is published, in Node.js."""
+
+import pytest
+
+from tests.browser.built import built_client
+from tests.conformance.playing import assert_passed, play
+from tests.house.tree import ROOT
+
+ADAPTER = ROOT / "clients" / "js" / "adapter.mjs"
+
+
+async def test_javascript_client_passes_all_scenarios(tmp_path_factory: pytest.TempPathFactory) -> None:
+    built_client(tmp_path_factory.mktemp("js"))  # so that `dist`, which the adapter loads, is there and fresh
+    assert_passed(await play(["node", str(ADAPTER)]))
