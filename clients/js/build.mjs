@@ -41,6 +41,8 @@ const made = [
 ];
 if (existsSync("src/offline.ts"))
   made.push(build({ ...settings, entryPoints: ["src/iife.ts"], outfile: "dist/triode.iife.js", format: "iife" }));
+if (existsSync("src/tabs/iife.ts"))
+  made.push(build({ ...settings, entryPoints: ["src/tabs/iife.ts"], outfile: "dist/tabs.iife.js", format: "iife" }));
 await Promise.all(made);
 
 // Types: what the entries need, once for import and once for require.
