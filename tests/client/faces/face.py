@@ -23,6 +23,7 @@ from triode.runtime import Event, Runtime, Scope
 from triode.trio_runtime import TrioRuntime
 
 from tests.client.broker import Scene, playing
+from tests.client.faces import blocking
 from tests.client.faces.stage import Signal, Stage, on_trio
 
 BODY_SECONDS: Final = 30.0
@@ -147,6 +148,13 @@ class TrioFace(Face):
             yield
 
 
+class SyncFace(TrioFace):
+    """`triode.sync`, whose calls are made in threads beside the body's loop."""
+
+    def connect(self, url: Any, **options: Any) -> Any:
+        return blocking.connect(url, **options)
+
+
 class AsyncioFace(Face):
     """`triode.asyncio`."""
 
@@ -184,10 +192,13 @@ class AsyncioFace(Face):
         return asyncio.timeout(seconds)
 
 
+#: For tests that count what leaves together, or waits together. Between threads there are no turns.
+only_where_a_loop_has_turns: Final = pytest.mark.parametrize("face", ["trio", "asyncio"], indirect=True)
+
 #: For tests of what a cancelled task leaves behind. A thread cannot be cancelled.
 only_where_tasks_are_cancelled: Final = pytest.mark.parametrize("face", ["trio", "asyncio"], indirect=True)
 
-FACES: Final[dict[str, Callable[[Stage], Face]]] = {"trio": TrioFace, "asyncio": AsyncioFace}
+FACES: Final[dict[str, Callable[[Stage], Face]]] = {"trio": TrioFace, "asyncio": AsyncioFace, "sync": SyncFace}
 
 
 def on_its_loop(

@@ -8,7 +8,12 @@ import pytest
 import triode
 
 from tests.client.broker import Line
-from tests.client.faces.face import Face, on_its_loop, only_where_tasks_are_cancelled
+from tests.client.faces.face import (
+    Face,
+    on_its_loop,
+    only_where_a_loop_has_turns,
+    only_where_tasks_are_cancelled,
+)
 from tests.client.faces.scenes import goodbye, state_of
 from tests.client.faces.stage import Signal
 from tests.client.play import LOG
@@ -40,6 +45,7 @@ async def test_client_connects_publishes_and_says_goodbye(face: Face) -> None:
     assert state_of(client) is triode.State.CLOSED
 
 
+@only_where_a_loop_has_turns
 @on_its_loop
 async def test_several_publishes_at_once_go_as_one_array(face: Face) -> None:
     async def scene(line: Line) -> None:

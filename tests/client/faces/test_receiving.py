@@ -6,7 +6,12 @@ import pytest
 import triode
 
 from tests.client.broker import Line, connected
-from tests.client.faces.face import Face, on_its_loop, only_where_tasks_are_cancelled
+from tests.client.faces.face import (
+    Face,
+    on_its_loop,
+    only_where_a_loop_has_turns,
+    only_where_tasks_are_cancelled,
+)
 from tests.client.faces.stage import Signal
 from tests.client.play import LOG, delivery, message
 
@@ -121,6 +126,7 @@ async def test_gaps_come_in_their_place_to_whoever_listens(face: Face, caplog: p
     assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == 1
 
 
+@only_where_a_loop_has_turns
 @on_its_loop
 async def test_slow_consumer_is_paused_and_resumed_while_the_connection_lives(face: Face) -> None:
     alive = Signal()

@@ -97,9 +97,16 @@ class Background:
 
     def soon(self, command: Callable[[Any], object], argument: object = None) -> None:
         """Have the loop do it, in the order of asking. Never waits; done by nobody once the thread is over."""
-        if self.is_inherited:
-            return
+        if not self.is_inherited:
+            self.later(command, argument)
+            self.wake()
+
+    def later(self, command: Callable[[Any], object], argument: object = None) -> None:
+        """The same, once somebody wakes it: what is asked for without a `wake` in between is done together."""
         self._commands.append((command, argument))
+
+    def wake(self) -> None:
+        """Have the loop look at what it is to do."""
         if not self._is_awake and self._token is not None:
             try:
                 self._is_awake = True

@@ -90,6 +90,7 @@ class Client:
         self._composer = self._model._composer
         self._locks = Locks()
         self._watchers = Watchers()
+        self._is_entered = False
         self._is_closed = False
         self._running: tuple[Background, Outbox] | None = None
 
@@ -106,6 +107,9 @@ class Client:
     # The life of the client
 
     def __enter__(self) -> Self:
+        if self._is_entered or self._is_closed:
+            raise RuntimeError("a client is entered once, and not after its end")
+        self._is_entered = True
         try:
             self.open()
         except BaseException:
@@ -225,15 +229,13 @@ class Client:
         receipt = Receipt(background)
         try:
             outbox.put(packet, receipt, timeout)
-            return receipt.wait(remaining(until))
-        except TimeoutError:
-            result = background.call(receipt.give_up)
-            if isinstance(result, TriodeError):
-                raise result from None
-            return result
+            result = receipt.outcome(remaining(until))
         finally:
             if not receipt.is_done:  # interrupted
                 receipt.abandon()
+        if isinstance(result, TriodeError):
+            raise result
+        return result
 
     def publish_nowait(
         self,
@@ -277,20 +279,15 @@ class Client:
         as in `publish`. Interrupted, what is unsent is never sent.
         """
         packets = [self._composer.several(message) for message in messages]
-        background, outbox = self._begun()
         until = deadline(timeout)
         receipts: list[Receipt] = []
         error: TriodeError | None = None
         try:
-            for packet in packets:
-                receipts.append(Receipt(background))
-                try:
-                    outbox.put(packet, receipts[-1], remaining(until))
-                except (QueueFull, ConnectionClosed) as refusal:
-                    error = refusal
-                    receipts.pop()
-                    break
-            results = [_outcome(background, receipt, until) for receipt in receipts]
+            try:
+                self._begun()[1].put_all(packets, receipts, timeout)
+            except (QueueFull, ConnectionClosed) as refusal:
+                error = refusal
+            results = [receipt.outcome(remaining(until)) for receipt in receipts]
         finally:
             for receipt in receipts:
                 if not receipt.is_done:
@@ -446,12 +443,3 @@ def _in_a_thread(token: Callable[[], str]) -> AsyncToken:
         return await trio.to_thread.run_sync(token, abandon_on_cancel=True)
 
     return fetch
-
-
-def _outcome(background: Background, receipt: Receipt, until: float | None) -> Published | TriodeError:
-    try:
-        return receipt.wait(remaining(until))
-    except TimeoutError:
-        return background.call(receipt.give_up)
-    except TriodeError as error:
-        return error

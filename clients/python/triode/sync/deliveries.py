@@ -237,13 +237,13 @@ class Deliveries(Receiving[AsyncDeliveries, HandedInbox]):
                 return self._delivery(item)
             self._report(item)
 
-    def events(self) -> Iterator[Delivery | Gap]:
+    def events(self) -> Everything[Delivery | Gap]:
         """Deliveries and Gap, in order: the same inbox, so use this or the plain iteration."""
         self._opened()
         return Everything(self._next_event)
 
-    def _next_event(self) -> Delivery | Gap:
-        item = self._opened().take()
+    def _next_event(self, timeout: float | None) -> Delivery | Gap:
+        item = self._opened().take(timeout)
         if isinstance(item, Gap):
             self._inner._count(item)
             return item

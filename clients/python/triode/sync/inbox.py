@@ -20,9 +20,10 @@ from triode.subscriptions import advance
 from triode.sync.background import Background
 from triode.sync.bells import Line, deadline, remaining
 
-MOST_IN_A_BATCH: Final = 512
-MOST_BATCH_BYTES: Final = 1_048_576
+_MOST_IN_A_BATCH: Final = 512
+_MOST_BATCH_BYTES: Final = 1_048_576
 _MOST_BATCHES: Final = 2
+_PART: Final = 5  # of the inbox at most: two batches taken from a full one leave it more than half full, so paused
 _ANY_NUMBER: Final = 2**30
 
 Entry = TypeVar("Entry", bound=Item | Handed)
@@ -42,6 +43,9 @@ class Inbox(Generic[Entry]):
         self.subscription: Final = subscription
         #: In the loop: set once the broker has answered.
         self.registered = trio.Event()
+        options = background.session.options
+        self._most = min(_MOST_IN_A_BATCH, max(1, int(options.max_inbox_messages // _PART)))
+        self._most_bytes = min(_MOST_BATCH_BYTES, options.max_inbox_bytes // _PART)
         self._take_one = take
         self._lock = threading.RLock()  # among consumers; reentrant for signal handlers
         self._batch: _Batch[Entry] = _Batch({}, [])  # that consumers are at
@@ -144,7 +148,7 @@ class Inbox(Generic[Entry]):
     def _take_some(self) -> list[Entry]:
         batch: list[Entry] = []
         size = 0
-        while len(batch) < MOST_IN_A_BATCH and size < MOST_BATCH_BYTES:
+        while len(batch) < self._most and size <= self._most_bytes:
             item = self._take_one(self.subscription)
             if item is None:
                 break

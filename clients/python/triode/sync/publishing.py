@@ -48,12 +48,16 @@ class Receipt:
         """
         if self._result is None and not self._wait(timeout):
             raise TimeoutError(f"not acknowledged within {timeout:g} s")
-        result = self._result
-        if result is None:
-            raise self._background.closed()
+        result = self._result or self._background.closed()
         if isinstance(result, TriodeError):
             raise result
         return result
+
+    def outcome(self, timeout: float | None) -> Published | TriodeError:
+        """What has become of it; after `timeout` seconds it is given up, and this is what is known of it."""
+        if self._result is None and not self._wait(timeout):
+            return self._background.call(self._give_up)
+        return self._result or self._background.closed()
 
     def _wait(self, timeout: float | None) -> bool:
         background = self._background
@@ -92,8 +96,7 @@ class Receipt:
         if self._publication is not None:
             self._background.session.publisher.abandon(self._publication)
 
-    async def give_up(self) -> Published | TriodeError:
-        """Abandon it; what is known of it by now."""
+    async def _give_up(self) -> Published | TriodeError:
         self._abandon(None)
         if self._result is not None:
             return self._result
@@ -125,6 +128,10 @@ class Outbox:
 
     def put_nowait(self, packet: Publish, receipt: Receipt | None) -> None:
         """Queue a message. Raises QueueFull, ConnectionClosed."""
+        self._put(packet, receipt)
+        self._background.wake()
+
+    def _put(self, packet: Publish, receipt: Receipt | None) -> None:
         background = self._background
         background.check_open()
         size = len(packet.data) + len(packet.b64) + len(packet.topic) + _OVERHEAD_BYTES
@@ -133,7 +140,7 @@ class Outbox:
                 raise QueueFull(f"{self._waiting()} messages are waiting to be sent")
             self._given += 1
             self._given_bytes += size
-            background.soon(self._take, (packet, receipt, size))
+            background.later(self._take, (packet, receipt, size))
 
     def put(self, packet: Publish, receipt: Receipt | None, timeout: float | None = None) -> None:
         """The same, but while connected wait for room. Raises QueueFull after `timeout` seconds, too."""
@@ -149,6 +156,26 @@ class Outbox:
                 self._line.wait(self._has_room, self._background.wait, left)
             else:
                 return
+
+    def put_all(self, packets: list[Publish], receipts: list[Receipt], timeout: float | None) -> None:
+        """Queue several, to leave together as far as there is room; a receipt is added for each that is queued.
+
+        Raises as `put`, where it goes no further.
+        """
+        until = deadline(timeout)
+        try:
+            for packet in packets:
+                receipts.append(Receipt(self._background))
+                try:
+                    self._put(packet, receipts[-1])
+                except QueueFull:
+                    self._background.wake()
+                    self.put(packet, receipts[-1], remaining(until))
+        except TriodeError:
+            receipts.pop()
+            raise
+        finally:
+            self._background.wake()
 
     def _waiting(self) -> int:
         return self._given - self._taken + len(self._late) + self._publisher.waiting

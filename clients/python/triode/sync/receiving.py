@@ -134,8 +134,8 @@ class Messages(Receiving[AsyncMessages, Inbox[Item]]):
     messages alone it goes to `on_gap`, called in the same place by the thread that iterates; with neither, the
     first one is logged as a warning. All are counted in `gap_count`, the last hundred kept in `gaps`.
 
-    What the program has not taken yet is bounded (`max_inbox_messages`, `max_inbox_bytes`, and some 1,500 messages
-    or 3 MB on their way between the threads). Past the bound the subscription is paused at the broker and resumed
+    What the program has not taken yet is bounded (`max_inbox_messages`, `max_inbox_bytes`, and three batches on
+    their way between the threads, of a fifth of that, 512 messages or 1 MiB at most). Past the bound the subscription is paused at the broker and resumed
     by position at half of it: late, not lost, as far as the broker still holds the messages, else there is a gap.
 
     In the child of a fork it goes on from where this program was at the fork, over the child's own connection and
@@ -204,13 +204,13 @@ class Messages(Receiving[AsyncMessages, Inbox[Item]]):
             elif isinstance(item, CaughtUp):
                 self._has_caught_up = True
 
-    def events(self) -> Iterator[Item]:
+    def events(self) -> "Everything[Item]":
         """All of it, Joined and Left too, in order: the same inbox, so use this or the plain iteration."""
         self._opened()
         return Everything(self._next_event)
 
-    def _next_event(self) -> Item:
-        item = self._opened().take()
+    def _next_event(self, timeout: float | None) -> Item:
+        item = self._opened().take(timeout)
         if isinstance(item, Gap):
             self._inner._count(item)
         elif isinstance(item, CaughtUp):
@@ -221,7 +221,7 @@ class Messages(Receiving[AsyncMessages, Inbox[Item]]):
 class Everything(Generic[Given]):
     """The iterator of `events()`: not a generator, because an interruption ends these."""
 
-    def __init__(self, following: Callable[[], Given]) -> None:
+    def __init__(self, following: Callable[[float | None], Given]) -> None:
         self._following = following
 
     def __iter__(self) -> Iterator[Given]:
@@ -229,6 +229,13 @@ class Everything(Generic[Given]):
 
     def __next__(self) -> Given:
         try:
-            return self._following()
+            return self._following(None)
         except Ended:
             raise StopIteration from None
+
+    def get(self, timeout: float | None = None) -> Given:
+        """The next one. Raises TimeoutError after `timeout` seconds, EOFError where no more will come."""
+        try:
+            return self._following(timeout)
+        except Ended:
+            raise EOFError("the subscription is closed") from None
