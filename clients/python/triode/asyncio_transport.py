@@ -8,9 +8,10 @@ a peer that does not read (so a full socket swallows our answers to them).
 
 import asyncio
 import logging
+import socket
 import ssl
-from collections import deque
-from collections.abc import AsyncIterator
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
@@ -29,7 +30,7 @@ from triode.runtime import HandshakeRefused, TransportEnded, asked_ms
 _MOST_QUEUED: Final = 64  # messages between the socket and our reader; then the socket is not read any more
 _FEW_QUEUED: Final = 16
 _MOST_UNSENT_BYTES: Final = 65_536
-_SECOND_ADDRESS_SECONDS: Final = 0.25  # until the next address of the host is tried beside the first (RFC 8305)
+_ADDRESS_SECONDS: Final = 1.0  # for one address of several
 _ABORT_SECONDS: Final = 1.0  # an event loop takes a turn or two for it
 _INVALID_DATA: Final = 1007
 _LOST: Final = "the connection was lost"
@@ -232,11 +233,44 @@ async def open_transport(
 
 async def _dial(url: str, transport: AsyncioTransport, ssl_context: ssl.SSLContext | None) -> None:
     parts = urlsplit(url)
-    loop = asyncio.get_running_loop()
+    host, is_secret = parts.hostname or "", parts.scheme == "wss"
     options: dict[str, Any] = {}
-    if parts.scheme == "wss":
-        options = {"ssl": ssl_context or ssl.create_default_context(), "server_hostname": parts.hostname}
-    if isinstance(loop, asyncio.BaseEventLoop):  # others may not know it
-        options["happy_eyeballs_delay"] = _SECOND_ADDRESS_SECONDS
-    port = parts.port or (443 if parts.scheme == "wss" else 80)
-    await loop.create_connection(lambda: transport, parts.hostname or "", port, **options)
+    if is_secret:
+        options = {"ssl": ssl_context or ssl.create_default_context(), "server_hostname": host}
+    connected = await _connect(host, parts.port or (443 if is_secret else 80))
+    await asyncio.get_running_loop().create_connection(lambda: transport, sock=connected, **options)
+
+
+async def _connect(host: str, port: int) -> socket.socket:
+    """A socket to the first address of the host that answers. asyncio's own race of them leaks when cancelled."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    found.sort(key=_turn(found))
+    failure: OSError = OSError(f"{host} has no address")
+    for number, address in enumerate(found, 1):
+        try:
+            return await _reach(address, _ADDRESS_SECONDS if number < len(found) else None)
+        except OSError as error:  # a timeout is one, too
+            failure = error
+    raise failure
+
+
+async def _reach(address: Sequence[Any], seconds: float | None) -> socket.socket:
+    reached = socket.socket(*address[:3])
+    try:
+        reached.setblocking(False)
+        async with asyncio.timeout(seconds):
+            await asyncio.get_running_loop().sock_connect(reached, address[4])
+    except BaseException:
+        reached.close()
+        raise
+    return reached
+
+
+def _turn(found: Sequence[tuple[Any, ...]]) -> Callable[[tuple[Any, ...]], int]:
+    """Families take turns: where one of them leads nowhere, the other is tried next (RFC 8305)."""
+    seen: Counter[Any] = Counter()
+    turns = {}
+    for each in found:
+        turns[each] = seen[each[0]]
+        seen[each[0]] += 1
+    return turns.__getitem__
