@@ -1,4 +1,4 @@
-"""Triode's Python client, on trio.
+"""Triode's Python client, on trio; `triode.asyncio` is the same on asyncio, `triode.sync` without a loop of yours.
 
     async with triode.connect("ws://127.0.0.1:7400") as client:
         await client.publish("rooms/42/chat", {"text": "hello"})
