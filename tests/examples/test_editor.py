@@ -1,5 +1,6 @@
 """docs/examples/editor: whoever types what and when, everybody ends with one text, and nothing typed is lost."""
 
+import json
 import random
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import triode
 from editor import Editor
 from hypothesis import given
 from hypothesis import strategies as st
-from shared_text import Change, DoesNotFit, SharedText, apply, difference, rebase, rebase_all
+from shared_text import Change, DoesNotFit, SharedText, apply, difference, parse, rebase, rebase_all
 
 from tests.examples.programs import CONFIG, PATIENCE_SECONDS, Broker, broker_of, program
 
@@ -61,10 +62,16 @@ def test_difference_makes_one_text_of_another(old: str, new: str) -> None:
     assert apply(difference(old, new), old) == new
 
 
-@pytest.mark.parametrize("change", [[0], [""], [True], [1.0], [None], [4], [-4], [3, -1], [[1]]])
-def test_a_change_that_does_not_fit_is_none(change: Change) -> None:
+@pytest.mark.parametrize("data", [None, "x", {}, [0], [""], [True], [1.5], [None], [4], [-4], [3, -1], [[1]]])
+def test_a_change_that_does_not_fit_is_none(data: object) -> None:
     with pytest.raises(DoesNotFit):
-        apply(change, "abc")
+        apply(parse(data), "abc")
+
+
+def test_a_whole_number_is_one_however_json_writes_it() -> None:
+    shared = SharedText("abc", 1)
+    assert not shared.take("m", json.loads('{"parent": 1.0, "changes": [[1.0, "x", -2e0]]}'))
+    assert (shared.text, shared.version) == ("ax", 2)
 
 
 @pytest.mark.parametrize(

@@ -20,19 +20,34 @@ class DoesNotFit(ValueError):
     """A change is none, or runs over the end of the text."""
 
 
+def parse(data: object) -> Change:
+    """A change as it came in a message. Raises DoesNotFit."""
+    if not isinstance(data, list):
+        raise DoesNotFit(f"no change: {data!r}")
+    return [_parse_step(step) for step in data]
+
+
+def _parse_step(step: object) -> int | str:
+    if isinstance(step, str) and step:
+        return step
+    if isinstance(step, int) and not isinstance(step, bool) and step:
+        return step
+    if isinstance(step, float) and step and step.is_integer():  # for JavaScript 1.0 is 1, so it is for everybody
+        return int(step)
+    raise DoesNotFit(f"no step of a change: {step!r}")
+
+
 def apply(change: Change, text: str) -> str:
     """The text that a change makes of this one. Raises DoesNotFit."""
     done: list[str] = []
     at = 0
     for step in change:
-        if isinstance(step, str) and step:
+        if isinstance(step, str):
             done.append(step)
-        elif isinstance(step, int) and not isinstance(step, bool) and step:
+        else:
             if step > 0:
                 done.append(text[at : at + step])
             at += abs(step)
-        else:
-            raise DoesNotFit(f"no step of a change: {step!r}")
     if at > len(text):
         raise DoesNotFit(f"{at} characters of {len(text)}")
     return "".join(done) + text[at:]
@@ -194,17 +209,16 @@ class SharedText:
     def _counts(self, data: object) -> tuple[list[Change], str] | None:
         """The changes of an operation and the text that they make, if it counts."""
         match data:
-            case {"parent": int(parent), "changes": [_, *_] as changes}:
+            case {"parent": int() | float() as parent, "changes": [_, *_] as said}:
                 pass
             case _:
                 return None
-        if parent != self.version or isinstance(parent, bool) or len(changes) > MOST_CHANGES:
+        if parent != self.version or isinstance(parent, bool) or len(said) > MOST_CHANGES:
             return None
         text = self.agreed
         try:
+            changes = [parse(change) for change in said]
             for change in changes:
-                if not isinstance(change, list):
-                    return None
                 text = apply(change, text)
         except DoesNotFit:
             return None
