@@ -85,9 +85,10 @@ class Sharing {
     });
     this.sockets.add(socket);
     // The lock has to be held before anybody waits for it.
-    void this.life.hold().then((lock) => {
+    const reach = (lock: string | undefined) => {
       if (socket.isOpening) this.reach(socket, { kind: "dial", share, url, protocol, tab: this.tab, lock });
-    });
+    };
+    this.life.hold().then(reach).catch((error) => socket.finish(OWN, String(error)));
     return socket;
   }
 

@@ -387,6 +387,7 @@ export class Switchboard {
   }
 
   private online(packet: Packet): void {
+    this.upstream!.connected();
     this.connected = packet;
     this.connection = String(packet["connection"]);
     this.phase = "online";

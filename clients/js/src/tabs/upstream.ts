@@ -31,6 +31,8 @@ const MAX_WAITING_CHARS = 16 << 20;
 /** How long a connection may say nothing after it was asked whether it is there. */
 const PROBE_MS = 5_000;
 const JUST_NOW_MS = 1_000;
+/** How long a connection may take until `connected`. Tabs give up earlier, one by one, and others come meanwhile. */
+const CONNECT_MS = 12_000;
 
 export class Upstream<P> {
   readonly lines = new Lines<P>();
@@ -39,6 +41,7 @@ export class Upstream<P> {
   private lastId = 0;
   private heardAt: number;
   private probe: unknown;
+  private readonly patience: unknown;
   private isOver = false;
 
   constructor(
@@ -50,6 +53,7 @@ export class Upstream<P> {
   ) {
     this.heardAt = clock.now();
     this.socket = dial(url, protocol);
+    this.patience = clock.setTimeout(() => this.end(1006, "no answer in time"), CONNECT_MS);
     this.socket.onopen = () => this.heard() && told.opened();
     this.socket.onmessage = ({ data }) => this.heard() && (typeof data === "string" ? told.text(data) : this.end(4101, "unreadable"));
     this.socket.onerror = null;
@@ -76,6 +80,11 @@ export class Upstream<P> {
       if ((asked.size ?? 0) > (longest?.size ?? 0)) longest = asked;
     }
     return longest?.port;
+  }
+
+  /** The broker has answered `connect`. */
+  connected(): void {
+    this.clock.clearTimeout(this.patience);
   }
 
   get waitingBytes(): number {
@@ -128,6 +137,7 @@ export class Upstream<P> {
   private drop(code: number | undefined, reason: string): void {
     this.isOver = true;
     this.clock.clearTimeout(this.probe);
+    this.clock.clearTimeout(this.patience);
     const { socket } = this;
     socket.onopen = socket.onmessage = socket.onclose = null;
     try {

@@ -48,6 +48,22 @@ test("a tab that dials finds a line dead that has missed a ping, without any tim
   assert.deepEqual([one.closed, bench.lines.length], [4105, 2]);
 });
 
+test("a line that does not come up in time is given up, however many tabs come meanwhile", () => {
+  for (const opens of [false, true]) {
+    const bench = new Bench();
+    const [one, two] = [bench.tab(), bench.tab()];
+    if (opens) bench.line.open();
+    if (opens) one.say({ type: "connect", id: 1 });
+    bench.board.gone(one.port, false);
+    bench.clock.advance(12_000);
+    assert.deepEqual([two.closed, bench.line.closed], [1006, 3000]);
+  }
+  const bench = new Bench();
+  const tab = bench.online();
+  bench.clock.advance(12_000);
+  assert.equal(tab.closed, undefined);
+});
+
 test("a clock that is set back keeps nothing alive", () => {
   const bench = new Bench();
   const tab = bench.online();
