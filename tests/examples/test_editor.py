@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shared_text import Change, DoesNotFit, SharedText, apply, difference, parse, rebase, rebase_all
 
-from tests.examples.programs import CONFIG, PATIENCE_SECONDS, Broker, broker_of, program
+from tests.examples.programs import CONFIG, EXAMPLES, PATIENCE_SECONDS, Broker, broker_of, program
 
 LETTERS = "aä😀 \n"
 texts = st.text(LETTERS, max_size=12)
@@ -119,6 +119,24 @@ def test_who_lost_the_race_tries_again_for_the_new_text() -> None:
     assert second.id != first.id
     assert shared.take(second.id, second.data)
     assert (shared.agreed, shared.pending) == ("aZxybc", [])
+
+
+def test_vectors_hold() -> None:
+    """Those of README.md for clients in any language."""
+    vectors = json.loads((EXAMPLES / "editor" / "vectors.json").read_text(encoding="utf-8"))
+    for case in vectors["rebase"]:
+        assert rebase(case["mine"], case["theirs"]) == case["rebased"], case
+        assert rebase(case["mine"], case["theirs"], mine_first=True) == case["mine_first"], case
+        apply(case["rebased"], apply(case["theirs"], case["text"]))
+    for case in vectors["logs"]:
+        shared, counts = SharedText(), []
+        for number, data in enumerate(case["messages"]):
+            before = shared.version
+            shared.take(f"m{number}", data)
+            counts.append(shared.version > before)
+        assert (counts, shared.text, shared.version) == (case["counts"], case["text"], case["version"]), case[
+            "about"
+        ]
 
 
 async def type_at_random(editor: Editor, dice: random.Random, letter: str, times: int) -> None:
