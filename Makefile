@@ -1,4 +1,5 @@
-# Needs git, make and Python 3.11 or newer; everything else goes into .venv.
+# Needs git, make and Python 3.11 or newer; everything else goes into .venv. Node.js 20 or newer with npm, where the
+# JavaScript client is to be tested, too.
 # `make run` and `make test` are the two to know.
 
 VENV := .venv
@@ -20,7 +21,7 @@ run: $(VENV)/.server ## a broker on 127.0.0.1:7400, with the demo
 WORKERS := 3
 # Hundreds of brokers and commands are started: what one has compiled is kept for the next, whatever is set outside.
 test: export PYTHONDONTWRITEBYTECODE :=
-test: $(VENV)/.dev ## every check, on two cores in less than ten minutes
+test: $(VENV)/.dev $(VENV)/.js ## every check, on two cores in less than ten minutes
 	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal --continue-on-collection-errors \
 	  --gate tests/core --gate tests/protocol
 
@@ -51,6 +52,7 @@ screenshot: $(VENV)/.dev ## docs/demo.png, of the demo page in Chromium
 
 clean: ## away with everything that is made
 	rm -rf $(VENV) .cache .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
+	rm -rf clients/js/node_modules clients/js/dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp per extra: installed again when pyproject.toml has changed.
@@ -63,6 +65,15 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	@echo "installing the broker and what its tests need into $(VENV), about a minute the first time …"
 	@$(PIP) install --editable '.[dev]'
 	@touch $@ $(VENV)/.server
+
+# Without npm the tests of the JavaScript client are skipped; in CI they fail.
+$(VENV)/.js: clients/js/package-lock.json | $(BIN)/python
+	@if command -v npm >/dev/null; then \
+	  echo "installing what the tests of the JavaScript client need into clients/js/node_modules …"; \
+	  npm ci --prefix clients/js --loglevel error && touch $@; \
+	else \
+	  echo "There is no npm: the JavaScript client is not tested."; \
+	fi
 
 # Names of Pythons are tried, not believed: a shim may be there without the version behind it, and Debian's python3
 # may come without venv. Set PYTHON to choose one.
