@@ -193,7 +193,8 @@ class Adapter:
             except Exception as error:  # noqa: BLE001  # whatever it is, the runner is to hear of it
                 report("wrong", message=repr(error))
 
-        return self._crew.start(barred)
+        cancel: Callable[[], object] = self._crew.start(barred)
+        return cancel
 
     # The client
 

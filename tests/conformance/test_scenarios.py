@@ -62,8 +62,8 @@ def test_broken_steps_are_refused_by_schema_and_reader(step: dict[str, Any]) -> 
 
 
 def test_a_feature_that_nobody_knows_is_refused() -> None:
-    file = {"about": "x", "scenarios": [{"name": "x", "about": "x", "shows": ["1.1"], "steps": [{"cut": True}]}]}
-    file["scenarios"][0]["needs"] = ["telepathy"]  # type: ignore[index]
+    scenario = {"name": "x", "about": "x", "shows": ["1.1"], "steps": [{"cut": True}], "needs": ["telepathy"]}
+    file = {"about": "x", "scenarios": [scenario]}
     with pytest.raises(ValueError, match="needs what is no feature: telepathy"):
         steps.parse(json.dumps(file).encode(), "x")
 

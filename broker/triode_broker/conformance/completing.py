@@ -20,7 +20,7 @@ _CAPABILITIES: Final = (
     *("batch", "history", "resume", "dedupe", "conflate", "delay"),
     *("compact", "group", "durable", "presence", "will"),
 )
-_LIMITS: Final = {
+LIMITS: Final = {
     "max_packet_bytes": 65_536,
     "max_frame_bytes": 1_048_576,
     "max_subscriptions": 200,
@@ -38,7 +38,7 @@ def complete(packet: Packet) -> Packet:
 
 def connected(packet: Packet) -> Packet:
     """`limits` may name some."""
-    limits = {**_LIMITS, **packet.get("limits", {})}
+    limits = {**LIMITS, **packet.get("limits", {})}
     usual = {
         "type": "connected",
         "node": "n1",

@@ -60,8 +60,8 @@ class Connect(Command, tag="connect"):
     urls: list[str]
     token: str = ""
     ask_token: bool = False  # the token is a function: it reports `token_wanted`, and a `token` answers
-    connect_timeout_ms: int = 0  # from dialling to `connected`
-    publish_timeout_ms: int = 0  # from publish to its answer
+    connect_timeout_ms: int | UnsetType = UNSET  # from dialling to `connected`
+    publish_timeout_ms: int | UnsetType = UNSET  # from publish to its answer
     will: LastWill | UnsetType = UNSET
 
 
@@ -153,9 +153,9 @@ class Consume(Command, tag="consume", rename={"from_": "from"}):
     durable: str = ""
     group: str = ""
     shared: bool = False
-    window: int = 0
-    ack_wait_ms: int = 0
-    max_attempts: int = 0
+    window: int | UnsetType = UNSET
+    ack_wait_ms: int | UnsetType = UNSET
+    max_attempts: int | UnsetType = UNSET
     from_: From | UnsetType = UNSET
 
 

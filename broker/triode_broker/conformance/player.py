@@ -101,8 +101,7 @@ class Player:
         if self.adapter.trouble:
             errors = self.adapter.errors.strip()
             return f"the adapter: {self.adapter.trouble}" + (f"\n{errors}" if errors else "")
-        seen = [*self._stage.lines, *self._stage.arrivals]
-        return next((each.fault for each in seen if each.fault), "")
+        return self._stage.fault
 
     def _note(self, who: str, what: str) -> None:
         self.conversation.append((who, what))

@@ -10,6 +10,8 @@ import msgspec
 from triode_protocol import codec, packets
 from triode_protocol.topics import HARD_MAX_BYTES, HARD_MAX_LEVELS, BadTopic, check_filter, check_topic
 
+from triode_broker.conformance.completing import LIMITS
+
 BEFORE_CONNECTED_BYTES: Final = 65_536  # what a broker reads of a client until then (SPEC 1.11)
 
 _WITH_CONTENT: Final[tuple[str, ...]] = ("data", "b64", "key", "headers", "ttl_ms", "deliver_at_ms")
@@ -31,8 +33,8 @@ class Rules:
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
-        self._max_packet_bytes = 65_536
-        self._max_frame_bytes = 1_048_576
+        self._max_packet_bytes = LIMITS["max_packet_bytes"]  # until `connected` says another number
+        self._max_frame_bytes = LIMITS["max_frame_bytes"]
         self._max_inflight = 0
         self._early_bytes: int | None = 0  # None: `connected` has been sent
         self._has_connect = False

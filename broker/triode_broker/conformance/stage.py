@@ -176,8 +176,16 @@ class Stage:
     def end(self) -> None:
         """The scenario is over: whoever waits for an answer gets none, and whoever dials from now on."""
         self._is_over = True
-        for each in [*self._unanswered, *(line for line in self.lines if line.fault or line.valve.is_frozen)]:
-            each.valve.cut()
+        waiting = [arrival.valve for arrival in self._unanswered]
+        broken = [line.valve for line in self.lines if line.fault or line.valve.is_frozen]
+        for valve in (*waiting, *broken):
+            valve.cut()
+
+    @property
+    def fault(self) -> str:
+        """What a client must never do, on whichever connection it did so; or nothing."""
+        faults = [line.fault for line in self.lines] + [arrival.fault for arrival in self.arrivals]
+        return next(filter(None, faults), "")
 
     async def accept(self, arrival: Arrival) -> Line | None:
         """Answer a handshake with yes; None: nobody waits for the answer any more."""
