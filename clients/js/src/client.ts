@@ -11,7 +11,7 @@
  * The surprising decision: nothing here waits. Every call, packet and timer changes what is kept, and once a turn
  * `write` sends whatever that has brought about.
  */
-import { byteLength, convert, payload, read, type Packet } from "./codec.js";
+import { byteLength, convert, payload, read, spoken, type Packet } from "./codec.js";
 import type { Core } from "./core.js";
 import { makeEmitter } from "./emitter.js";
 import { refusal, TriodeError } from "./errors.js";
@@ -108,20 +108,19 @@ export function Client(
       if (!isScheduled) queueMicrotask(write);
       isScheduled = true;
     },
-    renew_() {
-      renewAt = Infinity;
-      if (typeof token != "function") return;
-      const mine = attempt;
-      return (renewing ??= fetch()
-        .then((token) => {
-          if (mine == attempt)
-            return requests.ask_({ type: "auth", token }).then((answer) => expires(answer.expiresInMs));
-        })
-        .catch((error) => {
-          core.complain_(error);
-          if (mine == attempt && error?.retry != "never") expires(12_500); // again in ten seconds
-        })
-        .finally(() => (renewing = undefined)));
+    isRetried_(error, retries) {
+      const { retry } = error;
+      if (/now|backoff|reauth/.test(retry) && retries.until_! > now()) return true; // one of many refused together
+      if (retry == "reauth" && !retries.isRenewed_) {
+        retries.isRenewed_ = true;
+        retries.until_ = Infinity;
+        return !!renew()?.finally(() => wake((retries.until_ = 0)));
+      }
+      if (!/now|backoff/.test(retry)) return false;
+      const attempts = (retries.attempts_ = (retries.attempts_ ?? -1) + 1);
+      retries.until_ = now() + time.pause_(retry == "now" && !attempts ? -Infinity : attempts, error.retryAfterMs);
+      wake(retries.until_);
+      return true;
     },
     complain_(error: any) {
       const { name = "error", message = String(error), field } = error ?? {};
@@ -226,7 +225,7 @@ export function Client(
       capabilities: ["batch"],
       replaces: connection,
       resume: connection && !!subscriptions.size,
-      will: will && { topic: will.topic, ...payload(will.data), delay_ms: will.delayMs },
+      will: will && spoken({ ...will, data: undefined, ...payload(will.data) }),
     });
     for (const each of subscriptions) each.attach_();
     requests.attach_();
@@ -300,6 +299,22 @@ export function Client(
       core.complain_(error);
   };
 
+  /** Get a new token and tell the broker, one at a time; undefined where there is none to get. */
+  const renew = (): Promise<unknown> | undefined => {
+    renewAt = Infinity;
+    if (typeof token != "function") return;
+    const mine = attempt;
+    return (renewing ??= fetch()
+      .then((token) => {
+        if (mine == attempt) return requests.ask_({ type: "auth", token }).then((answer) => expires(answer.expiresInMs));
+      })
+      .catch((error) => {
+        core.complain_(error);
+        if (mine == attempt && error?.retry != "never") expires(12_500); // again in ten seconds
+      })
+      .finally(() => (renewing = undefined)));
+  };
+
   /** The token is good for so long: get the next one in time. */
   const expires = (ms?: number): void => {
     if (ms === undefined) return;
@@ -352,7 +367,7 @@ export function Client(
       if (state == "waiting") connect();
       else depart("backoff", "no answer to connect in time");
     }
-    if (now() >= renewAt) void core.renew_();
+    if (now() >= renewAt) void renew();
     let next = Math.min(publisher.tick_(), requests.tick_());
     for (const each of subscriptions) next = Math.min(next, each.tick_());
     wake(Math.min(next, due, finishBy, renewAt, aliveUntil()));
@@ -371,17 +386,18 @@ export function Client(
   // Leaving
 
   /** The present connection or attempt is over; `next` is what comes then. */
-  const depart = (next: Next, reason: string, code?: number, asked = 0, urls: any = [], wasAnswered = false): void => {
+  const depart = (next: Next, reason: string, code?: number, asked?: number, urls: any = [], wasAnswered = false): void => {
     const wasConnected = state == "connected";
     const why = { reason, ...(code && { code }) };
     if (next == "stop") return end(new TriodeError("refused", reason, why), why);
     detach();
     if (wasConnected && now() - connectedAt >= STABLE_MS) route.reset_();
     const isOnce = next == "once";
-    due = route.left_(isOnce, isOnce && code != DRAINING, asked, urls, wasConnected, wasAnswered);
+    const delayMs = route.left_(isOnce, isOnce && code != DRAINING, asked, urls, wasConnected, wasAnswered);
+    due = now() + delayMs;
     isAsked = wasAnswered;
     wake(due);
-    enter("waiting", { ...why, delayMs: due - now() });
+    enter("waiting", { ...why, delayMs });
     // One node of several that is away is no news.
     if (!wasConnected && ++refused == Math.max(3, route.size_))
       core.complain_(new TriodeError("handshakes_refused", refused + " in a row: " + reason));
@@ -426,7 +442,7 @@ export function Client(
 
   // What programs ask for
 
-  const add = async (topic: string, data: () => Packet, options?: object, isAcknowledged?: boolean) => {
+  const add = async (topic: string, data: () => Packet, options: object = {}, isAcknowledged?: boolean) => {
     use();
     return publisher.add_(topic, data(), options, isAcknowledged);
   };
@@ -466,9 +482,9 @@ export function Client(
     },
     consume: (filter: string, options: unknown, work?: (delivery: any) => unknown) =>
       begin(filter, options, "delivery", work),
-    async history(topic: string, { after, before, last, limit }: Packet = { last: 100 }) {
-      const page = await ask({ type: "history", topic, after, before, last, limit });
-      const messages = page.messages.map((raw: unknown) => convert(raw, "message"));
+    async history(topic: string, options: object = { last: 100 }) {
+      const page = await ask({ type: "history", topic, ...options });
+      const messages = page.messages.map((raw: Packet) => convert(raw, "message"));
       return { messages, complete: page.complete, after: page.after };
     },
     async presence(topic: string) {

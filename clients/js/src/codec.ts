@@ -10,73 +10,81 @@ import type { Position } from "./types.js";
 export type Packet = Record<string, any>;
 
 /** What cannot be missing, by type; then by the name of a field that is a packet of its own. */
-const NEEDED: Packet = {
-  __proto__: null, // so that only these are found
-  connected: "connection limits pingMs reconnect",
-  subscribed: "after",
-  catching_up: "after",
-  caught_up: "after",
-  message: "topic log pos offset ts",
-  delivery: "message",
-  gap: "after",
-  published: "id",
-  history: "messages after",
-  presence: "members",
-  joined: "topic member",
-  left: "topic member",
-  error: "name retry",
-  bye: "code",
-  ping: "type",
-  pong: "type",
-  acked: "type",
-  authorized: "type",
-  notice: "type",
-  unsubscribed: "type",
-  limits: "maxPacketBytes maxFrameBytes maxInflightPublishes dedupeWindowMs",
-  reconnect: "minMs maxMs",
-};
+const NEEDED = new Map(
+  `connected connection limits pingMs reconnect
+subscribed after
+catching_up after
+caught_up after
+message topic log pos offset ts
+delivery message
+gap after
+published id
+history messages after
+presence members
+joined topic member
+left topic member
+error name retry
+bye code
+ping
+pong
+acked
+authorized
+notice
+unsubscribed
+limits maxPacketBytes maxFrameBytes maxInflightPublishes dedupeWindowMs
+reconnect minMs maxMs`
+    .split("\n")
+    .map((line) => line.split(" "))
+    .map(([type, ...needed]) => [type!, needed]),
+);
 const NUMBERS = /^(id|sub|pos|offset|ts|from|to|code|attempt|protocol)$|_(ms|bytes|publishes)$/;
 const MOST_LOGS = 64; // of a position (SPEC 2.5)
 
 const isNumber = (value: any): boolean => Number.isSafeInteger(value) && value >= 0;
 const isLog = (value: any): boolean => /^[a-z0-9-]{1,32}$/.test(value);
-const isPosition = (value: any): boolean => {
-  const entries = Object.entries(value);
-  return (
-    !Array.isArray(value) && entries.length <= MOST_LOGS && entries.every(([log, pos]) => isLog(log) && isNumber(pos))
-  );
-};
+const isPosition = (value: any): boolean =>
+  !Array.isArray(value) &&
+  Object.keys(value).length <= MOST_LOGS &&
+  Object.keys(value).every((log) => isLog(log) && isNumber(value[log]));
+
+/** `object` under other names. */
+const renamed = (object: Packet, rename: (name: string) => string): Packet =>
+  Object.fromEntries(Object.entries(object).map(([name, value]) => [rename(name), value]));
 
 /** `raw` as a packet of `type`. Throws where it is none. */
-export function convert(raw: any, type: string = raw.type): Packet {
-  const packet: Packet = Object.fromEntries(
-    Object.entries<any>(raw).map(([name, value]) => {
-      const isGood = NUMBERS.test(name) ? isNumber : /^a(fter|t)$/.test(name) ? isPosition : name == "log" ? isLog : Boolean;
-      if (isGood != Boolean && !isGood(value)) throw Error("bad " + name);
-      return name == "b64" ? ["data", toBytes(value)] : [name.replace(/_(.)/g, (_, letter) => letter.toUpperCase()), value];
-    }),
-  );
-  for (const key of NEEDED[type].split(" ")) if (!(key in packet)) throw Error(type + " without " + key);
+export function convert(raw: Packet, type: string = raw.type): Packet {
+  for (const name in raw) {
+    const isGood = NUMBERS.test(name) ? isNumber : /^a(fter|t)$/.test(name) ? isPosition : name == "log" ? isLog : Boolean;
+    if (isGood != Boolean && !isGood(raw[name])) throw Error("bad " + name);
+  }
+  const packet = renamed(raw, (name) => name.replace(/_(.)/g, (_, letter) => letter.toUpperCase()));
+  for (const key of NEEDED.get(type)!) if (!(key in packet)) throw Error(`${type} without ${key}`);
+  if ("b64" in packet) {
+    packet.data = Uint8Array.from(atob(packet.b64), (letter) => letter.charCodeAt(0));
+    delete packet.b64;
+  }
   if (type == "message" && !("data" in packet)) packet.deletesKey = true;
   return packet;
 }
+
+/** What programs say, under the names of the protocol. */
+export const spoken = (options: object): Packet =>
+  renamed(options, (name) => name.replace(/[A-Z]/g, (letter) => "_" + letter.toLowerCase()));
 
 /** The packets in a text message, without those of unknown type (SPEC 1.8). Throws if it is not of this protocol. */
 export function read(text: string): Packet[] {
   return [JSON.parse(text)].flat().flatMap((raw) => {
     if (typeof raw.type != "string") throw Error("no type");
-    return raw.type in NEEDED ? [convert(raw)] : [];
+    return NEEDED.has(raw.type) ? [convert(raw)] : [];
   });
 }
 
-const toBytes = (text: string): Uint8Array => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-
 /** `{data}`, or `{b64}` for bytes. Throws where JSON has no word for it: without data a publish may delete its key. */
-export function payload(data: unknown): Packet {
+export function payload(data: any): Packet {
   if (data instanceof ArrayBuffer) data = new Uint8Array(data);
   if (ArrayBuffer.isView(data)) {
     let text = "";
-    for (const byte of new Uint8Array(data.buffer, data.byteOffset, data.byteLength)) text += String.fromCharCode(byte);
+    for (const byte of data as Uint8Array) text += String.fromCharCode(byte);
     return { b64: btoa(text) };
   }
   if (/^[ufs]\w*[dnl]$/.test(typeof data)) throw TypeError("data is no JSON (null is)"); // undefined, function, symbol
@@ -87,7 +95,7 @@ export function payload(data: unknown): Packet {
 export const byteLength = (text: string): number => new TextEncoder().encode(text).length;
 
 /** A position of our own, without a prototype: a log may have the name of one of its members. */
-export const copy = (position?: Position): Record<string, number> => Object.assign(Object.create(null), position);
+export const copy = (position?: Position): Record<string, number> => ({ __proto__: null, ...position }) as any;
 
 /** R4: everything of `log` up to `pos` has been had. */
 export function advance(position: Record<string, number>, log: string, pos: number): void {

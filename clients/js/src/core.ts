@@ -5,7 +5,17 @@
  * names are a third of what a page would have to load.
  */
 import type { Packet } from "./codec.js";
+import type { TriodeError } from "./errors.js";
 import type { Time } from "./time.js";
+
+/** What is remembered of attempts that were refused. */
+export interface Retries {
+  /** Not again before. */
+  until_?: number;
+  attempts_?: number;
+  /** With another token, since it went well. */
+  isRenewed_?: boolean;
+}
 
 export interface Core extends Time {
   /** A number for `id`: never given twice. */
@@ -14,8 +24,8 @@ export interface Core extends Time {
   put_(packet: Packet): void;
   /** Look soon what there is to write. */
   flush_(): void;
-  /** Get a new token and tell the broker; undefined where there is none to get. */
-  renew_(): Promise<unknown> | undefined;
+  /** Act on an error by its `retry`. True: it is to be tried again, from `retries.until_` on. */
+  isRetried_(error: TriodeError, retries: Retries): boolean;
   /** An error that nobody waits for. */
   complain_(error: unknown): void;
   /** Tell those who listen to the client; whether there was anybody. */

@@ -9,30 +9,26 @@ import { TriodeError } from "./errors.js";
 import type { Time } from "./time.js";
 
 const MOST_NAMED = 8; // URLs of one `bye`
-const MOST_RESTING = 64;
 
 /** `url` as a WebSocket URL: http becomes ws, no path `/ws`; relative to the page. Throws for anything else. */
 export function websocketUrl(url: string): string {
   try {
     const parts = new URL(url, globalThis.location?.href);
     parts.protocol = parts.protocol.replace("http", "ws");
-    parts.hash = "";
     if (parts.pathname == "/") parts.pathname = "/ws";
     if (/^wss?:/.test(parts.href)) return parts.href;
   } catch {}
   throw new TriodeError("bad_url", url + " is no URL like wss://example.com/ws");
 }
 
-export function makeRoute(urls: string | readonly string[], { now_: now, random_: random, pause_: pause }: Time) {
+export function makeRoute(urls: string | readonly string[], { random_: random, pause_: pause }: Time) {
   const shuffled = (urls: readonly string[]): string[] => {
     const left = [...urls];
     return urls.map(() => left.splice(random() * left.length, 1)[0]!);
   };
   const own = [...new Set([urls].flat().map(websocketUrl))];
-  const rests = new Map<string, number>(); // asked for a pause until then
-  const rest = (url: string): number => Math.max(rests.get(url) ?? 0, now());
   let round = shuffled(own);
-  let current = "";
+  let current: string;
   let rounds = 0; // since things went well
 
   /** What is no URL, or would lose the encryption, is passed over. */
@@ -40,7 +36,7 @@ export function makeRoute(urls: string | readonly string[], { now_: now, random_
     urls.slice(0, MOST_NAMED).flatMap((url) => {
       try {
         const named = websocketUrl(url);
-        return /^wss/.test(named) || /^ws:/.test(own[0]!) ? [named] : [];
+        return named < "ws:~" && own[0]! > "ws:~" ? [] : [named];
       } catch {
         return [];
       }
@@ -52,40 +48,30 @@ export function makeRoute(urls: string | readonly string[], { now_: now, random_
     reset_(): void {
       rounds = 0;
     },
-    /** The URL of the next attempt: the first of the round that wants no pause. */
-    next_(): string {
-      current = round.sort((a, b) => rest(a) - rest(b)).shift()!;
-      return current;
-    },
-    /** The current address has failed, or was lost: when the next attempt is due.
+    /** The URL of the next attempt. */
+    next_: (): string => (current = round.shift()!),
+    /** The current address has failed, or was lost: the pause before the next attempt.
      *
      * `isOnce`: it asked for an immediate one, there (`isStaying`) or elsewhere. `asked`, `urls`: the pause and the
-     * addresses that it named. `wasAnswered`: it refused, so it is there; many may be refused at once, and shall not
-     * move on as one. */
+     * addresses that it named; the pause holds for all. `wasAnswered`: it refused, so it is there; many may be
+     * refused at once, and shall not move on as one. */
     left_(
       isOnce: boolean,
       isStaying: boolean,
-      asked: number,
+      asked: number | undefined,
       urls: readonly string[],
       wasConnected: boolean,
       wasAnswered: boolean,
     ): number {
       const named = usable(urls);
-      const until = now() + pause(-99, asked);
-      if (rests.size > MOST_RESTING) rests.clear();
-      if (!named[0]) {
-        rests.set(current, asked && until);
-        if (!wasConnected && round.some((url) => rest(url) <= now())) return now() + (wasAnswered ? pause(0) : 0);
-      }
-      const wait = pause(rounds++);
-      const due = now() + (isOnce && rounds == 1 ? 0 : wait); // more often, and a broker could make us spin
+      if (!named[0] && !wasConnected && round[0]) return pause(wasAnswered ? 0 : -Infinity, asked);
+      // More than one immediate attempt, and a broker could make us spin.
+      const wait = pause(isOnce && !rounds ? -Infinity : rounds, asked);
+      rounds++;
       round = shuffled(own.filter((url) => url != current));
       if (own.includes(current)) round[isStaying && !named[0] ? "unshift" : "push"](current);
-      if (named[0]) {
-        round = [...new Set([...named, ...round])];
-        return Math.max(due, until);
-      }
-      return Math.max(due, Math.min(...round.map(rest)));
+      round = [...new Set([...named, ...round])];
+      return wait;
     },
   };
 }

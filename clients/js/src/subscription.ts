@@ -6,9 +6,9 @@
  * messages come. An inbox that is full stops nothing: the subscription is ended at the broker and asked for again,
  * by position, once half of it is taken.
  */
-import { advance, convert, copy, type Packet } from "./codec.js";
+import { advance, convert, copy, spoken, type Packet } from "./codec.js";
 import { makeDeliveries } from "./consumer.js";
-import type { Core } from "./core.js";
+import type { Core, Retries } from "./core.js";
 import { makeEmitter, report } from "./emitter.js";
 import { refusal, type TriodeError } from "./errors.js";
 import type { Ask } from "./requests.js";
@@ -61,16 +61,15 @@ export function makeSubscription(
   work?: (delivery: Delivery) => unknown,
 ) {
   const isConsumer = kind == "delivery";
-  const window = options.window ?? 32;
+  const { echo, ...wishes } = spoken(isConsumer ? { window: 32, ...options } : options);
+  const { window, group, shared, presence } = wishes;
   const topics = pattern(filter);
   let number = 0; // `sub` on this connection; 0 = none
   let round = 0; // `id` of the last `subscribe`
   let isAsked = false;
   let isPaused = false; // its inbox was full
   let isEnded = false;
-  let retryAt = Infinity; // it was refused for a while
-  let attempts = 0;
-  let isRenewed = false;
+  let retries: Retries = {}; // it was refused for a while
   let hasWarned = false;
 
   let position = copy(options.after); // R1, R4: everything up to here is in the inbox or was
@@ -179,26 +178,18 @@ export function makeSubscription(
   // What the broker is asked
 
   const attach_ = (): void => {
-    retryAt = Infinity;
+    delete retries.until_;
     if (number || isPaused || isEnded || !isOpen_()) return;
     isAsked = true;
     numbered.set((number = number_()), kept);
     round = core.id_();
-    const { overflow, presence, durable, shared, group, ackWaitMs, maxAttempts } = options;
     core.put_({
       type: "subscribe",
       id: round,
       sub: number,
       filter,
-      ...(hasPosition && !isSnapshot ? { after: position } : { from: options.from }), // R7
-      overflow,
-      presence,
-      durable,
-      shared,
-      group,
-      window: isConsumer ? window : undefined,
-      ack_wait_ms: ackWaitMs,
-      max_attempts: maxAttempts,
+      ...wishes,
+      ...(hasPosition && !isSnapshot ? { from: undefined, after: position } : { after: undefined }), // R7
     });
   };
 
@@ -223,19 +214,9 @@ export function makeSubscription(
     pump();
   };
 
-  /** Act by `retry`. */
   const refuse = (error: TriodeError): void => {
-    const { retry } = error;
     leave(false);
-    const renewed = retry == "reauth" && !isRenewed && core.renew_();
-    if (renewed) {
-      isRenewed = true;
-      renewed.finally(() => core.wake_((retryAt = 0)));
-    } else if (/now|backoff/.test(retry)) {
-      const pause = core.pause_(attempts++, error.retryAfterMs);
-      retryAt = core.now_() + (retry == "now" && attempts == 1 ? 0 : pause);
-      core.wake_(retryAt);
-    } else end_(error);
+    if (!core.isRetried_(error, retries)) end_(error);
   };
 
   // What the broker says
@@ -250,7 +231,7 @@ export function makeSubscription(
   const tellMessage = (message: Packet): void => {
     const { log, pos, messageId } = message;
     if (!(log in position)) tellGap({ type: "gap", reason: "reset", after: { ...position } }); // R6
-    if (options.echo == false && isOwn_(messageId)) advance(position, log, pos);
+    if (echo == false && isOwn_(messageId)) advance(position, log, pos);
     else hand(message);
   };
 
@@ -265,7 +246,7 @@ export function makeSubscription(
     () => [number, round],
     // Among members the later messages of its key are taken back with it (SPEC 9.5.3).
     ({ topic, key, log, pos }) => {
-      if (key && (options.shared || options.group))
+      if (key && (shared || group))
         inbox = inbox.filter(
           ({ message }) => message.key != key || message.topic != topic || message.log != log || message.pos <= pos,
         );
@@ -280,7 +261,7 @@ export function makeSubscription(
         return;
       case "joined":
       case "left":
-        if (sub || (options.presence && !isAsked && topics.test(topic)))
+        if (sub || (presence && !isAsked && topics.test(topic)))
           hand({ type, topic, member, ...(type == "joined" && { isSelf: !!sub }) });
         return;
       case "ping": // R4
@@ -311,8 +292,8 @@ export function makeSubscription(
     // subscribed, catching_up, caught_up
     self.isLive = false;
     if (type == "subscribed") {
-      isAsked = isRenewed = false;
-      attempts = 0;
+      isAsked = false;
+      retries = {};
       settle();
     }
     if (isConsumer) return; // the broker keeps its position
@@ -327,7 +308,7 @@ export function makeSubscription(
     end_,
     detach_(): void {
       leave(false);
-      retryAt = Infinity;
+      delete retries.until_;
       snapshot = copy();
       skip = copy();
     },
@@ -337,8 +318,8 @@ export function makeSubscription(
       return isOurs;
     },
     tick_(): number {
-      if (core.now_() >= retryAt) attach_();
-      return retryAt;
+      if (core.now_() >= retries.until_!) attach_();
+      return retries.until_ ?? Infinity;
     },
   };
   const self = {
