@@ -71,16 +71,22 @@ class Receiving(Generic[AnyAsync, AnyInbox]):
     def _enter(self, background: Background, inner: AnyAsync) -> AnyInbox:
         """Subscribe, and wait until the broker has answered."""
         made: list[AnyInbox] = []
+        is_wanted = True
 
         async def subscribe() -> None:
             inbox = self._make_inbox(background, inner)
             made.append(inbox)
-            inbox.begin()
-            await inbox.registered.wait()
+            try:
+                inbox.begin()
+                await inbox.registered.wait()
+            finally:
+                if not is_wanted:  # interrupted: whoever sees the other's mark last closes it
+                    inbox.close()
 
         try:
             background.call(subscribe)
         except BaseException:
+            is_wanted = False
             for inbox in made:
                 inbox.close()
             raise
@@ -135,8 +141,9 @@ class Messages(Receiving[AsyncMessages, Inbox[Item]]):
     first one is logged as a warning. All are counted in `gap_count`, the last hundred kept in `gaps`.
 
     What the program has not taken yet is bounded (`max_inbox_messages`, `max_inbox_bytes`, and three batches on
-    their way between the threads, of a fifth of that, 512 messages or 1 MiB at most). Past the bound the subscription is paused at the broker and resumed
-    by position at half of it: late, not lost, as far as the broker still holds the messages, else there is a gap.
+    their way between the threads, each a fifth of that, 512 messages or 1 MiB at most). Past the bound the
+    subscription is paused at the broker and resumed by position at half of it: late, not lost, as far as the
+    broker still holds the messages, else there is a gap.
 
     In the child of a fork it goes on from where this program was at the fork, over the child's own connection and
     without a word to the parent's: both get everything from there on. One that begins with "last" and has not
