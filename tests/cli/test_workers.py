@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -105,8 +106,8 @@ async def at_every_worker(url: str, count: int) -> AsyncIterator[list[triode.Cli
 
 
 def first_of_free_ports(count: int) -> int:
-    """So many in a row, below those that the system gives to others."""
-    for port in range(20_000, 32_000, count):
+    """So many in a row, below those that the system gives to others; others look for theirs at the same time."""
+    for port in random.sample(range(20_000, 32_000, count), 100):
         try:
             with ExitStack() as stack:
                 for number in range(count):
