@@ -1,0 +1,127 @@
+"""The npm package as it is published: its types, its cases, its size, what is in it, and that it works in Node.js."""
+
+import gzip
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.browser.built import CLIENT, DIST, built_client
+from tests.browser.processes import Broker
+
+TOOLS: Final = CLIENT / "node_modules" / ".bin"
+MAX_CLIENT_BYTES: Final = 8_500
+MAX_REACT_BYTES: Final = 1_024
+MAX_PACKAGE_FILES: Final = 60
+
+
+@pytest.fixture(scope="module", autouse=True)
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `dist` in it and no packages around; `dist` of the client is fresh."""
+    return built_client(tmp_path_factory.mktemp("package")).parent
+
+
+def run(*command: str | Path, folder: Path = CLIENT) -> str:
+    """What it prints; its failure is the test's."""
+    done = subprocess.run(list(map(str, command)), cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def size(*names: str) -> int:
+    """Bytes of these files of `dist` together, with gzip."""
+    return len(gzip.compress(b"".join((DIST / name).read_bytes() for name in names), 9, mtime=0))
+
+
+def test_types_are_strict_and_hold() -> None:
+    run(TOOLS / "tsc", "-p", ".")
+
+
+def test_cases_pass() -> None:
+    run("node", "test.mjs")
+
+
+def test_whole_client_is_small() -> None:
+    assert size("index.js") <= MAX_CLIENT_BYTES
+    assert size("react.js") <= MAX_REACT_BYTES
+
+
+def test_package_is_linted_and_its_types_are_right_for_import_and_require() -> None:
+    run(TOOLS / "publint", "--strict")
+    run(TOOLS / "attw", "--pack", ".", "--profile", "node16")
+
+
+def test_package_has_what_it_needs_and_nothing_else() -> None:
+    listed = json.loads(run("npm", "pack", "--dry-run", "--json", "--loglevel", "error"))
+    packed = listed[0] if isinstance(listed, list) else next(iter(listed.values()))
+    paths = {file["path"] for file in packed["files"]}
+    assert {"package.json", "README.md", "LICENSE", "dist/index.js", "dist/triode.iife.js"} <= paths
+    assert all(path.startswith("dist/") or "/" not in path for path in paths)
+    assert len(paths) <= MAX_PACKAGE_FILES
+    described = json.loads((CLIENT / "package.json").read_text())
+    assert "dependencies" not in described
+    named = json.dumps(described["exports"]).split('"')
+    assert all(name.removeprefix("./") in paths for name in named if name.startswith("./dist/"))
+
+
+def test_scripts_hold_no_code_made_of_text() -> None:
+    """A content security policy without `unsafe-eval` is enough."""
+    for script in DIST.glob("*.*js"):
+        text = script.read_text()
+        assert "eval(" not in text and "new Function" not in text, script.name
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        'import { Triode } from "triode"; new Triode("ws://x"); import "triode/offline"; import "triode/tabs";',
+        'const { Triode, TriodeError } = require("triode"); new Triode("ws://x"); new TriodeError("a", "b");',
+        'require("./dist/triode.iife.js"); new Triode("ws://x"); new Triode.TriodeError("a", "b");',
+    ],
+)
+def test_package_loads_as_module_as_commonjs_and_as_script(program: str) -> None:
+    kind = "module" if program.startswith("import") else "commonjs"
+    run("node", f"--input-type={kind}", "--eval", program)
+
+
+def test_node_without_websocket_says_what_to_install(package: Path) -> None:
+    program = """
+        delete globalThis.WebSocket;
+        const { Triode } = await import("./dist/node.js");
+        await new Triode("ws://127.0.0.1:9").connect().catch(({ name, message }) => console.log(name, message));
+    """
+    assert "refused" in (said := run("node", "--input-type=module", "--eval", program, folder=package))
+    assert "npm install ws" in said
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    """A broker that is up, with a disk for topics under `disk/`."""
+    broker = Broker(tmp_path / "broker.log")
+    broker.start()
+    try:
+        yield broker
+    finally:
+        broker.end()
+
+
+def test_client_survives_a_killed_broker(broker: Broker) -> None:
+    """Receives what was published before and meanwhile, each once and in order, without a gap (G4)."""
+    command = ["node", "--unhandled-rejections=strict", "tests/end_to_end.mjs", broker.socket_url]
+    with subprocess.Popen(
+        command, cwd=CLIENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as client:
+        assert client.stdout and client.stdin and client.stderr
+        try:
+            for line in client.stdout:
+                if line == "kill\n":
+                    broker.kill()
+                    broker.start()
+                    client.stdin.close()
+                    client.stdin = None
+            assert client.wait(60) == 0 and line == "done\n", client.stderr.read()
+        finally:
+            client.kill()
