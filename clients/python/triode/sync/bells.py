@@ -10,6 +10,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Final
+
+#: A signal, ctrl-C say, that comes just ahead of a lock that blocks is looked at behind it: nobody waits longer.
+_GLANCE_SECONDS: Final = 1.0
 
 
 class Bell:
@@ -28,11 +32,14 @@ class Bell:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Until it has happened, at most `timeout` seconds; whether it has."""
-        seconds = -1 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)
-        is_rung = self._lock.acquire(timeout=seconds)
-        if is_rung:
-            self.ring()  # for the next one
-        return is_rung
+        until = deadline(timeout)
+        while True:
+            left = remaining(until)
+            if self._lock.acquire(timeout=_GLANCE_SECONDS if left is None else min(left, _GLANCE_SECONDS)):
+                self.ring()  # for the next one
+                return True
+            if left is not None and left <= _GLANCE_SECONDS:
+                return False
 
 
 class Line:
