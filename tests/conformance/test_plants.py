@@ -6,7 +6,7 @@ from triode_broker.conformance.running import run
 from tests.conformance.plants import PLANTS
 from tests.conformance.playing import PLANTS_ADAPTER, python, scenario
 
-LANES = 4
+LANES = 9  # most of the time they wait
 PATIENCE_SECONDS = 2.0  # all of them fail, and some by what they do not do
 
 #: The plant, the scenario that finds it, and what the runner says about it.
