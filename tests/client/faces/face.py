@@ -167,7 +167,7 @@ class AsyncioFace(Face):
         async def within() -> None:
             async with asyncio.timeout(BODY_SECONDS):
                 await body()
-            await asyncio.sleep(0)
+            await self.checkpoint()
             assert asyncio.all_tasks() == {asyncio.current_task()}, "a client has left a task behind"
 
         asyncio.run(within())

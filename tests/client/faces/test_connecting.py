@@ -92,6 +92,7 @@ async def test_nobody_there_is_told_after_the_wait(face: Face) -> None:
         (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "HTTP 403"),
         (b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy", "HTTP 503"),
         (b"HTTP/1.1 200 OK\r\n\r\n", ".+"),
+        (b"HTTP/1.1 302 Found\r\nLocation: ws://127.0.0.1:9/ws\r\nContent-Length: 0\r\n\r\n", "HTTP 302"),
         (b"\x00\xff\x00garbage\r\n\r\n", ".+"),
         (b"HTTP/1.1 101 Go\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", ".+"),
         (b"HTTP/1.1 101 \xff\xfe\r\n\xff: \xfe\r\n\r\n", ".+"),

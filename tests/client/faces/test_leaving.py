@@ -74,22 +74,30 @@ async def test_leaving_is_bounded_when_the_broker_neither_answers_nor_closes(fac
                 receipt = client.publish_nowait("a", number)
                 await face.checkpoint()
         left.set()
-        with pytest.raises(triode.OutcomeUnknown):
+        with pytest.raises(triode.TriodeError):
             await receipt.wait()
 
 
 @only_where_tasks_are_cancelled
 @on_its_loop
 async def test_cancelled_while_leaving_leaves_at_once(face: Face) -> None:
+    has_heard = Signal()
+
     async def scene(line: Line) -> None:
         await line.accept()
         await line.hear("publish")
+        has_heard.set()
         await line.until_closed()
 
     async with face.playing(scene) as url:
         left = False
-        async with face.scope(0.1):
-            async with face.connect(url) as client:
+        async with face.scope() as scope:
+
+            async def cancel() -> None:
+                await face.wait(has_heard)
+                scope.cancel()
+
+            async with face.beside(cancel), face.connect(url) as client:
                 client.publish_nowait("a", 1)
             left = True
         assert not left
