@@ -19,7 +19,9 @@ async def test_players_play_see_each_other_and_leave(broker: Broker) -> None:
                 assert {await server.line(), await server.line()} == {"ada has come", "bob has come"}
                 for name in ("ada", "bob"):
                     await until_moving(states, name)
-                await ada.until(lambda line: line.endswith("points"))
+                scorer = await next_of(states, lambda state: bool(state.data) and state.data["score"] > 0)
+                winner = {"ada": ada, "bob": bob}[scorer.data["name"]]
+                await winner.until(lambda line: line.endswith("has 1 points"))
                 who = await client.presence("game/yard")
                 assert {member.state["name"] for member in who.members} == {"ada", "bob"}
                 await bob.dies()

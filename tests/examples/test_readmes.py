@@ -25,7 +25,7 @@ def commands(readme: Path) -> list[list[str]]:
 
 
 def test_every_folder_has_a_readme_and_is_in_the_index() -> None:
-    folders = {path.parent for path in EXAMPLES.rglob("*") if path.suffix in {".py", ".html", ".ts", ".js"}}
+    folders = {path.parent for path in EXAMPLES.rglob("*") if path.suffix == ".py"}
     tops = {EXAMPLES / folder.relative_to(EXAMPLES).parts[0] for folder in folders - {EXAMPLES}}
     assert {folder for folder in tops if not (folder / "README.md").exists()} == set()
     index = (EXAMPLES / "README.md").read_text(encoding="utf-8")
