@@ -72,7 +72,11 @@ class Client:
     """A connection to a broker that lasts, for any number of threads: made by `connect`.
 
     Leaving its `with` block, or `close()`, sends what is queued (at most `close_timeout_seconds`) and says
-    goodbye, and so does the end of the process; leaving the block by an exception closes at once.
+    goodbye, and so does the end of the process; leaving the block by an exception closes at once. A broker may end
+    it for good, too (with a close code 40xx): then it stays closed, and says why.
+
+    A `timeout` is in seconds, None for no other bound than those of the options; what the first use takes to
+    connect is bounded by `wait_seconds` alone.
 
     After a fork the child has this client too: at its next use it begins a thread and a connection of its own,
     and leaves those of the parent alone. What was queued by then is sent by the parent, whose receipts raise
@@ -93,6 +97,8 @@ class Client:
         self._is_entered = False
         self._is_closed = False
         self._running: tuple[Background, Outbox] | None = None
+        self._when_dropped = weakref.finalize(self, _nothing)
+        self._when_dropped.atexit = False
 
     @property
     def state(self) -> State:
@@ -163,8 +169,9 @@ class Client:
                 running = background, Outbox(background)
                 background.start()
                 self._running = running
-                end = weakref.finalize(self, background.finish)  # dropped: what is queued is still sent
-                end.atexit = False
+                self._when_dropped.detach()
+                self._when_dropped = weakref.finalize(self, background.finish)  # what is queued is still sent
+                self._when_dropped.atexit = False
             return running
 
     def background(self) -> Background:
@@ -436,6 +443,10 @@ class Client:
         watcher = Events(self._options.max_events)
         self._watchers.add(watcher)
         return watcher
+
+
+def _nothing() -> None:
+    """There is no thread yet."""
 
 
 def _in_a_thread(token: Callable[[], str]) -> AsyncToken:

@@ -4,7 +4,7 @@ Knows the async face's delivery, which does the answering in the loop. As there,
 never raises because of the connection: a delivery that was taken back comes again.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -111,8 +111,7 @@ class Delivery:
         """It is not done: to be given out again after `delay` seconds, as the next attempt."""
         self._check()
         _ms(delay)
-        self._drop_behind()
-        self._background.call(lambda: self._inner.nack(delay))
+        self._give_back(lambda: self._inner.nack(delay))
 
     def nack_nowait(self, delay: float = 0.0) -> None:
         """Like `nack`, not confirmed. Should it not arrive, the broker gives the message out after `ack_wait`."""
@@ -125,8 +124,7 @@ class Delivery:
     def reject(self) -> None:
         """It can never be done: to the dead letters at once, whatever the attempt."""
         self._check()
-        self._drop_behind()
-        self._background.call(self._inner.reject)
+        self._give_back(self._inner.reject)
 
     def extend(self, seconds: float) -> None:
         """It takes longer: the broker waits for the answer `seconds` from now. Any number of times."""
@@ -137,8 +135,18 @@ class Delivery:
         if self._background.is_inherited:
             raise self._background.closed()
 
+    def _give_back(self, answer: Callable[[], Awaitable[None]]) -> None:
+        async def in_the_loop() -> None:
+            if not self.outcome:
+                self._drop_behind()
+            await answer()
+
+        if not self.outcome:
+            self._drop_behind()
+        self._background.call(in_the_loop)
+
     def _drop_behind(self) -> None:
-        """At once: the next one that a thread takes must not be of those."""
+        """Here, so that this thread does not take one of those next, and in the loop, for what came meanwhile."""
         if not self._inner.is_lost:
             self._inbox.drop_behind(self._inner._handed)
 
@@ -166,6 +174,7 @@ class Delivery:
 
     def _nack(self, delay_ms: int) -> None:
         inner = self._inner
+        self._drop_behind()
         inner._told(inner._settler.nack(inner._subscription, inner._handed, delay_ms))
 
     # Blocks
