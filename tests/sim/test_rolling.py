@@ -6,18 +6,17 @@ from tests.sim.rolling import play
 from tests.sim.scenario import Plan
 
 SEEDS = 6
-AT_ONCE = 3
 #: Of the planted bug: seeds that are tried.
 TRIES = 16
 
 
-@pytest.mark.parametrize("first", range(1, SEEDS, AT_ONCE))
-def test_rolling_restart_under_load_shows_clients_no_gap(first: int) -> None:
-    for seed in range(first, first + AT_ONCE):
-        outcome = play(Plan(seed))
-        assert not outcome.violations, f"rolling restart, seed {seed}\n{outcome.explain()}"
+@pytest.mark.parametrize("seed", range(1, SEEDS + 1))
+def test_rolling_restart_under_load_shows_clients_no_gap(seed: int) -> None:
+    outcome = play(Plan(seed))
+    assert not outcome.violations, f"rolling restart, seed {seed}\n{outcome.explain()}"
 
 
+@pytest.mark.timeout(400)  # it computes for a quarter of a minute, where nothing else does
 def test_second_heir_is_caught() -> None:
     """I3: two nodes go on with one log."""
     found: set[str] = set()
