@@ -11,14 +11,14 @@
  * The surprising decision: nothing here waits. Every call, packet and timer changes what is kept, and once a turn
  * `write` sends whatever that has brought about.
  */
-import { byteLength, convert, payload, read, spoken, type Packet } from "./codec.js";
-import type { Core } from "./core.js";
+import { byteLength, convert, decode, payload, spoken, type Packet } from "./codec.js";
+import type { Complain, IsRetried, Put } from "./core.js";
 import { makeEmitter } from "./emitter.js";
 import { refusal, TriodeError } from "./errors.js";
 import { makePublisher } from "./publishing.js";
 import { makeRequests } from "./requests.js";
 import { makeRoute } from "./route.js";
-import { makeSubscription, type Kept } from "./subscription.js";
+import { makeSubscriptions } from "./subscriptions.js";
 import { clamp, makeTime } from "./time.js";
 import type { Options, Socket, State } from "./types.js";
 
@@ -68,7 +68,6 @@ export function Client(
   let texts: string[] = []; // what waits to be written besides publishes
   let isScheduled = false;
   let lastId = 0;
-  let lastNumber = 0;
   let connection: string | undefined; // the broker's name for the present or last one
   let connectId = 0;
   let connectedAt = 0;
@@ -92,78 +91,65 @@ export function Client(
   let setClosed: () => void;
   const closed = new Promise<void>((resolve) => (setClosed = resolve));
 
-  const [listening, emit_] = makeEmitter();
-  const time = makeTime(() => tick(), clock);
-  const { now_: now, wake_: wake } = time;
-  const core: Core = {
-    ...time,
-    emit_,
-    id_: () => ++lastId,
-    put_(packet) {
-      if (isOpen && texts.push(JSON.stringify(packet)) > MOST_UNWRITTEN) throw Error("it does not read");
-      core.flush_();
-    },
-    /** Write at the end of this turn. */
-    flush_() {
-      if (!isScheduled) queueMicrotask(write);
-      isScheduled = true;
-    },
-    isRetried_(error, retries) {
-      const { retry } = error;
-      if (/now|backoff|reauth/.test(retry) && retries.until_! > now()) return true; // one of many refused together
-      if (retry == "reauth" && !retries.isRenewed_) {
-        retries.isRenewed_ = true;
-        retries.until_ = Infinity;
-        return !!renew()?.finally(() => wake((retries.until_ = 0)));
-      }
-      if (!/now|backoff/.test(retry)) return false;
-      const attempts = (retries.attempts_ = (retries.attempts_ ?? -1) + 1);
-      retries.until_ = now() + time.pause_(retry == "now" && !attempts ? -Infinity : attempts, error.retryAfterMs);
-      wake(retries.until_);
-      return true;
-    },
-    complain_(error: any) {
-      const { name = "error", message = String(error), field } = error ?? {};
-      if (emit_({ type: "complaint", name, message, ...(field && { field }) }) || hasWarned) return;
-      hasWarned = true;
-      console.warn(`triode: ${name}: ${message}; listen to "complaint" for more`);
-    },
+  const [listening, emit] = makeEmitter();
+  const [now, wake, pause, random, setBounds, stop] = makeTime(() => tick(), clock);
+
+  const nextId = (): number => ++lastId;
+  const put: Put = (packet) => {
+    if (isOpen && texts.push(JSON.stringify(packet)) > MOST_UNWRITTEN) throw Error("it does not read");
+    flush();
   };
-  const route = makeRoute(urls, time);
-  const publisher = makePublisher(core, queue);
-  const requests = makeRequests(core, requestTimeoutMs);
-  const subscriptions = new Set<Kept>(); // in the order of subscribing
-  const numbered = new Map<number, Kept>(); // on this connection
-  const registry = {
-    core_: core,
-    maxInbox_: maxInboxMessages,
-    ask_: requests.ask_,
-    numbered_: numbered,
-    isOpen_: () => isOpen,
-    number_: () => ++lastNumber,
-    isOwn_: publisher.isOwn_,
-    forget_: (kept: Kept) => subscriptions.delete(kept),
+  /** Write at the end of this turn. */
+  const flush = (): void => {
+    if (!isScheduled) queueMicrotask(write);
+    isScheduled = true;
   };
+  const isRetried: IsRetried = (error, retries) => {
+    const { retry } = error;
+    if (/now|backoff|reauth/.test(retry) && retries.until_! > now()) return true; // one of many refused together
+    if (retry == "reauth" && !retries.isRenewed_) {
+      retries.isRenewed_ = true;
+      retries.until_ = Infinity;
+      return !!renew()?.finally(() => wake((retries.until_ = 0)));
+    }
+    if (!/now|backoff/.test(retry)) return false;
+    const attempts = (retries.attempts_ = (retries.attempts_ ?? -1) + 1);
+    retries.until_ = now() + pause(retry == "now" && !attempts ? -Infinity : attempts, error.retryAfterMs);
+    wake(retries.until_);
+    return true;
+  };
+  const complain: Complain = (error: any) => {
+    const { name = "error", message = String(error), field } = error ?? {};
+    if (emit({ type: "complaint", name, message, ...(field && { field }) }) || hasWarned) return;
+    hasWarned = true;
+    console.warn(`triode: ${name}: ${message}; listen to "complaint" for more`);
+  };
+  const [nextUrl, leave, resetRoute, routeSize] = makeRoute(urls, random, pause);
+  const [publish, takePublishes, published, refusePublish, countPublishes, isOwn, setLimits, restore, failLargest, detachPublisher, tickPublisher] =
+    makePublisher(now, wake, random, nextId, flush, complain, isRetried, queue);
+  const [ask, settle, attachRequests, detachRequests, tickRequests] = makeRequests(now, wake, nextId, put, requestTimeoutMs);
+  const [begin, receiveForSubscriptions, refuseSubscription, attachSubscriptions, detachSubscriptions, tickSubscriptions, closeSubscriptions, countSubscriptions] =
+    makeSubscriptions(now, nextId, put, ask, isRetried, isOwn, complain, emit, maxInboxMessages);
 
   // Connecting
 
   const enter = (next: State, more?: Packet): void => {
     self.state = state = next;
-    emit_({ type: "state", state, ...more });
+    emit({ type: "state", state, ...more });
   };
 
   /** It is to be used: connect, at first use. Throws when it is closed. */
   const use = (): void => {
     if (error || finishBy < Infinity) throw error ?? new TriodeError("closed", "the client is closed");
     if (state != "idle") return;
-    loading = queue.store?.load().then(publisher.restore_).catch(core.complain_);
+    loading = queue.store?.load().then(restore).catch(complain);
     for (const type of WAKING) globalThis.addEventListener?.(type, awake, true);
     connect();
   };
 
   const connect = (): void => {
     const mine = ++attempt;
-    const url = route.next_();
+    const url = nextUrl();
     due = now() + connectTimeoutMs;
     wake(due);
     enter("connecting");
@@ -180,7 +166,7 @@ export function Client(
       Promise.all([fetch(), loading]).then(
         ([token]) => dial(token),
         (error) => {
-          core.complain_(error);
+          complain(error);
           if (mine == attempt) depart("backoff", "no token");
         },
       );
@@ -199,14 +185,14 @@ export function Client(
       heardAt = now();
       probeUntil = 0;
       try {
-        for (const packet of read(data)) if (socket == mine) receive(packet);
+        for (const packet of decode(data)) if (socket == mine) receive(packet);
       } catch (error) {
         depart("backoff", "the broker broke the protocol: " + (error as Error).message);
       }
-      core.flush_();
+      flush();
     };
     mine.onclose = ({ code, reason }) => {
-      if (code == TOO_BIG) publisher.failLargest_();
+      if (code == TOO_BIG) failLargest();
       depart(action(code), reason || "the connection was lost", code, 0, [], code > 1006);
     };
     mine.onerror = () => {}; // a close follows
@@ -216,26 +202,25 @@ export function Client(
   const opened = (): void => {
     room = FLIGHT_BYTES;
     isOpen = true;
-    lastNumber = 0;
-    core.put_({
+    put({
       type: "connect",
-      id: (connectId = core.id_()),
+      id: (connectId = nextId()),
       token: connectToken,
       client: { name, version: VERSION },
       capabilities: ["batch"],
       replaces: connection,
-      resume: connection && !!subscriptions.size,
+      resume: connection && !!countSubscriptions(),
       will: will && spoken({ ...will, data: undefined, ...payload(will.data) }),
     });
-    for (const each of subscriptions) each.attach_();
-    requests.attach_();
+    attachSubscriptions();
+    attachRequests();
     write();
   };
 
   // What the broker says
 
   const receive = (packet: Packet): void => {
-    const { type, id, sub, code, name } = packet;
+    const { type, id, code, name } = packet;
     if (state != "connected" && !/^(connected|error|bye|notice|p.ng)$/.test(type)) throw Error(type);
     switch (type) {
       case "connected":
@@ -243,34 +228,33 @@ export function Client(
       case "error":
         return refuse(packet);
       case "bye":
-        if (code == TOO_BIG) publisher.failLargest_();
+        if (code == TOO_BIG) failLargest();
         return depart(action(code), "the broker said goodbye: " + name, code, packet.reconnectAfterMs, packet.urls, true);
       case "notice":
         expires(packet.expiresInMs);
-        emit_(packet);
+        emit(packet);
         return;
       case "published":
-        return publisher.published_(packet);
+        return published(packet);
       case "history":
       case "presence":
       case "acked":
       case "authorized":
-        requests.settle_(id, packet);
+        settle(id, packet);
         return;
       case "ping":
-        core.put_({ type: "pong" });
+        put({ type: "pong" });
     }
-    if (sub) numbered.get(sub)?.receive_(packet); // R5
-    else if (/^(message|joined|left|ping)$/.test(type)) for (const each of numbered.values()) each.receive_(packet);
+    receiveForSubscriptions(packet);
   };
 
   const connected = (packet: Packet): void => {
     const limits = convert(packet.limits, "limits");
     if (state == "connected" || packet.protocol != 1) throw Error("connected");
     connection = String(packet.connection).slice(0, 255);
-    publisher.setLimits_(limits);
+    setLimits(limits);
     room = clamp(limits.maxFrameBytes, limits.maxPacketBytes + 3, 2 ** 24);
-    time.setBounds_(convert(packet.reconnect, "reconnect"));
+    setBounds(convert(packet.reconnect, "reconnect"));
     silence = 2 * clamp(packet.pingMs, 100, 3_600_000);
     connectedAt = now();
     due = Infinity;
@@ -291,12 +275,11 @@ export function Client(
       const next = isRenewable || retry == "now" ? "once" : retry == "backoff" ? retry : "stop";
       depart(next, `${name}: ${message}`, undefined, retryAfterMs, [], true);
     } else if (
-      !publisher.refused_(id, error) &&
-      !requests.settle_(id, undefined, error) &&
-      ![...numbered.values()].some((each) => each.refused_(id, sub, error)) &&
-      (!sub || numbered.has(sub))
+      !refusePublish(id, error) &&
+      !settle(id, undefined, error) &&
+      !refuseSubscription(id, sub, error)
     )
-      core.complain_(error);
+      complain(error);
   };
 
   /** Get a new token and tell the broker, one at a time; undefined where there is none to get. */
@@ -306,10 +289,10 @@ export function Client(
     const mine = attempt;
     return (renewing ??= fetch()
       .then((token) => {
-        if (mine == attempt) return requests.ask_({ type: "auth", token }).then((answer) => expires(answer.expiresInMs));
+        if (mine == attempt) return ask({ type: "auth", token }).then((answer) => expires(answer.expiresInMs));
       })
       .catch((error) => {
-        core.complain_(error);
+        complain(error);
         if (mine == attempt && error?.retry != "never") expires(12_500); // again in ten seconds
       })
       .finally(() => (renewing = undefined)));
@@ -337,13 +320,13 @@ export function Client(
         count++;
       }
       const written = texts.splice(0, count);
-      if (!texts[0]) written.push(...publisher.take_(left, MOST_PACKETS - count, isConnected));
+      if (!texts[0]) written.push(...takePublishes(left, MOST_PACKETS - count, isConnected));
       if (!written[0]) break;
       const text = written[1] ? `[${written}]` : written[0];
       if (!isConnected) room -= byteLength(text);
       socket!.send(text);
     }
-    if (!publisher.size_()) finish();
+    if (!countPublishes()) finish();
   };
 
   // Time
@@ -352,7 +335,7 @@ export function Client(
 
   /** Ask for a sign of life. */
   const probe = (): void => {
-    if (!probeUntil) core.put_({ type: "ping", id: core.id_() });
+    if (!probeUntil) put({ type: "ping", id: nextId() });
     probeUntil ||= now() + Math.min(PROBE_MS, silence);
     wake(probeUntil);
   };
@@ -368,10 +351,8 @@ export function Client(
       else depart("backoff", "no answer to connect in time");
     }
     if (now() >= renewAt) void renew();
-    let next = Math.min(publisher.tick_(), requests.tick_());
-    for (const each of subscriptions) next = Math.min(next, each.tick_());
-    wake(Math.min(next, due, finishBy, renewAt, aliveUntil()));
-    core.flush_();
+    wake(Math.min(tickPublisher(), tickRequests(), tickSubscriptions(), due, finishBy, renewAt, aliveUntil()));
+    flush();
   };
 
   /** The machine woke up, or its network changed: neither believe nor doubt the connection, look. */
@@ -391,16 +372,16 @@ export function Client(
     const why = { reason, ...(code && { code }) };
     if (next == "stop") return end(new TriodeError("refused", reason, why), why);
     detach();
-    if (wasConnected && now() - connectedAt >= STABLE_MS) route.reset_();
+    if (wasConnected && now() - connectedAt >= STABLE_MS) resetRoute();
     const isOnce = next == "once";
-    const delayMs = route.left_(isOnce, isOnce && code != DRAINING, asked, urls, wasConnected, wasAnswered);
+    const delayMs = leave(isOnce, isOnce && code != DRAINING, asked, urls, wasConnected, wasAnswered);
     due = now() + delayMs;
     isAsked = wasAnswered;
     wake(due);
     enter("waiting", { ...why, delayMs });
     // One node of several that is away is no news.
-    if (!wasConnected && ++refused == Math.max(3, route.size_))
-      core.complain_(new TriodeError("handshakes_refused", refused + " in a row: " + reason));
+    if (!wasConnected && ++refused == Math.max(3, routeSize))
+      complain(new TriodeError("handshakes_refused", refused + " in a row: " + reason));
   };
 
   const detach = (code?: number): void => {
@@ -412,9 +393,9 @@ export function Client(
     due = renewAt = Infinity;
     loading = undefined;
     probeUntil = 0;
-    publisher.detach_();
-    for (const each of subscriptions) each.detach_();
-    requests.detach_(new TriodeError("delivery_lost", "the connection was lost before the answer"));
+    detachPublisher();
+    detachSubscriptions();
+    detachRequests(new TriodeError("delivery_lost", "the connection was lost before the answer"));
     if (!mine) return;
     mine.onopen = mine.onmessage = mine.onclose = null;
     mine.close(code);
@@ -430,11 +411,11 @@ export function Client(
   const end = (refused?: TriodeError, why?: Packet): void => {
     error = refused ?? new TriodeError("closed", "the client is closed");
     detach(1000);
-    time.stop_();
+    stop();
     for (const type of WAKING) globalThis.removeEventListener?.(type, awake, true);
-    publisher.detach_(error);
-    requests.detach_(error, true);
-    for (const each of subscriptions) each.end_(refused);
+    detachPublisher(error);
+    detachRequests(error, true);
+    closeSubscriptions(refused);
     enter("closed", why);
     for (const [, reject] of opening) reject(error);
     setClosed();
@@ -444,24 +425,12 @@ export function Client(
 
   const add = async (topic: string, data: () => Packet, options: object = {}, isAcknowledged?: boolean) => {
     use();
-    return publisher.add_(topic, data(), options, isAcknowledged);
+    return publish(topic, data(), options, isAcknowledged);
   };
 
-  const begin = (filter: string, options: unknown, kind: "message" | "delivery", work?: (event: any) => unknown) => {
-    const [subscription, kept] = makeSubscription(registry, filter, snapshot(options), kind, work);
-    try {
-      use();
-      subscriptions.add(kept);
-      kept.attach_();
-    } catch (error) {
-      kept.end_(error as TriodeError);
-    }
-    return subscription;
-  };
-
-  const ask = async (packet: Packet): Promise<Packet> => {
+  const read = async (packet: Packet): Promise<Packet> => {
     use();
-    return requests.ask_(packet, true);
+    return ask(packet, true);
   };
 
   const self = Object.assign(this, listening, {
@@ -473,28 +442,28 @@ export function Client(
     publish: (topic: string, data: unknown, options?: object) => add(topic, () => payload(data), options),
     deleteKey: (topic: string, key: string, options?: object) => add(topic, () => ({}), { ...options, key }),
     send: (topic: string, data: unknown, options?: object) =>
-      void add(topic, () => payload(data), options, false).catch(core.complain_),
+      void add(topic, () => payload(data), options, false).catch(complain),
     subscribe(filter: string, options?: unknown, listener?: (message: any) => void) {
       if (typeof options == "function") [options, listener] = [undefined, options as typeof listener];
-      const subscription = begin(filter, options, "message");
+      const subscription = begin(use, filter, snapshot(options), false);
       if (listener) subscription.on("message", listener);
       return subscription;
     },
     consume: (filter: string, options: unknown, work?: (delivery: any) => unknown) =>
-      begin(filter, options, "delivery", work),
+      begin(use, filter, snapshot(options), true, work),
     async history(topic: string, options: object = { last: 100 }) {
-      const page = await ask({ type: "history", topic, ...options });
+      const page = await read({ type: "history", topic, ...options });
       const messages = page.messages.map((raw: Packet) => convert(raw, "message"));
       return { messages, complete: page.complete, after: page.after };
     },
     async presence(topic: string) {
-      const { members, complete } = await ask({ type: "presence", topic });
+      const { members, complete } = await read({ type: "presence", topic });
       return { topic, members, complete };
     },
     close(timeoutMs = 5_000): Promise<void> {
       finishBy = now() + timeoutMs;
       wake(finishBy);
-      core.flush_();
+      flush();
       return closed;
     },
   });

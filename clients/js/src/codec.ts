@@ -72,7 +72,7 @@ export const spoken = (options: object): Packet =>
   renamed(options, (name) => name.replace(/[A-Z]/g, (letter) => "_" + letter.toLowerCase()));
 
 /** The packets in a text message, without those of unknown type (SPEC 1.8). Throws if it is not of this protocol. */
-export function read(text: string): Packet[] {
+export function decode(text: string): Packet[] {
   return [JSON.parse(text)].flat().flatMap((raw) => {
     if (typeof raw.type != "string") throw Error("no type");
     return NEEDED.has(raw.type) ? [convert(raw)] : [];

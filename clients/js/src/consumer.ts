@@ -7,7 +7,7 @@
  */
 import type { Packet } from "./codec.js";
 import { TriodeError } from "./errors.js";
-import type { Ask } from "./requests.js";
+import type { Ask } from "./core.js";
 import type { Delivery, Message } from "./types.js";
 
 const MOST_ACKED_AT_ONCE = 1_024; // SPEC 9.2

@@ -1,12 +1,11 @@
 /**
- * What the parts of a client ask of it. Types only.
+ * What the parts of a client are given to work with. Types only.
  *
- * The surprising decision: the parts are closures over this, not classes. What is private needs no name then, and
- * names are a third of what a page would have to load.
+ * The surprising decision: the parts are closures, not classes, and are given what they need one by one. What is
+ * private, or passed like that, needs no name in the bundle, and names are a third of what a page would have to load.
  */
 import type { Packet } from "./codec.js";
 import type { TriodeError } from "./errors.js";
-import type { Time } from "./time.js";
 
 /** What is remembered of attempts that were refused. */
 export interface Retries {
@@ -17,17 +16,21 @@ export interface Retries {
   isRenewed_?: boolean;
 }
 
-export interface Core extends Time {
-  /** A number for `id`: never given twice. */
-  id_(): number;
-  /** Write a packet soon, if there is a connection; what comes together in one turn leaves as one array. */
-  put_(packet: Packet): void;
-  /** Look soon what there is to write. */
-  flush_(): void;
-  /** Act on an error by its `retry`. True: it is to be tried again, from `retries.until_` on. */
-  isRetried_(error: TriodeError, retries: Retries): boolean;
-  /** An error that nobody waits for. */
-  complain_(error: unknown): void;
-  /** Tell those who listen to the client; whether there was anybody. */
-  emit_(event: Packet): boolean;
-}
+/** What time it is. */
+export type Now = () => number;
+/** Look again at that time, at the latest. */
+export type Wake = (at: number) => void;
+/** A random time for that attempt (from 0), no less than what was asked for. */
+export type Pause = (attempt: number, asked?: number) => number;
+/** A number for `id`: never given twice. */
+export type NextId = () => number;
+/** Write a packet soon, if there is a connection; what comes together in one turn leaves as one array. */
+export type Put = (packet: Packet) => void;
+/** An error that nobody waits for. */
+export type Complain = (error: unknown) => void;
+/** Tell those who listen; whether there was anybody. */
+export type Emit = (event: Packet) => boolean;
+/** Act on an error by its `retry`. True: it is to be tried again, from `retries.until_` on. */
+export type IsRetried = (error: TriodeError, retries: Retries) => boolean;
+/** Ask for something; what only reads is asked again after a reconnect. */
+export type Ask = (packet: Packet, isRead?: boolean) => Promise<Packet>;

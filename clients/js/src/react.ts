@@ -1,4 +1,3 @@
-"use client";
 /**
  * React hooks (entry `triode/react`): a subscription, who is there, how the connection stands.
  *
@@ -15,16 +14,12 @@ import type {
   Left,
   Member,
   Message,
-  Position,
   State,
   SubscribeOptions,
   Subscription,
   SubscriptionEvents,
   TriodeErrorLike,
 } from "./types.js";
-
-/** What is shown changes at most once in so many ms, however fast messages come. */
-const FRAME_MS = 16;
 
 const nothing = () => {};
 
@@ -75,87 +70,91 @@ export interface PresenceView<S> {
   readonly error: TriodeErrorLike | undefined;
 }
 
-/** What the last render on the screen asked for. */
-interface Asked<O> {
+/** What the last render on the screen was given. */
+interface Given<O> {
   now_: O;
 }
 
 /** What a hook makes of its subscription. */
-interface Part<S> {
-  /** How to subscribe, this time. */
-  readonly ask_: () => SubscribeOptions;
-  /** The subscription is about to be ended. */
-  readonly leave_: (subscription: Subscription) => void;
-  readonly listeners_: { [K in keyof SubscriptionEvents]?: (event: any) => void };
+type Part<S> = readonly [
+  listeners: { [K in keyof SubscriptionEvents]?: (event: any) => void },
   /** What React looks at. */
-  readonly read_: (error: TriodeErrorLike | undefined, subscription: () => Subscription | undefined) => S;
-}
+  read: (error: TriodeErrorLike | undefined, subscription: () => Subscription | undefined) => S,
+  /** The subscription is about to be ended: options for where the next one begins, if it is not to begin anew. */
+  leave: (subscription: Subscription) => object | undefined | void,
+];
+
+/** Something is to be shown, at the next occasion; of an event only its error matters. */
+type Changed = (event?: { readonly error?: TriodeErrorLike }) => void;
 
 type Make<S, O> = (
-  asked: Asked<O>,
-  changed: (error?: TriodeErrorLike) => void,
+  changed: Changed,
+  given: Given<O>,
   client: Client,
   filter: string,
 ) => Part<S>;
 
 /** One filter on one client, and what is made of it: outlives its subscriptions, which follow one another. */
-function makeView<S, O>(asked: Asked<O>, client: Maybe<Client>, filter: Maybe<string>, make: Make<S, O>) {
+function makeView<S, O>(given: Given<O>, client: Maybe<Client>, filter: Maybe<string>, make: Make<S, O>) {
   let error: TriodeErrorLike | undefined;
   let mine: Subscription | undefined;
   let notify = nothing;
   let off: () => void;
   let opened: string | undefined;
+  let start: object | undefined | void;
   let timer: unknown;
-  const changed = (reason?: TriodeErrorLike) => {
-    error = reason ?? error;
+  const changed: Changed = (event) => {
+    error = event?.error ?? error;
+    // Shown at most once a frame, however fast messages come.
     timer ||= setTimeout(() => {
       timer = 0;
-      snapshot = read_(error, () => mine);
+      snapshot = read(error, () => mine);
       notify();
-    }, FRAME_MS);
+    }, 16);
   };
-  const { ask_, leave_, listeners_, read_ } = make(asked, changed, client as Client, filter as string);
-  let snapshot = read_(error, () => mine);
+  const [listeners, read, leave] = make(changed, given, client as Client, filter as string);
+  let snapshot = read(error, () => mine);
   const end = () => {
     if (!mine) return;
     off();
-    leave_(mine);
+    start = leave(mine);
     mine.unsubscribe();
     mine = undefined;
   };
-  const open = (key: string) => (listener: () => void) => {
+  const open = (asked: SubscribeOptions, key: string) => (listener: () => void) => {
     notify = listener;
-    if (!mine || opened !== key) {
+    if (!mine || opened != key) {
       end();
       opened = key;
       error = undefined;
       if (client && filter) {
-        const begun = (mine = client.subscribe(filter, ask_()));
-        for (const type in listeners_) begun.on(type as "gap", listeners_[type as "gap"]!);
-        begun.on("end", (event) => changed(event.error));
-        off = client.on("state", () => changed());
+        const begun = (mine = client.subscribe(filter, { ...asked, ...start }));
+        for (const type in listeners) begun.on(type as "gap", listeners[type as "gap"]!);
+        begun.on("end", changed);
+        off = client.on("state", changed as () => void);
       }
       changed();
     }
     return () => {
       notify = nothing;
-      queueMicrotask(() => notify === nothing && end());
+      queueMicrotask(() => notify == nothing && end());
     };
   };
-  return [asked, open, () => snapshot] as const;
+  return [given, open, () => snapshot] as const;
 }
 
 function useView<S, O>(
   client: Maybe<Client>,
   filter: Maybe<string>,
-  now: O,
-  key: string,
+  asked: SubscribeOptions,
   make: Make<S, O>,
+  now: O,
 ): S {
-  const [asked, open, get] = useMemo(() => makeView({ now_: now }, client, filter, make), [client, filter]);
-  useEffect(() => void (asked.now_ = now)); // ahead of the effect that subscribes
+  const [given, open, get] = useMemo(() => makeView({ now_: now }, client, filter, make), [client, filter]);
+  const key = JSON.stringify({ ...asked, after: 0, from: 0 });
+  useEffect(() => void (given.now_ = now)); // ahead of the effect that subscribes
   return useSyncExternalStore(
-    useMemo(() => open(key), [open, key]),
+    useMemo(() => open(asked, key), [open, key]),
     get,
     get,
   );
@@ -163,17 +162,16 @@ function useView<S, O>(
 
 type AnyOptions = SubscribeOptions & { keep?: number; initial?: any; reduce?: (value: any, event: any) => any };
 
-function messagesPart(asked: Asked<AnyOptions>, changed: () => void): Part<any> {
-  const begun = asked.now_.initial ?? [];
+function messagesPart(changed: Changed, given: Given<AnyOptions>): Part<any> {
+  const begun = given.now_.initial ?? [];
   let gap: Gap | undefined;
-  let position: Position | undefined;
   let value = begun;
   let wasLive = false;
   const take = (event: Message | Gap) => {
-    const { keep = 100, reduce } = asked.now_;
-    if (event.type === "gap") gap = event;
+    const { keep = 100, reduce } = given.now_;
+    if (event.type == "gap") gap = event;
     if (reduce) value = reduce(value, event);
-    else if (event.type === "message") value = [...value, event].slice(-keep);
+    else if (event.type == "message") value = [...value, event].slice(-keep);
     changed();
   };
   const caughtup = () => {
@@ -181,29 +179,23 @@ function messagesPart(asked: Asked<AnyOptions>, changed: () => void): Part<any> 
     changed();
   };
   const listeners: any = { caughtup, message: take };
-  if (asked.now_.reduce) listeners.gap = take;
-  return {
+  if (given.now_.reduce) listeners.gap = take;
+  return [
+    listeners,
+    (error, mine) => ({
+      error,
+      isLive: !!mine()?.isLive,
+      messages: value,
+      value,
+      get gap() {
+        if (!listeners.gap) mine()?.on("gap", take);
+        listeners.gap = take;
+        return gap;
+      },
+    }),
     // What was cut off before it was live is begun anew: half a snapshot has no position (SPEC 4.3.11).
-    ask_: () => ({ ...asked.now_, initial: 0, ...(wasLive && { after: position! }) }),
-    leave_(mine) {
-      if (wasLive) position = mine.position;
-      else value = begun;
-    },
-    listeners_: listeners,
-    read_(error, mine) {
-      return {
-        messages: value,
-        value,
-        isLive: !!mine()?.isLive,
-        error,
-        get gap() {
-          if (!listeners.gap) mine()?.on("gap", take);
-          listeners.gap = take;
-          return gap;
-        },
-      };
-    },
-  };
+    (mine) => (wasLive ? { after: mine.position, from: undefined } : void (value = begun)),
+  ];
 }
 
 /** The messages of `filter`: the newest of them as a list, or what `reduce` makes of them.
@@ -221,13 +213,13 @@ export function useSubscription<T = any>(
   options?: ListOptions<T>,
 ): MessagesView<T>;
 export function useSubscription(client: Maybe<Client>, filter: Maybe<string>, options: AnyOptions = {}): any {
-  const key = JSON.stringify([options.overflow, options.presence, options.echo]);
-  return useView(client, filter, options, key, messagesPart);
+  const { initial, keep, reduce, ...asked } = options;
+  return useView(client, filter, asked, messagesPart, options);
 }
 
 function presencePart(
-  asked: Asked<unknown>,
-  changed: (error?: TriodeErrorLike) => void,
+  changed: Changed,
+  _: unknown,
   client: Client,
   topic: string,
 ): Part<PresenceView<any>> {
@@ -238,7 +230,7 @@ function presencePart(
   const change = (event: Joined | Left) => {
     const { member } = event;
     since?.push(event);
-    if (event.type === "left") members.delete(member.id);
+    if (event.type == "left") members.delete(member.id);
     else members.set(member.id, member);
     if ((event as Joined).isSelf) self = member.id;
     changed();
@@ -247,7 +239,7 @@ function presencePart(
     const mine: (Joined | Left)[] = (since = []);
     client.presence(topic).then(
       (answer) => {
-        if (mine !== since) return; // it was asked again meanwhile, or is over
+        if (mine != since) return; // it was asked again meanwhile, or is over
         since = undefined;
         members = new Map(answer.members.map((member) => [member.id, member]));
         isComplete = answer.complete;
@@ -255,22 +247,21 @@ function presencePart(
         changed();
       },
       (reason) => {
-        if (reason.retry !== "never") setTimeout(() => mine === since && caughtup(), reason.retryAfterMs ?? 1000);
-        else changed(reason);
+        if (reason.retry != "never") setTimeout(() => mine == since && caughtup(), reason.retryAfterMs ?? 1000);
+        else changed({ error: reason });
       },
     );
   };
-  return {
-    ask_: () => ({ presence: asked.now_ === undefined ? "watch" : { state: asked.now_ } }),
-    leave_: () => (since = undefined),
-    listeners_: { caughtup, gap: nothing, joined: change, left: change, message: nothing },
-    read_: (error) => ({ error, isComplete, members: [...members.values()], self: members.get(self) }),
-  };
+  return [
+    { caughtup, gap: nothing, joined: change, left: change, message: nothing },
+    (error) => ({ error, isComplete, members: [...members.values()], self: members.get(self) }),
+    () => (since = undefined),
+  ];
 }
 
-/** Who is on a topic (SPEC 10). With `state`, compared by value, this one is there, too. */
+/** Who is on a topic (SPEC 10). With a `state` other than null, compared by value, this one is there, too. */
 export function usePresence<S = any>(client: Maybe<Client>, topic: Maybe<string>, state?: S): PresenceView<S> {
-  return useView(client, topic, state, JSON.stringify({ state }), presencePart);
+  return useView(client, topic, { presence: state == null ? "watch" : { state } }, presencePart, 0);
 }
 
 /** The client's state; "idle" without a client, and on a server. */

@@ -6,7 +6,7 @@
  * of a node that has died would otherwise all move to the one that stands behind it in everybody's list.
  */
 import { TriodeError } from "./errors.js";
-import type { Time } from "./time.js";
+import type { Pause } from "./core.js";
 
 const MOST_NAMED = 8; // URLs of one `bye`
 
@@ -21,7 +21,7 @@ export function websocketUrl(url: string): string {
   throw new TriodeError("bad_url", url + " is no URL like wss://example.com/ws");
 }
 
-export function makeRoute(urls: string | readonly string[], { random_: random, pause_: pause }: Time) {
+export function makeRoute(urls: string | readonly string[], random: () => number, pause: Pause) {
   const shuffled = (urls: readonly string[]): string[] => {
     const left = [...urls];
     return urls.map(() => left.splice(random() * left.length, 1)[0]!);
@@ -42,36 +42,32 @@ export function makeRoute(urls: string | readonly string[], { random_: random, p
       }
     });
 
-  return {
-    size_: own.length,
-    /** Things went well: the next pause is a short one again. */
-    reset_(): void {
-      rounds = 0;
-    },
-    /** The URL of the next attempt. */
-    next_: (): string => (current = round.shift()!),
-    /** The current address has failed, or was lost: the pause before the next attempt.
-     *
-     * `isOnce`: it asked for an immediate one, there (`isStaying`) or elsewhere. `asked`, `urls`: the pause and the
-     * addresses that it named; the pause holds for all. `wasAnswered`: it refused, so it is there; many may be
-     * refused at once, and shall not move on as one. */
-    left_(
-      isOnce: boolean,
-      isStaying: boolean,
-      asked: number | undefined,
-      urls: readonly string[],
-      wasConnected: boolean,
-      wasAnswered: boolean,
-    ): number {
-      const named = usable(urls);
-      if (!named[0] && !wasConnected && round[0]) return pause(wasAnswered ? 0 : -Infinity, asked);
-      // More than one immediate attempt, and a broker could make us spin.
-      const wait = pause(isOnce && !rounds ? -Infinity : rounds, asked);
-      rounds++;
-      round = shuffled(own.filter((url) => url != current));
-      if (own.includes(current)) round[isStaying && !named[0] ? "unshift" : "push"](current);
-      round = [...new Set([...named, ...round])];
-      return wait;
-    },
+  /** Things went well: the next pause is a short one again. */
+  const reset = (): void => void (rounds = 0);
+  /** The URL of the next attempt. */
+  const next = (): string => (current = round.shift()!);
+  /** The current address has failed, or was lost: the pause before the next attempt.
+   *
+   * `isOnce`: it asked for an immediate one, there (`isStaying`) or elsewhere. `asked`, `urls`: the pause and the
+   * addresses that it named; the pause holds for all. `wasAnswered`: it refused, so it is there; many may be refused
+   * at once, and shall not move on as one. */
+  const leave = (
+    isOnce: boolean,
+    isStaying: boolean,
+    asked: number | undefined,
+    urls: readonly string[],
+    wasConnected: boolean,
+    wasAnswered: boolean,
+  ): number => {
+    const named = usable(urls);
+    if (!named[0] && !wasConnected && round[0]) return pause(wasAnswered ? 0 : -Infinity, asked);
+    // More than one immediate attempt, and a broker could make us spin.
+    const wait = pause(isOnce && !rounds ? -Infinity : rounds, asked);
+    rounds++;
+    round = shuffled(own.filter((url) => url != current));
+    if (own.includes(current)) round[isStaying && !named[0] ? "unshift" : "push"](current);
+    round = [...new Set([...named, ...round])];
+    return wait;
   };
+  return [next, leave, reset, own.length] as const;
 }

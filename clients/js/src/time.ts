@@ -20,8 +20,7 @@ const system: Clock = {
   random: Math.random,
 };
 
-export type Time = ReturnType<typeof makeTime>;
-
+/** What time it is, `wake`, `pause`; what the broker announced; the end of it. */
 export function makeTime(tick: () => void, clock = system) {
   let last = 0;
   let skew = 0;
@@ -31,34 +30,30 @@ export function makeTime(tick: () => void, clock = system) {
   let most = 20_000;
 
   /** Never less than it was: a clock that is set back stands still here. */
-  const now_ = (): number => {
+  const now = (): number => {
     skew += Math.max(0, last - clock.now() - skew);
     return (last = clock.now() + skew);
   };
-  return {
-    now_,
-    random_: clock.random,
-    /** Look again at `moment`, at the latest. */
-    wake_(moment: number): void {
-      if (moment >= at) return;
-      clock.clearTimeout(timer);
-      at = moment;
-      timer = clock.setTimeout(() => {
-        at = Infinity;
-        tick();
-      }, clamp(at - now_(), 0, MOST_TIMER_MS));
-    },
-    stop_(): void {
-      clock.clearTimeout(timer);
-      at = 0;
-    },
-    /** What the broker announced. */
-    setBounds_({ minMs, maxMs }: Record<string, number>): void {
-      least = clamp(minMs!, 10, MOST_MS);
-      most = clamp(maxMs!, least, MOST_MS);
-    },
-    /** Full jitter: the pause before attempt `attempt`, from 0; and no less than the broker asked for. */
-    pause_: (attempt: number, asked = 0): number =>
-      Math.max(clock.random() * Math.min(most, least * 2 ** attempt), Math.min(asked, MOST_ASKED_MS)),
+  /** Look again at `moment`, at the latest. */
+  const wake = (moment: number): void => {
+    if (moment >= at) return;
+    stop();
+    at = moment;
+    timer = clock.setTimeout(() => {
+      at = Infinity;
+      tick();
+    }, clamp(at - now(), 0, MOST_TIMER_MS));
   };
+  const stop = (): void => {
+    at = -Infinity; // nothing wakes it again
+    clock.clearTimeout(timer);
+  };
+  /** Full jitter: the pause before attempt `attempt`, from 0; and no less than the broker asked for. */
+  const pause = (attempt: number, asked = 0): number =>
+    Math.max(clock.random() * Math.min(most, least * 2 ** attempt), Math.min(asked, MOST_ASKED_MS));
+  const setBounds = ({ minMs, maxMs }: Record<string, number>): void => {
+    least = clamp(minMs!, 10, MOST_MS);
+    most = clamp(maxMs!, least, MOST_MS);
+  };
+  return [now, wake, pause, clock.random, setBounds, stop] as const;
 }

@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "node:test";
-import { read } from "../src/codec.js";
+import { decode } from "../src/codec.js";
 import { pattern } from "../src/topics.js";
 import { connected, turn, type Packet } from "./world.js";
 
@@ -31,7 +31,7 @@ test("every valid topic is a filter of itself alone (topics.json, filters.json)"
 
 test("text messages of a server are read as the packets that they are (server_messages.json)", () => {
   for (const { name, text, packets } of vectors("server_messages").valid) {
-    const got = read(text);
+    const got = decode(text);
     assert.deepEqual(got.map(({ type }) => type), packets.map(({ type }: Packet) => type), name);
     for (const [i, { fields = {}, raw = {} }] of packets.entries()) {
       for (const [field, value] of Object.entries<any>(fields)) {
@@ -48,7 +48,7 @@ test("text messages of a server are read as the packets that they are (server_me
 });
 
 test("text that is not of this protocol is found out (server_messages.json)", () => {
-  for (const { name, text } of vectors("server_messages").broken) assert.throws(() => read(text), Error, name);
+  for (const { name, text } of vectors("server_messages").broken) assert.throws(() => decode(text), Error, name);
 });
 
 test("positions go into packets and come out of them as they are (positions.json)", async () => {
