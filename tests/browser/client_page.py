@@ -3,7 +3,7 @@
 Knows pages/page.js and Playwright, nothing of packets. Everything here waits for a condition in the page.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +16,9 @@ from tests.browser.site import PAGES, serve_site
 
 NOTE_VIOLATIONS: Final = """
 window.violations = [];
-addEventListener("securitypolicyviolation", (event) => violations.push(event.violatedDirective + " " + event.sourceFile));
+addEventListener("securitypolicyviolation", (event) => {
+  violations.push(event.violatedDirective + " " + event.sourceFile);
+});
 """
 
 
@@ -127,9 +129,6 @@ class Tabs:
         """Uncaught errors, and what the content security policy had to forbid."""
         violations = [each for page in self.context.pages for each in page.evaluate("window.violations")]
         return self._raised + violations
-
-
-OpenTabs = Callable[[], Tabs]
 
 
 @contextmanager

@@ -1,7 +1,7 @@
-"""Serves pages that use the JavaScript client, under a content security policy that allows nothing it can do without.
+"""Serves pages that use the JavaScript client, under a content security policy that allows only what it needs.
 
-Knows files and how they are bundled, nothing of brokers. The surprising decision: no page has a line of script of its
-own. `/x.html` is made up and loads `/x.js`, so that the policy can forbid scripts in pages as well as `eval`.
+Knows files and how they are bundled, nothing of brokers. The surprising decision: no page has a line of script of
+its own. `/x.html` is made up and loads `/x.js`, so that the policy can forbid scripts in pages as well as `eval`.
 """
 
 import subprocess
@@ -39,8 +39,8 @@ def bundle(entry: Path, folder: Path, *, development: bool = False) -> None:
     dist = folder / "dist"
     packages = CLIENT / "node_modules"
     command = [
-        packages / ".bin" / "esbuild",
-        entry,
+        str(packages / ".bin" / "esbuild"),
+        str(entry),
         "--bundle",
         "--format=iife",
         "--jsx=automatic",

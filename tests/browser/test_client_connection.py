@@ -1,4 +1,4 @@
-"""The JavaScript client in a real browser: brokers that die, lines that are cut, pages that sleep and come back."""
+"""The JavaScript client in a real browser: brokers that die, lines that are cut, pages that are loaded again."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,8 +99,8 @@ def test_page_that_is_online_again_does_not_wait(tabs: Tabs, tmp_path: Path) -> 
     broker.start()
     try:
         with Cable(broker.port) as cable:
+            tabs.context.add_init_script("Math.random = () => 0.99")
             tab = tabs.open()
-            tab.page.evaluate("Math.random = () => 0.99")
             tab.begin(f"ws://127.0.0.1:{cable.port}")
             tab.listen("news")
             tabs.context.set_offline(True)
@@ -116,7 +116,7 @@ def test_page_that_is_online_again_does_not_wait(tabs: Tabs, tmp_path: Path) -> 
 
 
 def test_reloaded_page_goes_on_where_it_stood(tabs: Tabs, broker: Broker) -> None:
-    """`subscription.position`, kept in sessionStorage, is `after` of the next life: nothing missed, nothing twice."""
+    """`subscription.position`, kept in sessionStorage, is `after` of the next life: nothing missed or doubled."""
     writer, reader = tabs.open(), tabs.open()
     for tab in (writer, reader):
         tab.begin(broker.socket_url)

@@ -68,7 +68,13 @@ def listening(tab: Tab, script: Scripted, **options: Any) -> Peer:
     tab.page.evaluate("void listen('news')")
     peer = script.next_peer()
     subscribe = peer.first[1]
-    answer = {"type": "subscribed", "id": subscribe["id"], "sub": subscribe["sub"], "after": {"m0": 0}, "live": True}
+    answer = {
+        "type": "subscribed",
+        "id": subscribe["id"],
+        "sub": subscribe["sub"],
+        "after": {"m0": 0},
+        "live": True,
+    }
     peer.send(connected(peer), answer)
     tab.wait("globalThis.subscription?.isLive")
     return peer
@@ -76,8 +82,8 @@ def listening(tab: Tab, script: Scripted, **options: Any) -> Peer:
 
 def test_lid_closed_and_opened_the_broker_is_asked_before_it_is_given_up(tabs: Tabs, script: Scripted) -> None:
     """SPEC 1.15: an hour has passed, and nothing was heard. That says nothing about the broker."""
+    tabs.context.clock.install()
     tab = tabs.open()
-    tab.page.clock.install()
     peer = listening(tab, script)
     tab.page.clock.fast_forward("01:00:00")
     ping = peer.receive()
@@ -89,8 +95,8 @@ def test_lid_closed_and_opened_the_broker_is_asked_before_it_is_given_up(tabs: T
 
 def test_lid_opened_elsewhere_the_silent_connection_is_replaced(tabs: Tabs, script: Scripted) -> None:
     """No answer to the question: then it is given up, and what was missed comes with the next connection."""
+    tabs.context.clock.install()
     tab = tabs.open()
-    tab.page.clock.install()
     peer = listening(tab, script)
     tab.page.clock.fast_forward("01:00:00")
     assert peer.receive()["type"] == "ping"
@@ -101,8 +107,8 @@ def test_lid_opened_elsewhere_the_silent_connection_is_replaced(tabs: Tabs, scri
 
 def test_token_is_renewed_ahead_of_its_end_one_at_a_time(tabs: Tabs, script: Scripted) -> None:
     """SPEC 8: over the living connection, with one call of the program's function for two reasons to call it."""
+    tabs.context.clock.install()
     tab = tabs.open()
-    tab.page.clock.install()
     tab.begin(script.socket_url, tokens=True)
     tab.page.evaluate("void client.connect()")
     peer = script.next_peer()

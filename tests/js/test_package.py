@@ -46,7 +46,7 @@ def test_cases_pass() -> None:
 
 def test_whole_client_is_small() -> None:
     assert size("index.js") <= MAX_CLIENT_BYTES
-    assert size("react.js") <= MAX_REACT_BYTES
+    assert size("index.js", "react.js") - size("index.js") <= MAX_REACT_BYTES  # more than without
 
 
 def test_package_is_linted_and_its_types_are_right_for_import_and_require() -> None:
