@@ -112,6 +112,7 @@ def test_program_may_use_the_client_in_an_exit_function_of_its_own(url: str) -> 
         """
 import atexit, sys, triode.sync
 client = triode.sync.connect(sys.argv[1])
+client.open()  # no thread begins while the interpreter ends
 atexit.register(lambda: print(client.publish("exit/last", 1).offset))
 """,
         url,
