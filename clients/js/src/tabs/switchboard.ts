@@ -137,7 +137,7 @@ export class Switchboard {
   /** A broker that should have been heard is asked whether it is there; one that has missed a ping is not believed. */
   private doubt(): void {
     const intervals = (this.upstream?.silentMs() ?? 0) / (this.connected?.["ping_ms"] ?? Infinity);
-    if (intervals >= 1.5) this.upstream!.end(4105, "the broker is silent");
+    if (intervals >= 1.5 || this.upstream?.isOverdue()) this.upstream!.end(4105, "the broker is silent");
     else if (intervals > 1) this.upstream!.isAlive();
   }
 

@@ -41,6 +41,7 @@ export class Upstream<P> {
   private lastId = 0;
   private heardAt: number;
   private probe: unknown;
+  private probedAt = 0;
   private readonly patience: unknown;
   private isOver = false;
 
@@ -106,10 +107,16 @@ export class Upstream<P> {
     const silent = this.silentMs();
     if (silent >= 0 && silent < JUST_NOW_MS) return true; // a clock that was set back proves nothing
     if (this.probe === undefined && !this.isOver) {
+      this.probedAt = this.clock.now();
       this.probe = this.clock.setTimeout(() => this.end(4105, "the broker is silent"), PROBE_MS);
       this.send('{"type":"ping"}');
     }
     return false;
+  }
+
+  /** It was asked whether it is there, and has had its time: the timer may be late in a tab in the background. */
+  isOverdue(): boolean {
+    return this.probe !== undefined && this.clock.now() - this.probedAt >= PROBE_MS - JUST_NOW_MS;
   }
 
   silentMs(): number {

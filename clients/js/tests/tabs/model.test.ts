@@ -13,7 +13,7 @@ import type { Client, Gap, Message, Subscription } from "../../src/types.js";
 import { breathe, Browser, type Page } from "./realms.js";
 import { isFor, ToyBroker } from "./toy_broker.js";
 
-const SEEDS = Number(process.env["SEEDS"] ?? 20);
+const SEEDS = Number(process.env["SEEDS"] ?? 10);
 const FIRST = Number(process.env["FIRST_SEED"] ?? 1);
 const STEPS = 600;
 const TOPICS = ["a", "a/bb", "a/b", "cc"];

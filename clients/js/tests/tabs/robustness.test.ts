@@ -48,6 +48,16 @@ test("a tab that dials finds a line dead that has missed a ping, without any tim
   assert.deepEqual([one.closed, bench.lines.length], [4105, 2]);
 });
 
+test("a tab that dials because its ping was not answered finds the line dead, though its timer is late", () => {
+  const bench = new Bench();
+  const one = bench.online();
+  bench.clock.advance(5_000);
+  one.say({ type: "ping" });
+  bench.clock.advance(4_500);
+  bench.board.gone(bench.tab().port, false);
+  assert.deepEqual([one.closed, bench.lines.length], [4105, 2]);
+});
+
 test("a line that does not come up in time is given up, however many tabs come meanwhile", () => {
   for (const opens of [false, true]) {
     const bench = new Bench();
