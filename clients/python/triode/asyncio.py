@@ -53,7 +53,11 @@ from triode import (
     SubscriptionEnded,
     TriodeError,
 )
-from triode.asyncio_runtime import AsyncioRuntime
+
+try:
+    from triode.asyncio_runtime import AsyncioRuntime
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("triode.asyncio needs websockets: pip install 'triode[asyncio]'") from error
 from triode.client import Client as _Client
 from triode.composing import Encode
 from triode.driver import Token

@@ -89,6 +89,52 @@ def test_import_of_triode_loads_no_other_face() -> None:
     """)
 
 
+def test_missing_library_is_told_with_its_cure() -> None:
+    python("""
+        import sys
+
+        sys.modules["websockets"] = None
+        try:
+            import triode.asyncio
+        except ModuleNotFoundError as error:
+            assert "triode[asyncio]" in str(error)
+        else:
+            raise AssertionError("it was found")
+    """)
+
+
+def test_interrupted_program_leaves_as_it_should(face: AsyncioFace) -> None:
+    """Control-C: no task is destroyed, no socket left, nothing logged."""
+
+    async def scene(line: Line) -> None:
+        await line.accept()
+        await line.subscribed()
+        await line.until_closed()
+
+    program = """
+        import asyncio, signal, sys
+        import triode.asyncio
+
+        async def main(url: str) -> None:
+            async with triode.asyncio.connect(url) as client, client.subscribe("a") as messages:
+                signal.raise_signal(signal.SIGINT)
+                await anext(messages)
+
+        try:
+            asyncio.run(main(sys.argv[1]), debug=True)
+        except KeyboardInterrupt:
+            pass
+        else:
+            raise AssertionError("it was not interrupted")
+    """
+
+    async def body(face: AsyncioFace) -> None:
+        async with face.playing(scene) as url:
+            await asyncio.to_thread(python, program, url)
+
+    run(face, body)
+
+
 # Without a block
 
 
