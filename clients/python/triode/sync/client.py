@@ -174,8 +174,7 @@ class Client:
                 self._when_dropped.atexit = False
             return running
 
-    def background(self) -> Background:
-        """For this package."""
+    def _background(self) -> Background:
         return self._begun()[0]
 
     # Publishing
@@ -423,7 +422,7 @@ class Client:
         Asked again after a reconnect. Raises HistoryRefused, Expired (request_timeout_seconds), QueueFull (more
         than max_requests at once), ConnectionClosed, BadTopic.
         """
-        background = self.background()
+        background = self._background()
         client = background.client
         return background.call(lambda: client.history(topic, last=last, after=after, before=before, limit=limit))
 
@@ -432,7 +431,7 @@ class Client:
 
         Raises PresenceRefused, and else what `history` raises.
         """
-        background = self.background()
+        background = self._background()
         return background.call(lambda: background.client.presence(topic))
 
     def events(self) -> Events:

@@ -26,9 +26,7 @@ AnyAsync = TypeVar("AnyAsync", bound=AsyncReceiving[Any])
 class Source(Protocol):
     """The client, as subscriptions see it."""
 
-    def open(self) -> None: ...
-
-    def background(self) -> Background:
+    def _background(self) -> Background:
         """This process's, open."""
 
 
@@ -64,7 +62,7 @@ class Receiving(Generic[AnyAsync, AnyInbox]):
     def __enter__(self) -> Self:
         if self._inbox is not None:
             raise RuntimeError("a subscription is entered once")
-        background = self._source.background()
+        background = self._source._background()
         self._enter(background, self._make(background))
         return self
 
@@ -164,7 +162,7 @@ class Messages(Receiving[AsyncMessages, Inbox[Item]]):
     def _after_fork(self, inbox: Inbox[Item]) -> Inbox[Item]:
         if self._has_caught_up or self._arguments["from_"] != "last":
             self._arguments |= {"after": inbox.position(), "from_": "new"}  # with "last" it would begin again (R7)
-        background = self._source.background()
+        background = self._source._background()
         inner = self._make(background)
         inner.gap_count, inner.gaps = self._inner.gap_count, self._inner.gaps.copy()
         return self._enter(background, inner)
