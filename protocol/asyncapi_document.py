@@ -24,6 +24,7 @@ mean, in which order they come, and what a client does about them stands in SPEC
 #: What answers a packet of a client, beside `error`; of these types the broker sends more than answers.
 _REPLIES: dict[str, tuple[str, ...]] = {
     "connect": ("connected", "bye"),
+    "auth": ("authorized",),
     "subscribe": ("subscribed",),
     "unsubscribe": ("unsubscribed",),
     "publish": ("published",),
@@ -42,6 +43,7 @@ _UNASKED = (
 #: Examples of what no transcript of SPEC.md shows.
 _EXTRA_EXAMPLES: dict[str, Document] = {
     "server.catching_up": {"type": "catching_up", "sub": 1, "after": {"m0-q3x7": 17}, "reason": "slow"},
+    "server.authorized": {"type": "authorized", "id": 7, "expires_in_ms": 3600000},
     "server.ping": {"type": "ping", "at": {"m0-q3x7": 18234}},
     "server.notice": {"type": "notice", "draining": True},
 }
@@ -117,8 +119,9 @@ def _message(name: str, packet: Packet, examples: Mapping[str, Document]) -> Doc
         "title": f"{_tag(packet)} (from the {name.split('.')[0]})",
         "summary": _first_sentence(packet),
         "payload": {"$ref": f"#/components/schemas/{packet.__name__}"},
-        "examples": [{"payload": examples[name]}],
     }
+    if name in examples:
+        made["examples"] = [{"payload": examples[name]}]
     if "id" in packet.__struct_fields__:
         made["correlationId"] = {"location": "$message.payload#/id"}
     return made

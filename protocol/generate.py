@@ -206,10 +206,11 @@ def main(arguments: list[str]) -> int:
         return 1 if stale else 0
     for path, text in generated().items():  # first: the packet types import the enums
         path.write_text(text)
+    made = all_from_types()  # all of it, before anything is removed
     for path in (HERE / "schemas").glob("*.json"):
         path.unlink()
-    (HERE / "schemas").mkdir(exist_ok=True)
-    for path, text in all_from_types().items():
+    for path, text in made.items():
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text)
     return 0
 

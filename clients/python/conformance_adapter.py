@@ -21,7 +21,7 @@ import trio
 import triode
 
 VERSION = 1
-LACKS = ["auth"]
+LACKS: list[str] = []
 
 Values = dict[str, Any]
 Work = Callable[[], Awaitable[None]]

@@ -372,6 +372,13 @@ class Acked(ServerPacket, tag="acked"):
     id: int
 
 
+class Authorized(ServerPacket, tag="authorized"):
+    """Answers auth: the token is taken, and good for so long."""
+
+    id: int = 0
+    expires_in_ms: int = 0
+
+
 class ServerPing(ServerPacket, tag="ping"):
     """A sign of life; `at`: every live subscription has had everything up to there (SPEC 4.8)."""
 
@@ -442,6 +449,7 @@ SERVER_PACKETS: tuple[type[ServerPacket], ...] = (
     Joined,
     Left,
     Acked,
+    Authorized,
     ServerPing,
     ServerPong,
     Notice,

@@ -56,6 +56,7 @@ def test_references_lead_somewhere() -> None:
 def test_examples_are_what_they_stand_for(name: str) -> None:
     """By the schema, and by the codec that broker and clients read with."""
     schema = {**MESSAGES[name]["payload"], "components": DOCUMENT["components"]}
+    assert MESSAGES[name]["examples"]
     for example in MESSAGES[name]["examples"]:
         payload = example["payload"]
         jsonschema.Draft7Validator(schema).validate(payload)

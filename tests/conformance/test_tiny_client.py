@@ -3,10 +3,10 @@
 import queue
 from typing import Any
 
+import tiny_client
 import trio
 
 from tests.client.running import running
-from tests.conformance.plants import tiny_client
 
 PATIENCE_SECONDS = 30
 

@@ -13,7 +13,7 @@ from typing import Final
 from weakref import WeakSet
 
 from triode.records import State
-from triode.runtime import HandshakeRefused, Runtime, Tasks, Transport, TransportEnded
+from triode.runtime import HandshakeRefused, Runtime, Scope, Tasks, Transport, TransportEnded
 from triode.session import Session
 from triode.watching import Events, log_event, say
 
@@ -33,6 +33,9 @@ class Driver:
         self.changes = runtime.lot()  # woken at each change of state
         self.room = runtime.lot()  # publishers waiting for a place in the queue
         self._token = token
+        self._is_fetching = False  # the token; one call of the program's function at a time
+        self._fetched = runtime.lot()
+        self._renewing: Scope | None = None  # a token for the live connection is being fetched
         self._ssl_context = ssl_context
         self._output = runtime.lot()  # the writer waiting for something to write
         self._never = runtime.lot()
@@ -44,6 +47,7 @@ class Driver:
     def start(self, tasks: Tasks) -> None:
         """Begin. Both tasks end by themselves when the session is CLOSED, and raise nothing."""
         self.session.start(self.runtime.now())
+        self._tasks = tasks
         tasks.start_soon(self._to_the_end, self._keep_connected)
         tasks.start_soon(self._to_the_end, self._keep_time)
 
@@ -72,7 +76,12 @@ class Driver:
             async with self.runtime.scope(self._due) as self._timer:
                 await self._never.park()
             session.tick(self.runtime.now())
+            if session.renewal.is_wanted and self._renewing is None:
+                self._renewing = self.runtime.scope()
+                self._tasks.start_soon(self._renew_live, self._renewing)
             self.settle()
+        if self._renewing is not None:
+            self._renewing.cancel()
 
     async def _keep_connected(self) -> None:
         session = self.session
@@ -108,7 +117,36 @@ class Driver:
 
     async def _renew_token(self) -> None:
         if not isinstance(self._token, str):
-            self.session.identity.token = await self._token()
+            self.session.identity.token = await self._fetch_token(self._token)
+
+    async def _fetch_token(self, ask: Callable[[], Awaitable[str]]) -> str:
+        while self._is_fetching:
+            await self._fetched.park()
+        self._is_fetching = True
+        try:
+            return await ask()
+        finally:
+            self._is_fetching = False
+            self._fetched.unpark_all()
+
+    async def _renew_live(self, scope: Scope) -> None:
+        """Get what the live connection wants, and see to it that nothing the program's function does passes."""
+        session = self.session
+        async with scope:
+            while session.renewal.is_wanted and not isinstance(self._token, str):
+                attempt = session.attempt
+                try:
+                    token, reason = await self._fetch_token(self._token), ""
+                except Exception as error:  # noqa: BLE001  # it is the program's own code
+                    token, reason = "", _describe(error)
+                if session.attempt != attempt:
+                    continue  # for a connection that is gone
+                if reason:
+                    session.renewal.failed(reason, self.runtime.now())
+                else:
+                    session.renewal.renewed(token)
+                self.settle()
+        self._renewing = None
 
     async def _converse(self, transport: Transport) -> None:
         session = self.session

@@ -32,6 +32,7 @@ from triode.outgoing import Outgoing
 from triode.publishing import Publication, Publisher
 from triode.reading import Read, Reader
 from triode.records import Complaint, Event, HandshakesRefused, Notice, Position, State, StateChanged
+from triode.renewing import CAPABILITY, Renewal
 from triode.route import Route
 from triode.settling import Settler
 from triode.subscription import Malformed, Subscription, Wish
@@ -81,6 +82,7 @@ class Session:
         self.subscriptions = Subscriptions(options, self._outgoing, random, self.ready)
         self.reader = Reader(options, self._outgoing, self.finished)
         self.settler = Settler(options, self._outgoing, self.finished)
+        self.renewal = Renewal(self._outgoing, self.events)
         self._backoff = Backoff(random)
         self._route = Route(urls, self._backoff, random)
         self._url = ""  # of the present or last attempt
@@ -105,6 +107,7 @@ class Session:
             packets.ServerPing: self._on_ping,
             packets.ServerPong: _ignore,
             packets.Acked: lambda packet, now: self.settler.acked(packet),
+            packets.Authorized: self.renewal.authorized,
             packets.Published: lambda packet, now: self.publisher.published(packet),
             packets.History: lambda packet, now: self.reader.answered(packet),
             packets.Presence: lambda packet, now: self.reader.present(packet),
@@ -226,6 +229,8 @@ class Session:
         self._has_renewed = False
         self._was_connected = True
         self._enter(State.CONNECTED, connection=packet.connection, node=packet.node)
+        is_renewable = self.identity.is_renewable and CAPABILITY in packet.capabilities
+        self.renewal.attach(is_renewable, packet.expires_in_ms, now)
         if packet.expires_in_ms:
             self.events.append(Notice(expires_in_ms=packet.expires_in_ms))
 
@@ -234,7 +239,10 @@ class Session:
         if packet.id and packet.id == self._connect_id:
             self._on_connect_refused(packet, now)
         elif packet.id and (
-            self.publisher.refused(packet, now) or self.reader.refused(packet) or self.settler.refused(packet)
+            self.publisher.refused(packet, now)
+            or self.reader.refused(packet)
+            or self.settler.refused(packet)
+            or self.renewal.refused(packet, now)
         ):
             return
         elif not self.subscriptions.refused(packet, now) and self.subscriptions.knows(packet.sub):
@@ -263,6 +271,7 @@ class Session:
         )
 
     def _on_notice(self, packet: packets.Notice, now: float) -> None:
+        self.renewal.expires(packet.expires_in_ms, now)
         self.events.append(Notice(packet.draining, packet.expires_in_ms))
 
     def _on_ping(self, packet: packets.ServerPing, now: float) -> None:
@@ -357,6 +366,7 @@ class Session:
             self.subscriptions.deadline(),
             self.reader.deadline(),
             self.settler.deadline(),
+            self.renewal.deadline(),
         )
 
     def tick(self, now: float) -> None:
@@ -365,6 +375,7 @@ class Session:
         self.subscriptions.tick(now)
         self.reader.tick(now)
         self.settler.tick(now)
+        self.renewal.tick(now)
         if now >= self._finish_by:
             self.close()
         elif self.state is State.CONNECTED:
@@ -431,6 +442,7 @@ class Session:
         self.subscriptions.detach()
         self.reader.detach()
         self.settler.detach()
+        self.renewal.detach()
         self._outgoing.clear()
 
     def finish(self, now: float) -> None:

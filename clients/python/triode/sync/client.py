@@ -53,9 +53,10 @@ def connect(
     do not wait, `math.inf`: for ever), and raises ConnectionRefused when the broker refuses for good or did not
     answer in time; the next use tries again. Once connected the client reconnects by itself.
 
-    `token`: a string, or a function that fetches one, called before each attempt in a thread of its own. `name` is
-    shown to the broker's operator. `will`: what the broker publishes when this client is lost. `encode`: makes of
-    a value that JSON has no word for one that it has; called by the thread that publishes. `limits`: any field of
+    `token`: a string, or a function that fetches one, called in a thread of its own before each attempt, and ahead
+    of expiry where the broker takes another one on a live connection; one call at a time. `name` is shown to the
+    broker's operator. `will`: what the broker publishes when this client is lost. `encode`: makes of a value that
+    JSON has no word for one that it has; called by the thread that publishes. `limits`: any field of
     `triode.Options`. Raises ValueError or TypeError for wrong arguments.
     """
     options = Options(**limits)  # type: ignore[arg-type]  # counts given as int arrive as int
