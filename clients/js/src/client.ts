@@ -62,7 +62,7 @@ export function Client(
   let socket: Socket | undefined;
   let isOpen = false;
   let attempt = 0; // which one may still dial
-  let due = Infinity; // the end of waiting, or of the patience with an attempt
+  let stopTimer = (): void => {}; // of the state: the end of waiting, of patience with an attempt, or with silence
   let isAsked = false; // the broker asked for the wait
   let room = 0; // bytes of the next text
   let texts: string[] = []; // what waits to be written besides publishes
@@ -75,24 +75,24 @@ export function Client(
   let hasWarned = false;
 
   let heardAt = 0;
+  let isHeard = false; // since it was asked for a sign of life
   let silence = 0; // how much of it is death
-  let probeUntil = 0;
 
   let connectToken: unknown;
   let fetching: Promise<unknown> | undefined;
   let renewing: Promise<unknown> | undefined;
-  let renewAt = Infinity;
+  let stopRenewing = (): void => {};
   let hasRenewed = false;
   let loading: Promise<void> | undefined;
 
-  let finishBy = Infinity; // set by close()
+  let isFinishing = false; // set by close()
   let error: TriodeError | undefined; // why it is closed
   let opening: (readonly [() => void, (error: unknown) => void])[] = [];
   let setClosed: () => void;
   const closed = new Promise<void>((resolve) => (setClosed = resolve));
 
   const [listening, emit] = makeEmitter();
-  const [now, wake, pause, random, setBounds, stop] = makeTime(() => tick(), clock);
+  const [now, later, pause, random, setBounds, stop] = makeTime(clock);
 
   const nextId = (): number => ++lastId;
   const put: Put = (packet) => {
@@ -104,18 +104,14 @@ export function Client(
     if (!isScheduled) queueMicrotask(write);
     isScheduled = true;
   };
-  const isRetried: IsRetried = (error, retries) => {
-    const { retry } = error;
-    if (/now|backoff|reauth/.test(retry) && retries.until_! > now()) return true; // one of many refused together
+  const isRetried: IsRetried = ({ retry, retryAfterMs }, retries, again) => {
     if (retry == "reauth" && !retries.isRenewed_) {
       retries.isRenewed_ = true;
-      retries.until_ = Infinity;
-      return !!renew()?.finally(() => wake((retries.until_ = 0)));
+      return !!renew()?.finally(again);
     }
     if (!/now|backoff/.test(retry)) return false;
-    const attempts = (retries.attempts_ = (retries.attempts_ ?? -1) + 1);
-    retries.until_ = now() + pause(retry == "now" && !attempts ? -Infinity : attempts, error.retryAfterMs);
-    wake(retries.until_);
+    later(pause(retry == "now" && !retries.attempts_ ? -Infinity : retries.attempts_, retryAfterMs), again);
+    retries.attempts_++;
     return true;
   };
   const complain: Complain = (error: any) => {
@@ -125,11 +121,11 @@ export function Client(
     console.warn(`triode: ${name}: ${message}; listen to "complaint" for more`);
   };
   const [nextUrl, leave, resetRoute, routeSize] = makeRoute(urls, random, pause);
-  const [publish, takePublishes, published, refusePublish, countPublishes, isOwn, setLimits, restore, failLargest, detachPublisher, tickPublisher] =
-    makePublisher(now, wake, random, nextId, flush, complain, isRetried, queue);
-  const [ask, settle, attachRequests, detachRequests, tickRequests] = makeRequests(now, wake, nextId, put, requestTimeoutMs);
-  const [begin, receiveForSubscriptions, refuseSubscription, attachSubscriptions, detachSubscriptions, tickSubscriptions, closeSubscriptions, countSubscriptions] =
-    makeSubscriptions(now, nextId, put, ask, isRetried, isOwn, complain, emit, maxInboxMessages);
+  const [publish, takePublishes, published, refusePublish, countPublishes, isOwn, setLimits, restore, failLargest, detachPublisher] =
+    makePublisher(now, later, random, nextId, flush, complain, isRetried, queue);
+  const [ask, settle, attachRequests, detachRequests] = makeRequests(later, nextId, put, requestTimeoutMs);
+  const [begin, receiveForSubscriptions, refuseSubscription, attachSubscriptions, detachSubscriptions, closeSubscriptions, countSubscriptions] =
+    makeSubscriptions(nextId, put, ask, isRetried, isOwn, complain, emit, maxInboxMessages);
 
   // Connecting
 
@@ -140,7 +136,7 @@ export function Client(
 
   /** It is to be used: connect, at first use. Throws when it is closed. */
   const use = (): void => {
-    if (error || finishBy < Infinity) throw error ?? new TriodeError("closed", "the client is closed");
+    if (error || isFinishing) throw error ?? new TriodeError("closed", "the client is closed");
     if (state != "idle") return;
     loading = queue.store?.load().then(restore).catch(complain);
     for (const type of WAKING) globalThis.addEventListener?.(type, awake, true);
@@ -150,8 +146,7 @@ export function Client(
   const connect = (): void => {
     const mine = ++attempt;
     const url = nextUrl();
-    due = now() + connectTimeoutMs;
-    wake(due);
+    stopTimer = later(connectTimeoutMs, () => depart("backoff", "no answer in time"));
     enter("connecting");
     const dial = (token: unknown): void => {
       if (mine != attempt) return;
@@ -183,7 +178,7 @@ export function Client(
     mine.onopen = opened;
     mine.onmessage = ({ data }) => {
       heardAt = now();
-      probeUntil = 0;
+      isHeard = true;
       try {
         for (const packet of decode(data)) if (socket == mine) receive(packet);
       } catch (error) {
@@ -256,11 +251,11 @@ export function Client(
     room = clamp(limits.maxFrameBytes, limits.maxPacketBytes + 3, 2 ** 24);
     setBounds(convert(packet.reconnect, "reconnect"));
     silence = 2 * clamp(packet.pingMs, 100, 3_600_000);
-    connectedAt = now();
-    due = Infinity;
+    connectedAt = heardAt;
     refused = 0;
     hasRenewed = false;
-    wake(connectedAt + silence);
+    stopTimer();
+    watch(silence);
     expires(packet.expiresInMs);
     enter("connected", { connection, node: packet.node });
     for (const [resolve] of opening.splice(0)) resolve();
@@ -284,7 +279,6 @@ export function Client(
 
   /** Get a new token and tell the broker, one at a time; undefined where there is none to get. */
   const renew = (): Promise<unknown> | undefined => {
-    renewAt = Infinity;
     if (typeof token != "function") return;
     const mine = attempt;
     return (renewing ??= fetch()
@@ -301,66 +295,65 @@ export function Client(
   /** The token is good for so long: get the next one in time. */
   const expires = (ms?: number): void => {
     if (ms === undefined) return;
-    renewAt = now() + Math.max(1_000, ms * 0.8, ms - 30_000);
-    wake(renewAt);
+    stopRenewing();
+    stopRenewing = later(Math.max(1_000, ms * 0.8, ms - 30_000), renew);
   };
 
   // What goes out
 
   const write = (): void => {
     isScheduled = false;
-    while (isOpen) {
-      if (socket!.bufferedAmount > MOST_UNSENT_BYTES) return wake(now() + 100);
-      const isConnected = state == "connected";
+    const isConnected = state == "connected";
+    while (isOpen && room) {
+      if (socket!.bufferedAmount > MOST_UNSENT_BYTES) {
+        isScheduled = true;
+        later(100, write);
+        return;
+      }
       let left = room - 2; // brackets
       let count = 0;
       for (const text of texts) {
         left -= byteLength(text) + 1;
-        if (count == MOST_PACKETS || (left < 0 && (count || room < FLIGHT_BYTES))) break;
+        if (count == MOST_PACKETS || (left < 0 && count)) break;
         count++;
       }
       const written = texts.splice(0, count);
       if (!texts[0]) written.push(...takePublishes(left, MOST_PACKETS - count, isConnected));
       if (!written[0]) break;
-      const text = written[1] ? `[${written}]` : written[0];
-      if (!isConnected) room -= byteLength(text);
-      socket!.send(text);
+      socket!.send(written[1] ? `[${written}]` : written[0]);
+      if (!isConnected) room = 0;
     }
     if (!countPublishes()) finish();
   };
 
-  // Time
+  // Whether the broker is still there: silence for two ping intervals means it is not (SPEC 1.15)
 
-  const aliveUntil = (): number => (state == "connected" ? probeUntil || heardAt + silence : Infinity);
+  /** Look in `ms` whether it was heard. */
+  const watch = (ms: number, isProbe?: boolean): void => {
+    const at = now() + ms;
+    stopTimer = later(ms, () => {
+      const left = silence - Math.abs(now() - heardAt); // a clock may be set back
+      if (isProbe ? isHeard : left > 0) watch(left);
+      // A timer that fired late: we were asleep (a suspended laptop, a tab in the background), so ask first.
+      else if (!isProbe && now() - at > LATE_MS) probe();
+      else depart("backoff", "the broker is silent");
+    });
+  };
 
   /** Ask for a sign of life. */
   const probe = (): void => {
-    if (!probeUntil) put({ type: "ping", id: nextId() });
-    probeUntil ||= now() + Math.min(PROBE_MS, silence);
-    wake(probeUntil);
-  };
-
-  const tick = (): void => {
-    if (now() >= finishBy) return finish();
-    if (now() >= aliveUntil()) {
-      // A timer that fired late: we were asleep (a suspended laptop, a tab in the background), so ask first.
-      if (!probeUntil && now() - aliveUntil() > LATE_MS) probe();
-      else depart("backoff", "the broker is silent");
-    } else if (now() >= due) {
-      if (state == "waiting") connect();
-      else depart("backoff", "no answer to connect in time");
-    }
-    if (now() >= renewAt) void renew();
-    wake(Math.min(tickPublisher(), tickRequests(), tickSubscriptions(), due, finishBy, renewAt, aliveUntil()));
-    flush();
+    isHeard = false;
+    put({ type: "ping", id: nextId() });
+    stopTimer();
+    watch(Math.min(PROBE_MS, silence), true);
   };
 
   /** The machine woke up, or its network changed: neither believe nor doubt the connection, look. */
   const awake = (): void => {
     if (state == "connected") probe();
     else if (state == "waiting" && !isAsked && globalThis.navigator?.onLine != false) {
-      due = now();
-      tick();
+      stopTimer();
+      connect();
     }
   };
 
@@ -375,9 +368,8 @@ export function Client(
     if (wasConnected && now() - connectedAt >= STABLE_MS) resetRoute();
     const isOnce = next == "once";
     const delayMs = leave(isOnce, isOnce && code != DRAINING, asked, urls, wasConnected, wasAnswered);
-    due = now() + delayMs;
     isAsked = wasAnswered;
-    wake(due);
+    stopTimer = later(delayMs, connect);
     enter("waiting", { ...why, delayMs });
     // One node of several that is away is no news.
     if (!wasConnected && ++refused == Math.max(3, routeSize))
@@ -390,9 +382,9 @@ export function Client(
     isOpen = false;
     attempt++;
     texts = [];
-    due = renewAt = Infinity;
+    stopTimer();
+    stopRenewing();
     loading = undefined;
-    probeUntil = 0;
     detachPublisher();
     detachSubscriptions();
     detachRequests(new TriodeError("delivery_lost", "the connection was lost before the answer"));
@@ -403,7 +395,7 @@ export function Client(
 
   /** If the program wants to: say goodbye and close. */
   const finish = (): void => {
-    if (finishBy == Infinity || error) return;
+    if (!isFinishing || error) return;
     if (state == "connected") socket!.send('{"type":"disconnect"}');
     end(undefined, { reason: "closed by the program" });
   };
@@ -461,9 +453,11 @@ export function Client(
       return { topic, members, complete };
     },
     close(timeoutMs = 5_000): Promise<void> {
-      finishBy = now() + timeoutMs;
-      wake(finishBy);
-      flush();
+      if (!error) {
+        isFinishing = true;
+        later(timeoutMs, finish);
+        flush();
+      }
       return closed;
     },
   });

@@ -9,17 +9,15 @@ import type { TriodeError } from "./errors.js";
 
 /** What is remembered of attempts that were refused. */
 export interface Retries {
-  /** Not again before. */
-  until_?: number;
-  attempts_?: number;
+  attempts_: number;
   /** With another token, since it went well. */
   isRenewed_?: boolean;
 }
 
 /** What time it is. */
 export type Now = () => number;
-/** Look again at that time, at the latest. */
-export type Wake = (at: number) => void;
+/** Do that in so many ms, unless what this returns is called. */
+export type Later = (ms: number, run: () => void) => () => void;
 /** A random time for that attempt (from 0), no less than what was asked for. */
 export type Pause = (attempt: number, asked?: number) => number;
 /** A number for `id`: never given twice. */
@@ -30,7 +28,7 @@ export type Put = (packet: Packet) => void;
 export type Complain = (error: unknown) => void;
 /** Tell those who listen; whether there was anybody. */
 export type Emit = (event: Packet) => boolean;
-/** Act on an error by its `retry`. True: it is to be tried again, from `retries.until_` on. */
-export type IsRetried = (error: TriodeError, retries: Retries) => boolean;
+/** Act on an error by its `retry`. True: it is to be tried again, once `again` is called. */
+export type IsRetried = (error: TriodeError, retries: Retries, again: () => void) => boolean;
 /** Ask for something; what only reads is asked again after a reconnect. */
 export type Ask = (packet: Packet, isRead?: boolean) => Promise<Packet>;

@@ -6,7 +6,7 @@
  * until it is done. To send one again is to forget that it was sent, so nothing ever has to be put back in order.
  */
 import { byteLength, spoken, type Packet } from "./codec.js";
-import type { Complain, IsRetried, NextId, Now, Retries, Wake } from "./core.js";
+import type { Complain, IsRetried, Later, NextId, Now, Retries } from "./core.js";
 import { TriodeError } from "./errors.js";
 import type { Published, PublishOptions, QueuedPublish, QueueOptions } from "./types.js";
 
@@ -28,13 +28,15 @@ interface Item {
   wasSent_?: boolean;
   /** The last refusal that allowed another try. */
   error_?: TriodeError;
+  /** It need not expire any more. */
+  stop_(): void;
   resolve_(place: Published): void;
   reject_(error: TriodeError): void;
 }
 
 export function makePublisher(
   now: Now,
-  wake: Wake,
+  later: Later,
   random: () => number,
   nextId: NextId,
   flush: () => void,
@@ -43,7 +45,7 @@ export function makePublisher(
   { maxMessages = 1_000, maxBytes = 1_048_576, expiryMs: defaultExpiryMs = 60_000, store }: QueueOptions,
 ) {
   const items = new Map<number, Item>(); // by id
-  const retries = new Map<string, Retries>(); // by topic; "" = of all
+  const retries = new Map<string, Retries & { isHeld_?: boolean }>(); // by topic; "" = of all
   const ids = new Set<string>();
   const prefix = random().toString(36).slice(2); // of the ids made here
   let limits: Packet | undefined; // unknown until the first `connected`
@@ -51,11 +53,7 @@ export function makePublisher(
   let inflight = 0;
   let lastSeq = 0;
 
-  const isHeld = (topic: string): boolean => retries.get(topic)?.until_! > now();
-
-  /** What is surely not stored may be sent at any time; else only while the broker knows its id (SPEC 3.4.7). */
-  const deadline = ({ expiresAt, sentAt, isSent_ }: Item): number =>
-    sentAt && !isSent_ && limits ? Math.min(expiresAt, sentAt + limits.dedupeWindowMs) : expiresAt;
+  const isHeld = (topic: string): boolean | undefined => retries.get(topic)?.isHeld_;
 
   const keep = ({ seq, expiresAt, packet, sentAt, isAcknowledged_ }: Item): void => {
     if (store && isAcknowledged_) store.put({ seq, expiresAt, packet, sentAt } as QueuedPublish).catch(complain);
@@ -71,10 +69,10 @@ export function makePublisher(
         throw new TriodeError("queue_full", "too much waits to be sent", { retry: "backoff" });
       if (ids.add(packet.message_id).size > MOST_IDS) ids.delete([...ids][0]!);
       bytes += size_;
-      const item = { ...stored, id_, text_, size_, isAcknowledged_, resolve_, reject_ };
+      const stop_ = later(expiresAt - now(), () => expire(item));
+      const item: Item = { ...stored, id_, text_, size_, isAcknowledged_, resolve_, reject_, stop_ };
       items.set(id_, item);
       if (isNew) keep(item);
-      wake(expiresAt);
       flush();
     });
 
@@ -84,6 +82,7 @@ export function makePublisher(
   };
   const done = (item: Item, isKept?: boolean): void => {
     unsend(item);
+    item.stop_();
     items.delete(item.id_);
     bytes -= item.size_;
     if (store && item.isAcknowledged_ && !isKept) store.remove(item.seq).catch(complain);
@@ -132,7 +131,8 @@ export function makePublisher(
     if (limits && !isHeld(""))
       for (const item of items.values()) {
         if (item.isSent_ || isHeld(item.packet.topic)) continue;
-        if (now() >= deadline(item)) expire(item);
+        // What may be stored is sent again only while the broker knows its id (SPEC 3.4.7).
+        if (now() >= item.sentAt! + limits.dedupeWindowMs) expire(item);
         else if (item.size_ > limits.maxPacketBytes)
           fail(item, new TriodeError("too_large", `over ${limits.maxPacketBytes} bytes`));
         else {
@@ -176,9 +176,16 @@ export function makePublisher(
     item.error_ = error;
     // Nothing is sent for a while, or nothing of its topic where only that one's store is concerned.
     const topic = /unavailable|timeout/.test(error.name) ? item.packet.topic : "";
-    const known = retries.get(topic) ?? {};
-    if (isRetried(error, known)) retries.set(topic, known);
-    else fail(item, error);
+    const known = retries.get(topic) ?? { attempts_: 0 };
+    const again = () => {
+      known.isHeld_ = false;
+      flush();
+    };
+    // One of many refused together, or the first.
+    if ((known.isHeld_ && /now|backoff|reauth/.test(error.retry)) || isRetried(error, known, again)) {
+      known.isHeld_ = true;
+      retries.set(topic, known);
+    } else fail(item, error);
     return true;
   };
 
@@ -200,20 +207,9 @@ export function makePublisher(
     }
   };
 
-  /** Ends what has waited too long; when to look again. */
-  const tick = (): number => {
-    let next = Infinity;
-    for (const item of items.values()) {
-      if (now() >= deadline(item)) expire(item);
-      else next = Math.min(next, deadline(item));
-    }
-    for (const { until_ } of retries.values()) if (until_! > now()) next = Math.min(next, until_!);
-    return next;
-  };
-
   const size = (): number => items.size;
   /** Whether this client published the message of that id. */
   const isOwn = (messageId: string): boolean => ids.has(messageId);
   const setLimits = (announced: Packet): void => void (limits = announced);
-  return [add, take, published, refused, size, isOwn, setLimits, restore, failLargest, detach, tick] as const;
+  return [add, take, published, refused, size, isOwn, setLimits, restore, failLargest, detach] as const;
 }

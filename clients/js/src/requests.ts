@@ -5,28 +5,33 @@
  * is not, and fails with its connection.
  */
 import type { Packet } from "./codec.js";
-import type { Ask, NextId, Now, Put, Wake } from "./core.js";
+import type { Ask, Later, NextId, Put } from "./core.js";
 import { TriodeError } from "./errors.js";
 
-/** [packet, expiresAt, isRead, resolve, reject] */
-type Request = readonly [Packet, number, boolean | undefined, (packet: Packet) => void, (error: TriodeError) => void];
+/** [packet, isRead, settle] */
+type Request = readonly [Packet, boolean | undefined, (answer: Packet | undefined, error?: TriodeError) => void];
 
-export function makeRequests(now: Now, wake: Wake, nextId: NextId, put: Put, timeoutMs: number) {
+export function makeRequests(later: Later, nextId: NextId, put: Put, timeoutMs: number) {
   const all = new Map<number, Request>();
   const ask: Ask = (packet, isRead) =>
     new Promise((resolve, reject) => {
-      const expiresAt = now() + timeoutMs;
-      all.set((packet.id = nextId()), [packet, expiresAt, isRead, resolve, reject]);
-      wake(expiresAt);
+      const id = (packet.id = nextId());
+      const stop = later(timeoutMs, () => settle(id, undefined, new TriodeError("expired", "no answer in time")));
+      all.set(id, [
+        packet,
+        isRead,
+        (answer, error) => {
+          stop();
+          if (error) reject(error);
+          else resolve(answer!);
+        },
+      ]);
       put(packet);
     });
   /** An answer or an error. False: nobody waits for it. */
   const settle = (id: number, answer: Packet | undefined, error?: TriodeError): boolean => {
-    const request = all.get(id);
-    all.delete(id);
-    if (error) request?.[4](error);
-    else request?.[3](answer!);
-    return !!request;
+    all.get(id)?.[2](answer, error);
+    return all.delete(id);
   };
   /** A connection is open: ask again. */
   const attach = (): void => {
@@ -34,15 +39,7 @@ export function makeRequests(now: Now, wake: Wake, nextId: NextId, put: Put, tim
   };
   /** The connection is gone (`isFinal`: for good). */
   const detach = (error: TriodeError, isFinal?: boolean): void => {
-    for (const [id, [, , isRead]] of all) if (isFinal || !isRead) settle(id, undefined, error);
+    for (const [id, [, isRead]] of all) if (isFinal || !isRead) settle(id, undefined, error);
   };
-  /** Ends what has waited too long; when to look again. */
-  const tick = (): number => {
-    for (const [id, [, expiresAt]] of all) {
-      if (now() < expiresAt) return expiresAt; // they are in the order of asking
-      settle(id, undefined, new TriodeError("expired", "no answer in time"));
-    }
-    return Infinity;
-  };
-  return [ask, settle, attach, detach, tick] as const;
+  return [ask, settle, attach, detach] as const;
 }

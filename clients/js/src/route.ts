@@ -10,16 +10,11 @@ import type { Pause } from "./core.js";
 
 const MOST_NAMED = 8; // URLs of one `bye`
 
-/** `url` as a WebSocket URL: http becomes ws, no path `/ws`; relative to the page. Throws for anything else. */
-export function websocketUrl(url: string): string {
-  try {
-    const parts = new URL(url, globalThis.location?.href);
-    parts.protocol = parts.protocol.replace("http", "ws");
-    if (parts.pathname == "/") parts.pathname = "/ws";
-    if (/^wss?:/.test(parts.href)) return parts.href;
-  } catch {}
-  throw new TriodeError("bad_url", url + " is no URL like wss://example.com/ws");
-}
+/** `url` as a WebSocket URL: http becomes ws, no path `/ws`. */
+const websocketUrl = (url: unknown): string =>
+  String(url)
+    .replace(/^http/, "ws")
+    .replace(/^(\w+:\/\/[^/?]+)\/?$/, "$1/ws");
 
 export function makeRoute(urls: string | readonly string[], random: () => number, pause: Pause) {
   const shuffled = (urls: readonly string[]): string[] => {
@@ -27,20 +22,10 @@ export function makeRoute(urls: string | readonly string[], random: () => number
     return urls.map(() => left.splice(random() * left.length, 1)[0]!);
   };
   const own = [...new Set([urls].flat().map(websocketUrl))];
+  for (const url of own) if (!/^wss?:\/\/./.test(url)) throw new TriodeError("bad_url", url + ": no wss://example.com/ws");
   let round = shuffled(own);
   let current: string;
   let rounds = 0; // since things went well
-
-  /** What is no URL, or would lose the encryption, is passed over. */
-  const usable = (urls: readonly string[]): string[] =>
-    urls.slice(0, MOST_NAMED).flatMap((url) => {
-      try {
-        const named = websocketUrl(url);
-        return named < "ws:~" && own[0]! > "ws:~" ? [] : [named];
-      } catch {
-        return [];
-      }
-    });
 
   /** Things went well: the next pause is a short one again. */
   const reset = (): void => void (rounds = 0);
@@ -59,7 +44,9 @@ export function makeRoute(urls: string | readonly string[], random: () => number
     wasConnected: boolean,
     wasAnswered: boolean,
   ): number => {
-    const named = usable(urls);
+    // What is no URL, or would lose the encryption, is passed over.
+    const usable = own[0]! < "ws:~" ? /^wss?:\/\/./ : /^wss:\/\/./;
+    const named = urls.slice(0, MOST_NAMED).map(websocketUrl).filter((url) => usable.test(url));
     if (!named[0] && !wasConnected && round[0]) return pause(wasAnswered ? 0 : -Infinity, asked);
     // More than one immediate attempt, and a broker could make us spin.
     const wait = pause(isOnce && !rounds ? -Infinity : rounds, asked);

@@ -8,7 +8,7 @@
  */
 import { advance, convert, copy, spoken, type Packet } from "./codec.js";
 import { makeDeliveries } from "./consumer.js";
-import type { Ask, Complain, Emit, IsRetried, NextId, Now, Put, Retries } from "./core.js";
+import type { Ask, Complain, Emit, IsRetried, NextId, Put, Retries } from "./core.js";
 import { makeEmitter, report } from "./emitter.js";
 import { refusal, type TriodeError } from "./errors.js";
 import { pattern } from "./topics.js";
@@ -25,15 +25,12 @@ interface Kept {
   /** An `error`. False: it is not about asking for this one. */
   refused_(id: number, sub: number, error: TriodeError): boolean;
   end_(error?: TriodeError): void;
-  /** Asks again for what was refused for a while; when to look again. */
-  tick_(): number;
 }
 
 /** [whether it wants more than messages, resolve, reject] */
 type Waiter = readonly [boolean, (result: IteratorResult<any>) => void, (error: unknown) => void];
 
 export function makeSubscriptions(
-  now: Now,
   nextId: NextId,
   put: Put,
   ask: Ask,
@@ -66,7 +63,7 @@ export function makeSubscriptions(
     let isAsked = false;
     let isPaused = false; // its inbox was full
     let isEnded = false;
-    let retries: Retries = {}; // it was refused for a while
+    let retries: Retries = { attempts_: 0 };
     let hasWarned = false;
 
     let position = copy(after); // R1, R4: everything up to here is in the inbox or was
@@ -176,7 +173,6 @@ export function makeSubscriptions(
     // What the broker is asked
 
     const attach_ = (): void => {
-      delete retries.until_;
       if (number || isPaused || isEnded || !isAttached) return;
       isAsked = true;
       number = ++lastNumber;
@@ -209,7 +205,7 @@ export function makeSubscriptions(
 
     const refuse = (error: TriodeError): void => {
       leave();
-      if (!isRetried(error, retries)) end_(error);
+      if (!isRetried(error, retries, attach_)) end_(error);
     };
 
     // What the broker says
@@ -280,7 +276,7 @@ export function makeSubscriptions(
       self.isLive = false;
       if (type == "subscribed") {
         isAsked = false;
-        retries = {};
+        retries = { attempts_: 0 };
         settle();
       }
       if (isConsumer) return; // the broker keeps its position
@@ -299,18 +295,13 @@ export function makeSubscriptions(
       end_,
       detach_(): void {
         leave();
-        delete retries.until_;
-        snapshot = copy();
+          snapshot = copy();
         skip = copy();
       },
       refused_(id, sub, error): boolean {
         const isOurs = isAsked && (id == round || sub == number);
         if (isOurs) refuse(error);
         return isOurs;
-      },
-      tick_(): number {
-        if (now() >= retries.until_!) attach_();
-        return retries.until_ ?? Infinity;
       },
     };
     const self = {
@@ -356,11 +347,6 @@ export function makeSubscriptions(
   /** An `error`. True: it was about one of ours, or about a number that is gone (R5). */
   const refused = (id: number, sub: number, error: TriodeError): boolean =>
     [...numbered.values()].some((each) => each.refused_(id, sub, error)) || (!!sub && !numbered.has(sub));
-  const tick = (): number => {
-    let next = Infinity;
-    for (const each of all) next = Math.min(next, each.tick_());
-    return next;
-  };
   const size = (): number => all.size;
-  return [begin, receive, refused, attach, detach, tick, close, size] as const;
+  return [begin, receive, refused, attach, detach, close, size] as const;
 }

@@ -1,9 +1,9 @@
 /**
- * Time and chance: what time it is, when to look again, how long to back off (SPEC 5.3.4). Knows no reason for it.
+ * Time and chance: what time it is, what to do later, how long to back off (SPEC 5.3.4). Knows no reason for it.
  *
- * The surprising decision: one timer for the whole client. Whoever waits for a moment names it to `wake`; what is due
- * then everybody finds out by looking at the time.
+ * The surprising decision: nobody has timers of their own. All are kept here, so that a closed client can leave none.
  */
+import type { Later, Now, Pause } from "./core.js";
 import type { Clock } from "./types.js";
 
 /** `value` within bounds: figures of a broker may be of any size. */
@@ -11,7 +11,7 @@ export const clamp = (value: number, least: number, most: number): number => Mat
 
 const MOST_MS = 600_000; // between attempts, whatever a broker says
 const MOST_ASKED_MS = 300_000; // the longest pause that a broker may ask for
-const MOST_TIMER_MS = 1e9; // a timer of more than 2^31 ms fires at once
+const MOST_TIMER_MS = 2 ** 31 - 1; // a timer of more fires at once
 
 const system: Clock = {
   now: Date.now,
@@ -20,40 +20,29 @@ const system: Clock = {
   random: Math.random,
 };
 
-/** What time it is, `wake`, `pause`; what the broker announced; the end of it. */
-export function makeTime(tick: () => void, clock = system) {
-  let last = 0;
-  let skew = 0;
-  let at = Infinity;
-  let timer: unknown;
+export function makeTime({ now, setTimeout, clearTimeout, random } = system) {
+  const timers = new Set<unknown>();
   let least = 250;
   let most = 20_000;
 
-  /** Never less than it was: a clock that is set back stands still here. */
-  const now = (): number => {
-    skew += Math.max(0, last - clock.now() - skew);
-    return (last = clock.now() + skew);
+  const later: Later = (ms, run) => {
+    const timer = setTimeout(() => {
+      timers.delete(timer);
+      run();
+    }, clamp(ms, 0, MOST_TIMER_MS));
+    timers.add(timer);
+    return () => {
+      timers.delete(timer);
+      clearTimeout(timer);
+    };
   };
-  /** Look again at `moment`, at the latest. */
-  const wake = (moment: number): void => {
-    if (moment >= at) return;
-    stop();
-    at = moment;
-    timer = clock.setTimeout(() => {
-      at = Infinity;
-      tick();
-    }, clamp(at - now(), 0, MOST_TIMER_MS));
-  };
-  const stop = (): void => {
-    at = -Infinity; // nothing wakes it again
-    clock.clearTimeout(timer);
-  };
-  /** Full jitter: the pause before attempt `attempt`, from 0; and no less than the broker asked for. */
-  const pause = (attempt: number, asked = 0): number =>
-    Math.max(clock.random() * Math.min(most, least * 2 ** attempt), Math.min(asked, MOST_ASKED_MS));
+  /** What the broker announced. */
   const setBounds = ({ minMs, maxMs }: Record<string, number>): void => {
     least = clamp(minMs!, 10, MOST_MS);
     most = clamp(maxMs!, least, MOST_MS);
   };
-  return [now, wake, pause, clock.random, setBounds, stop] as const;
+  const pause: Pause = (attempt, asked = 0) =>
+    Math.max(random() * Math.min(most, least * 2 ** attempt), Math.min(asked, MOST_ASKED_MS));
+  const stop = (): void => timers.forEach(clearTimeout);
+  return [now as Now, later, pause, random, setBounds, stop] as const;
 }

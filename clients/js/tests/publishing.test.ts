@@ -175,9 +175,8 @@ test("past the deduplication window nothing is sent again by itself (SPEC 3.4.7)
   await world.socket.drop();
   const unsent = world.client.publish("a", 2);
   await world.clock.pass(30_000);
-  assert.equal((await outcome(sent)).name, "unknown");
-  await world.clock.pass(10_000);
   await world.accept();
+  assert.equal((await outcome(sent)).name, "unknown");
   assert.deepEqual(data(world), [2], "what was never sent may be sent at any time");
   await world.socket.say(published(world.socket.last("publish").id));
   assert.equal((await unsent).pos, 1);
