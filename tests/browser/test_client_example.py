@@ -8,18 +8,18 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from tests.browser.built import CLIENT, built_client
 from tests.browser.client_page import Tabs, tabs_of
 from tests.browser.processes import Broker
-from tests.browser.site import bundle, serve_site
+from tests.browser.site import PAGES, bundle, serve_site
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Built for development: in strict mode every effect runs twice."""
+    """Built for development: in strict mode every effect runs twice. Beside it, the pages of other tests."""
     folder = tmp_path_factory.mktemp("example")
     built_client(folder)
     bundle(CLIENT / "examples" / "react" / "src" / "main.tsx", folder, development=True)
-    with serve_site(folder) as url:
+    with serve_site(folder, PAGES) as url:
         yield url
 
 
@@ -86,11 +86,10 @@ def test_what_is_said_while_the_broker_is_away_is_said_once_it_is_back(tabs: Tab
 
 
 def test_rooms_are_apart_and_earlier_messages_can_be_read(tabs: Tabs, broker: Broker) -> None:
-    ann = enter(tabs, broker, "Ann")
-    for number in range(35):
-        say(ann, f"line {number}")
-    expect(lines(ann).last).to_contain_text("line 34")
-    expect(ann.locator(".pending")).to_have_count(0)
+    ann = tabs.open()
+    ann.begin(broker.socket_url)
+    ann.say("chat/tea", *({"name": "Ann", "text": f"line {number}"} for number in range(35)))
+    ann.wait("noted.published.length === 35")
     bob = enter(tabs, broker, "Bob", "coffee")
     expect(bob.get_by_text("Nothing was said here yet.")).to_be_visible()
     bob.evaluate("location.hash = 'tea'")
