@@ -35,6 +35,7 @@ class Driver:
         self._token = token
         self._is_fetching = False  # the token; one call of the program's function at a time
         self._fetched = runtime.lot()
+        self._fetched_token: str | None = None
         self._renewing: Scope | None = None  # a token for the live connection is being fetched
         self._ssl_context = ssl_context
         self._output = runtime.lot()  # the writer waiting for something to write
@@ -120,11 +121,15 @@ class Driver:
             self.session.identity.token = await self._fetch_token(self._token)
 
     async def _fetch_token(self, ask: Callable[[], Awaitable[str]]) -> str:
+        """A new one; who comes while one is being fetched gets that."""
         while self._is_fetching:
             await self._fetched.park()
-        self._is_fetching = True
+            if self._fetched_token is not None:
+                return self._fetched_token
+        self._is_fetching, self._fetched_token = True, None
         try:
-            return await ask()
+            self._fetched_token = await ask()
+            return self._fetched_token
         finally:
             self._is_fetching = False
             self._fetched.unpark_all()

@@ -36,8 +36,8 @@ def connect(
     not answer in time. From then on the client reconnects by itself.
 
     `token`: a string, or an async function that fetches one, called before each attempt, and ahead of expiry where
-    the broker takes another one on a live connection; one call at a time. `name` is shown to the broker's operator.
-    `will`: what the broker publishes when this client is lost. `limits`: any field of `triode.Options`.
+    the broker takes another one on a live connection; one call at a time. `name` is for the broker's operator to
+    see. `will`: what the broker publishes when this client is lost. `limits`: any field of `triode.Options`.
 
     `encode`: a function that makes of a value which JSON has no word for one that it has. dataclasses, attrs and
     msgspec objects, dates, UUIDs and the like need none; pydantic's models need
