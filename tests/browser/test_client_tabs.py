@@ -1,6 +1,7 @@
 """One connection for many tabs, in a real browser: through a SharedWorker, and without one through a tab."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Error
@@ -102,6 +103,27 @@ def test_leader_that_crashes_is_followed_without_a_gap(followers: Tabs, broker: 
     heard_all(reader, writer)
     assert sorted(hosts(reader, writer)) == ["follower", "leader"]
     assert broker.clients() == 1
+
+
+def test_leader_that_is_frozen_is_followed_and_follows_when_it_wakes(followers: Tabs, tmp_path: Path) -> None:
+    """Browsers freeze tabs in the background, also those that others depend on."""
+    broker = Broker(tmp_path / "broker.log", ping_ms=1_000)
+    broker.start()
+    try:
+        leader, reader, writer = sharing(followers, broker, "disk/#", 3)
+        writer.page.evaluate("void keepSaying('disk/orders')")
+        reader.wait_for_more(10)
+        with leader.frozen():
+            reader.wait("() => noted.states.some(event => event.state === 'waiting')")
+            reader.wait_for_more(20)
+            assert sorted(hosts(reader, writer)) == ["follower", "leader"]
+        leader.wait("client.state === 'connected' && sharing.status().host === 'follower'")
+        writer.page.evaluate("finish()")
+        writer.wait("finish.isDone")
+        heard_all(leader, reader, writer)
+        assert broker.clients() == 1
+    finally:
+        broker.end()
 
 
 def crash(tab: Tab) -> None:

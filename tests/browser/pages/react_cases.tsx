@@ -314,18 +314,19 @@ const cases: Record<string, (client: ScriptedClient) => Promise<void>> = {
 
   async refusal_is_an_error_that_is_shown(client) {
     let seen: any;
-    const Room = ({ filter }: { filter: string }) => {
-      seen = useSubscription(client.real, filter);
+    const Room = ({ echo }: { echo: boolean }) => {
+      seen = useSubscription(client.real, "secret", { echo });
       return null;
     };
-    await render(h(Room, { filter: "secret" }));
+    await render(h(Room, { echo: true }));
     const error = Object.assign(Error("no"), { name: "forbidden", retry: "never" });
     client.last.settle.reject(error);
     client.last.tell("end", { error });
     await shown();
     equal([seen.error.name, seen.isLive], ["forbidden", false]);
-    await render(h(Room, { filter: "open" }));
-    equal(seen.error, undefined);
+    await render(h(Room, { echo: false }));
+    await shown();
+    equal([seen.error, client.open], [undefined, 1]);
   },
 
   async live_follows_the_connection(client) {
