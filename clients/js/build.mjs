@@ -3,10 +3,11 @@
 // The surprising decision: names that end in `_` are private and are renamed, in each bundle anew. No bundle shares
 // objects with another one but by the names of types.ts, so that does not matter.
 import { execFileSync } from "node:child_process";
-import { existsSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
+import { minify } from "terser";
 
 process.chdir(dirname(fileURLToPath(import.meta.url)));
 const { version } = JSON.parse(readFileSync("package.json", "utf8"));
@@ -22,11 +23,10 @@ const entries = {
 };
 const present = Object.fromEntries(Object.entries(entries).filter(([, source]) => existsSync(source)));
 
-export const settings = {
+const settings = {
   bundle: true,
-  minify: true,
+  write: false,
   target: "es2020",
-  mangleProps: /[^_]_$/,
   define: { VERSION: JSON.stringify(version) },
   external: ["react", "ws"],
   legalComments: "none",
@@ -35,15 +35,22 @@ export const settings = {
 };
 
 rmSync("dist", { recursive: true, force: true });
-const made = [
+mkdirSync("dist");
+const made = await Promise.all([
   build({ ...settings, entryPoints: present, outdir: "dist", format: "esm" }),
   build({ ...settings, entryPoints: present, outdir: "dist", format: "cjs", outExtension: { ".js": ".cjs" } }),
-];
-if (existsSync("src/offline.ts"))
-  made.push(build({ ...settings, entryPoints: ["src/iife.ts"], outfile: "dist/triode.iife.js", format: "iife" }));
-if (existsSync("src/tabs/iife.ts"))
-  made.push(build({ ...settings, entryPoints: ["src/tabs/iife.ts"], outfile: "dist/tabs.iife.js", format: "iife" }));
-await Promise.all(made);
+  build({ ...settings, entryPoints: ["src/iife.ts"], outfile: "dist/triode.iife.js", format: "iife" }),
+  build({ ...settings, entryPoints: ["src/tabs/iife.ts"], outfile: "dist/tabs.iife.js", format: "iife" }),
+]);
+for (const { path, text } of made.flatMap(({ outputFiles }) => outputFiles)) {
+  const { code } = await minify(text, {
+    ecma: 2020,
+    module: !path.endsWith(".cjs") && !path.endsWith("iife.js"),
+    compress: { passes: 3 },
+    mangle: { toplevel: true, properties: { regex: /[^_]_$/ } },
+  });
+  writeFileSync(path, code);
+}
 
 // Types: what the entries need, once for import and once for require.
 const tsc = join("node_modules", "typescript", "bin", "tsc");

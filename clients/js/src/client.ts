@@ -116,15 +116,15 @@ export function Client(
   };
   const complain: Complain = (error: any) => {
     const { name = "error", message = String(error), field } = error ?? {};
-    if (emit({ type: "complaint", name, message, ...(field && { field }) }) || hasWarned) return;
+    if (emit({ type: "complaint", name, message, field }) || hasWarned) return;
     hasWarned = true;
-    console.warn(`triode: ${name}: ${message}; listen to "complaint" for more`);
+    console.warn(`triode: ${name}: ${message} (more: "complaint" events)`);
   };
   const [nextUrl, leave, resetRoute, routeSize] = makeRoute(urls, random, pause);
   const [publish, takePublishes, published, refusePublish, countPublishes, isOwn, setLimits, restore, failLargest, detachPublisher] =
     makePublisher(now, later, random, nextId, flush, complain, isRetried, queue);
   const [ask, settle, attachRequests, detachRequests] = makeRequests(later, nextId, put, requestTimeoutMs);
-  const [begin, receiveForSubscriptions, refuseSubscription, attachSubscriptions, detachSubscriptions, closeSubscriptions, countSubscriptions] =
+  const [begin, receiveForSubscriptions, refuseSubscription, attachSubscriptions, detachSubscriptions, closeSubscriptions] =
     makeSubscriptions(nextId, put, ask, isRetried, isOwn, complain, emit, maxInboxMessages);
 
   // Connecting
@@ -146,7 +146,7 @@ export function Client(
   const connect = (): void => {
     const mine = ++attempt;
     const url = nextUrl();
-    stopTimer = later(connectTimeoutMs, () => depart("backoff", "no answer in time"));
+    stopTimer = later(connectTimeoutMs, () => depart("backoff", "no answer"));
     enter("connecting");
     const dial = (token: unknown): void => {
       if (mine != attempt) return;
@@ -182,13 +182,13 @@ export function Client(
       try {
         for (const packet of decode(data)) if (socket == mine) receive(packet);
       } catch (error) {
-        depart("backoff", "the broker broke the protocol: " + (error as Error).message);
+        depart("backoff", "broken packet: " + (error as Error).message);
       }
       flush();
     };
     mine.onclose = ({ code, reason }) => {
       if (code == TOO_BIG) failLargest();
-      depart(action(code), reason || "the connection was lost", code, 0, [], code > 1006);
+      depart(action(code), reason || "connection lost", code, 0, [], code > 1006);
     };
     mine.onerror = () => {}; // a close follows
   };
@@ -204,7 +204,7 @@ export function Client(
       client: { name, version: VERSION },
       capabilities: ["batch"],
       replaces: connection,
-      resume: connection && !!countSubscriptions(),
+      resume: !!connection,
       will: will && spoken({ ...will, data: undefined, ...payload(will.data) }),
     });
     attachSubscriptions();
@@ -224,7 +224,7 @@ export function Client(
         return refuse(packet);
       case "bye":
         if (code == TOO_BIG) failLargest();
-        return depart(action(code), "the broker said goodbye: " + name, code, packet.reconnectAfterMs, packet.urls, true);
+        return depart(action(code), "goodbye: " + name, code, packet.reconnectAfterMs, packet.urls, true);
       case "notice":
         expires(packet.expiresInMs);
         emit(packet);
@@ -246,7 +246,7 @@ export function Client(
   const connected = (packet: Packet): void => {
     const limits = convert(packet.limits, "limits");
     if (state == "connected" || packet.protocol != 1) throw Error("connected");
-    connection = String(packet.connection).slice(0, 255);
+    connection = packet.connection;
     setLimits(limits);
     room = clamp(limits.maxFrameBytes, limits.maxPacketBytes + 3, 2 ** 24);
     setBounds(convert(packet.reconnect, "reconnect"));
@@ -336,7 +336,7 @@ export function Client(
       if (isProbe ? isHeard : left > 0) watch(left);
       // A timer that fired late: we were asleep (a suspended laptop, a tab in the background), so ask first.
       else if (!isProbe && now() - at > LATE_MS) probe();
-      else depart("backoff", "the broker is silent");
+      else depart("backoff", "no sign of life");
     });
   };
 
@@ -362,7 +362,7 @@ export function Client(
   /** The present connection or attempt is over; `next` is what comes then. */
   const depart = (next: Next, reason: string, code?: number, asked?: number, urls: any = [], wasAnswered = false): void => {
     const wasConnected = state == "connected";
-    const why = { reason, ...(code && { code }) };
+    const why = { reason, code };
     if (next == "stop") return end(new TriodeError("refused", reason, why), why);
     detach();
     if (wasConnected && now() - connectedAt >= STABLE_MS) resetRoute();
@@ -387,7 +387,7 @@ export function Client(
     loading = undefined;
     detachPublisher();
     detachSubscriptions();
-    detachRequests(new TriodeError("delivery_lost", "the connection was lost before the answer"));
+    detachRequests(new TriodeError("delivery_lost", "connection lost"));
     if (!mine) return;
     mine.onopen = mine.onmessage = mine.onclose = null;
     mine.close(code);
@@ -397,7 +397,7 @@ export function Client(
   const finish = (): void => {
     if (!isFinishing || error) return;
     if (state == "connected") socket!.send('{"type":"disconnect"}');
-    end(undefined, { reason: "closed by the program" });
+    end(undefined, { reason: "close() was called" });
   };
 
   const end = (refused?: TriodeError, why?: Packet): void => {
@@ -443,10 +443,9 @@ export function Client(
     },
     consume: (filter: string, options: unknown, work?: (delivery: any) => unknown) =>
       begin(use, filter, snapshot(options), true, work),
-    async history(topic: string, options: object = { last: 100 }) {
-      const page = await read({ type: "history", topic, ...options });
-      const messages = page.messages.map((raw: Packet) => convert(raw, "message"));
-      return { messages, complete: page.complete, after: page.after };
+    async history(topic: string, options?: object) {
+      const { messages, complete, after } = await read({ type: "history", topic, ...options });
+      return { messages: messages.map((raw: Packet) => convert(raw, "message")), complete, after };
     },
     async presence(topic: string) {
       const { members, complete } = await read({ type: "presence", topic });

@@ -22,7 +22,7 @@ export function makeDeliveries(ask: Ask, getRound: () => readonly [sub: number, 
     const [sub, round] = getRound();
     const tell = async (packet: Packet): Promise<void> => {
       if (getRound()[1] != round || !getRound()[0])
-        throw new TriodeError("delivery_lost", "the broker has taken it back: it comes again");
+        throw new TriodeError("delivery_lost", "taken back: it comes again");
       await ask({ sub, log, ...packet });
     };
     /** Together with the others of this turn. */

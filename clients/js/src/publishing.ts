@@ -66,7 +66,7 @@ export function makePublisher(
       const text_ = JSON.stringify(isAcknowledged_ ? { ...packet, id: id_ } : packet);
       const size_ = byteLength(text_);
       if (isNew && (items.size >= maxMessages || bytes + size_ > maxBytes))
-        throw new TriodeError("queue_full", "too much waits to be sent", { retry: "backoff" });
+        throw new TriodeError("queue_full", "too much waits", { retry: "backoff" });
       if (ids.add(packet.message_id).size > MOST_IDS) ids.delete([...ids][0]!);
       bytes += size_;
       const stop_ = later(expiresAt - now(), () => expire(item));
@@ -134,7 +134,7 @@ export function makePublisher(
         // What may be stored is sent again only while the broker knows its id (SPEC 3.4.7).
         if (now() >= item.sentAt! + limits.dedupeWindowMs) expire(item);
         else if (item.size_ > limits.maxPacketBytes)
-          fail(item, new TriodeError("too_large", `over ${limits.maxPacketBytes} bytes`));
+          fail(item, new TriodeError("too_large", "over " + limits.maxPacketBytes));
         else {
           room -= item.size_ + 1;
           const isFull = item.isAcknowledged_ ? inflight >= (limits.maxInflightPublishes || 1) : !isConnected;
@@ -194,7 +194,7 @@ export function makePublisher(
     const [largest] = [...items.values()].filter(({ isSent_ }) => isSent_).sort((a, b) => b.size_ - a.size_);
     if (!largest) return;
     denied(largest);
-    fail(largest, new TriodeError("too_large", "the broker closed the connection"));
+    fail(largest, new TriodeError("too_large", "closed with 1009"));
   };
 
   /** The connection is gone. What is unanswered may be stored, and goes out again with its id (G2); with `error`

@@ -198,7 +198,7 @@ export function makeSubscriptions(
       ending = error;
       all.delete(kept);
       settle(error);
-      const isHeard = emit({ type: "end", ...(error && { error }) }) || isIterated;
+      const isHeard = emit({ type: "end", error }) || isIterated;
       if (error && !isHeard) complain(error);
       pump();
     };
@@ -214,7 +214,7 @@ export function makeSubscriptions(
     const tellGap = (gap: Packet): void => {
       if ((isConsumer ? emit : hand)(gap) || emitFromClient({ ...gap, filter }) || hasWarned) return;
       hasWarned = true;
-      console.warn(`triode: gap (${gap.reason}) in ${filter}: listen to "gap"`);
+      console.warn(`triode: ${gap.reason} gap in ${filter} (listen to "gap")`);
     };
 
     const tellMessage = (message: Packet): void => {
@@ -245,7 +245,7 @@ export function makeSubscriptions(
         case "joined":
         case "left":
           if (sub || (presence && !isAsked && topics.test(topic)))
-            hand({ type, topic, member, ...(type == "joined" && { isSelf: !!sub }) });
+            hand({ type, topic, member, isSelf: !!sub });
           return;
         case "ping": // R4
           for (const log in position) if (self.isLive && at?.[log]) advance(position, log, at[log]);
@@ -347,6 +347,5 @@ export function makeSubscriptions(
   /** An `error`. True: it was about one of ours, or about a number that is gone (R5). */
   const refused = (id: number, sub: number, error: TriodeError): boolean =>
     [...numbered.values()].some((each) => each.refused_(id, sub, error)) || (!!sub && !numbered.has(sub));
-  const size = (): number => all.size;
-  return [begin, receive, refused, attach, detach, close, size] as const;
+  return [begin, receive, refused, attach, detach, close] as const;
 }

@@ -222,7 +222,7 @@ export interface ConsumeOptions {
 }
 
 export interface HistoryOptions {
-  /** Exactly one of the three; default `{last: 100}`. */
+  /** At most one of the three; default: the newest `limit`, which is 100. */
   readonly after?: Position;
   readonly before?: Position;
   readonly last?: number;
