@@ -11,6 +11,7 @@ from tests.house.tree import ROOT
 
 PYTHON_ADAPTER: Final = ROOT / "clients" / "python" / "conformance_adapter.py"
 TINY_ADAPTER: Final = ROOT / "docs" / "examples" / "tiny_adapter.py"
+MUTANTS_ADAPTER: Final = ROOT / "tests" / "conformance" / "mutants.py"
 PLANTS_ADAPTER: Final = ROOT / "tests" / "conformance" / "plants.py"
 
 

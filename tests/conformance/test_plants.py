@@ -1,16 +1,21 @@
 """Clients that are wrong in one thing are found, each by the scenario that is about it."""
 
+from pathlib import Path
+
+import pytest
 import trio
 from triode_broker.conformance.running import run
 
+from tests.conformance.mutants import MUTATIONS
 from tests.conformance.plants import PLANTS
-from tests.conformance.playing import PLANTS_ADAPTER, python, scenario
+from tests.conformance.playing import MUTANTS_ADAPTER, PLANTS_ADAPTER, python, scenario
 
-LANES = 9  # most of the time they wait
 PATIENCE_SECONDS = 2.0  # all of them fail, and some by what they do not do
 
+Table = dict[str, tuple[str, str]]
+
 #: The plant, the scenario that finds it, and what the runner says about it.
-FOUND_BY = {
+FOUND_BY: Table = {
     "AsksAgainWhatHasEnded": ("ended-unasked", "`filter` is 't', not 'u'"),
     "BreaksOnTheUnknown": ("unknown-packet-type", "nothing of the kind came"),
     "ComesBackAfterTheEnd": ("stop-4002-revoked", "nothing of the kind came"),
@@ -48,32 +53,54 @@ FOUND_BY = {
     "WaitsForConnected": ("one-flight", "nothing of the kind came"),
     "WaitsForever": ("silence", "nothing of the kind came"),
 }
+#: The same for what is wrong with the Python client.
+MUTANTS_FOUND_BY: Table = {
+    "AcksWhatIsLost": ("deliveries-of-a-lost-connection", 'unread: {"type": "ack", '),
+    "AsksForEver": ("taken-over", 'unread: {"type": "subscribe", '),
+    "FetchesTokensAtOnce": ("one-token-at-a-time", "what it should not be"),
+    "ForgetsItsWill": ("will-on-every-connection", "`will` is missing"),
+    "ForgetsTerms": ("what-it-asks-for", "`max_attempts` is missing"),
+    "KeepsItsToken": ("token-expired", "nothing of the kind came"),
+    "KeepsWhatWasHanded": ("home-is-lost", 'unread: {"type": "ack", '),
+    "LetsTokensExpire": ("renewed-while-connected", "nothing of the kind came"),
+    "NeverHearsSilence": ("silence", "nothing of the kind came"),
+    "NeverRejects": ("reject", "`reject` is missing"),
+    "ReadsTheNewestOnly": ("page-by-page", "`after` is missing"),
+    "StaysAtItsNode": ("from-one-node-to-another", ", not other"),
+    "TellsEverybodyWhoIsThere": ("told-to-those-who-watch", "what it should not be"),
+}
 
 
 def test_every_plant_has_a_scenario_that_finds_it() -> None:
     assert set(FOUND_BY) == set(PLANTS)
+    assert set(MUTANTS_FOUND_BY) == set(MUTATIONS)
 
 
-async def test_scenarios_find_what_they_are_about() -> None:
-    names = list(FOUND_BY)
+@pytest.mark.parametrize(
+    ("adapter", "table", "lanes"),
+    [(PLANTS_ADAPTER, FOUND_BY, 9), (MUTANTS_ADAPTER, MUTANTS_FOUND_BY, 4)],  # most of the time they wait
+    ids=["plants", "mutants"],
+)
+async def test_scenarios_find_what_they_are_about(adapter: Path, table: Table, lanes: int) -> None:
+    names = list(table)
     found: dict[str, str] = {}
     async with trio.open_nursery() as nursery:
-        for lane in range(LANES):
-            nursery.start_soon(play_plants, names[lane::LANES], found)
+        for lane in range(lanes):
+            nursery.start_soon(play_plants, adapter, table, names[lane::lanes], found)
     missed = [
         f"{name} in {where}: {found.get(name, 'not run')}"
-        for name, (where, reason) in FOUND_BY.items()
+        for name, (where, reason) in table.items()
         if reason not in found.get(name, "")
     ]
     assert not missed, "\n".join(missed)
 
 
-async def play_plants(names: list[str], found: dict[str, str]) -> None:
+async def play_plants(adapter: Path, table: Table, names: list[str], found: dict[str, str]) -> None:
     """One adapter process is all of them, one after the other; `found` is told why each has failed."""
     waiting = iter(names)
     await run(
-        [scenario(FOUND_BY[name][0]) for name in names],
-        python(PLANTS_ADAPTER, *names),
+        [scenario(table[name][0]) for name in names],
+        python(adapter, *names),
         lambda result: found.update({next(waiting): result.failure.reason if result.failure else "passed"}),
         lanes=1,
         patience_seconds=PATIENCE_SECONDS,
