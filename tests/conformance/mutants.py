@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "clients" / "python"))
 
 import conformance_adapter
 import triode.settling
+from msgspec import UNSET
 from triode.client import Client
 from triode.consuming import Terms
 from triode.driver import Driver
@@ -56,7 +57,7 @@ def tell_everybody(self: Subscriptions, topic: str, item: Any) -> None:
 def open_without_will(self: Session, now: float) -> None:
     """Says its will once."""
     OPENED(self, now)
-    self.identity.will = packets.UNSET
+    self.identity.will = UNSET
 
 
 def put_some(self: Terms, packet: packets.Subscribe) -> None:
