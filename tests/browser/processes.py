@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,6 +71,12 @@ class Broker:
     def clients(self) -> int:
         """How many are connected, besides the demo's own."""
         return int(self.health()["sessions"]) - 1
+
+    def wait_for_clients(self, count: int) -> None:
+        """Until so many are connected: it learns of an end a moment after the client."""
+        deadline = time.monotonic() + END_SECONDS
+        while (clients := self.clients()) != count:
+            assert time.monotonic() < deadline, clients
 
     def kill(self) -> None:
         """SIGKILL: no goodbye, no flush."""
