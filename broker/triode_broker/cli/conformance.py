@@ -25,7 +25,7 @@ from triode_broker.conformance.running import Result
 from triode_broker.conformance.steps import Scenario, folder, read
 from triode_broker.printable import escape, shorten
 
-_NAME_WIDTH: Final = 44
+_NAME_WIDTH: Final = 48
 _SHOWN_CHARACTERS: Final = 600  # of one line of a conversation
 
 
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> ExitCode:
         return ExitCode.OK
     scenarios = chosen(arguments.scenario, arguments.scenarios)
     if arguments.list:
-        say("".join(f"{each.group}/{each.name:{_NAME_WIDTH}} {each.about}\n" for each in scenarios))
+        say("".join(f"{f'{each.group}/{each.name}':{_NAME_WIDTH}} {each.about}\n" for each in scenarios))
         return ExitCode.OK
     if not arguments.program:
         raise Failure(ExitCode.USAGE, "name the adapter behind --, as in `triode conformance -- node adapter.mjs`")
