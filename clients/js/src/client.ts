@@ -11,7 +11,7 @@
  * The surprising decision: nothing here waits. Every call, packet and timer changes what is kept, and once a turn
  * `write` sends whatever that has brought about.
  */
-import { byteLength, convert, decode, payload, spoken, type Packet } from "./codec.js";
+import { byteLength, convert, decode, payload, snapshot, spoken, type Packet } from "./codec.js";
 import type { Complain, IsRetried, Put } from "./core.js";
 import { makeEmitter } from "./emitter.js";
 import { refusal, TriodeError } from "./errors.js";
@@ -40,9 +40,6 @@ type Next = "stop" | "once" | "backoff";
 /** What a close code asks for (SPEC 5.3.2). */
 const action = (code: number): Next => ({ 40: "stop", 42: "once" } as const)[Math.floor(code / 100)] ?? "backoff";
 
-/** Options as they are now; throws where they are no JSON. */
-const snapshot = (options: unknown): Packet => JSON.parse(JSON.stringify(options ?? {}));
-
 export function Client(
   this: object,
   urls: string | readonly string[],
@@ -60,11 +57,10 @@ export function Client(
 ) {
   let state: State = "idle";
   let socket: Socket | undefined;
-  let isOpen = false;
   let attempt = 0; // which one may still dial
   let stopTimer = (): void => {}; // of the state: the end of waiting, of patience with an attempt, or with silence
   let isAsked = false; // the broker asked for the wait
-  let room = 0; // bytes of the next text
+  let room = 0; // bytes of the next text; 0 = not now
   let texts: string[] = []; // what waits to be written besides publishes
   let isScheduled = false;
   let lastId = 0;
@@ -89,14 +85,15 @@ export function Client(
   let error: TriodeError | undefined; // why it is closed
   let opening: (readonly [() => void, (error: unknown) => void])[] = [];
   let setClosed: () => void;
-  const closed = new Promise<void>((resolve) => (setClosed = resolve));
+  const ending = new Promise<void>((resolve) => (setClosed = resolve));
+  const closed = new TriodeError("closed", "the client is closed");
 
   const [listening, emit] = makeEmitter();
   const [now, later, pause, random, setBounds, stop] = makeTime(clock);
 
   const nextId = (): number => ++lastId;
   const put: Put = (packet) => {
-    if (isOpen && texts.push(JSON.stringify(packet)) > MOST_UNWRITTEN) throw Error("it does not read");
+    if (texts.push(JSON.stringify(packet)) > MOST_UNWRITTEN) throw Error("it does not read");
     flush();
   };
   /** Write at the end of this turn. */
@@ -136,17 +133,17 @@ export function Client(
 
   /** It is to be used: connect, at first use. Throws when it is closed. */
   const use = (): void => {
-    if (error || isFinishing) throw error ?? new TriodeError("closed", "the client is closed");
+    if (error || isFinishing) throw error ?? closed;
     if (state != "idle") return;
     loading = queue.store?.load().then(restore).catch(complain);
-    for (const type of WAKING) globalThis.addEventListener?.(type, awake, true);
+    listen("addEventListener");
     connect();
   };
 
   const connect = (): void => {
     const mine = ++attempt;
     const url = nextUrl();
-    stopTimer = later(connectTimeoutMs, () => depart("backoff", "no answer"));
+    stopTimer = later(connectTimeoutMs, () => depart("no answer"));
     enter("connecting");
     const dial = (token: unknown): void => {
       if (mine != attempt) return;
@@ -154,7 +151,7 @@ export function Client(
       try {
         open((socket = transport(url, "triode.v1.json")));
       } catch (error) {
-        depart("backoff", String(error));
+        depart(String(error));
       }
     };
     if (loading || typeof token == "function")
@@ -162,7 +159,7 @@ export function Client(
         ([token]) => dial(token),
         (error) => {
           complain(error);
-          if (mine == attempt) depart("backoff", "no token");
+          if (mine == attempt) depart("no token");
         },
       );
     else dial(token);
@@ -182,13 +179,13 @@ export function Client(
       try {
         for (const packet of decode(data)) if (socket == mine) receive(packet);
       } catch (error) {
-        depart("backoff", "broken packet: " + (error as Error).message);
+        depart("broken packet: " + (error as Error).message);
       }
       flush();
     };
     mine.onclose = ({ code, reason }) => {
       if (code == TOO_BIG) failLargest();
-      depart(action(code), reason || "connection lost", code, 0, [], code > 1006);
+      depart(reason || "connection lost", action(code), code, 0, [], code > 1006);
     };
     mine.onerror = () => {}; // a close follows
   };
@@ -196,7 +193,7 @@ export function Client(
   /** `connect`, all resumes and all publishes leave in one flight. */
   const opened = (): void => {
     room = FLIGHT_BYTES;
-    isOpen = true;
+    texts = [];
     put({
       type: "connect",
       id: (connectId = nextId()),
@@ -224,7 +221,7 @@ export function Client(
         return refuse(packet);
       case "bye":
         if (code == TOO_BIG) failLargest();
-        return depart(action(code), "goodbye: " + name, code, packet.reconnectAfterMs, packet.urls, true);
+        return depart("goodbye: " + name, action(code), code, packet.reconnectAfterMs, packet.urls, true);
       case "notice":
         expires(packet.expiresInMs);
         emit(packet);
@@ -236,6 +233,8 @@ export function Client(
       case "acked":
       case "authorized":
         settle(id, packet);
+        return;
+      case "pong":
         return;
       case "ping":
         put({ type: "pong" });
@@ -268,7 +267,7 @@ export function Client(
       const isRenewable = retry == "reauth" && typeof token == "function" && !hasRenewed;
       hasRenewed ||= isRenewable;
       const next = isRenewable || retry == "now" ? "once" : retry == "backoff" ? retry : "stop";
-      depart(next, `${name}: ${message}`, undefined, retryAfterMs, [], true);
+      depart(`${name}: ${message}`, next, undefined, retryAfterMs, [], true);
     } else if (
       !refusePublish(id, error) &&
       !settle(id, undefined, error) &&
@@ -304,7 +303,7 @@ export function Client(
   const write = (): void => {
     isScheduled = false;
     const isConnected = state == "connected";
-    while (isOpen && room) {
+    while (room) {
       if (socket!.bufferedAmount > MOST_UNSENT_BYTES) {
         isScheduled = true;
         later(100, write);
@@ -336,7 +335,7 @@ export function Client(
       if (isProbe ? isHeard : left > 0) watch(left);
       // A timer that fired late: we were asleep (a suspended laptop, a tab in the background), so ask first.
       else if (!isProbe && now() - at > LATE_MS) probe();
-      else depart("backoff", "no sign of life");
+      else depart("no sign of life");
     });
   };
 
@@ -346,6 +345,10 @@ export function Client(
     put({ type: "ping", id: nextId() });
     stopTimer();
     watch(Math.min(PROBE_MS, silence), true);
+  };
+
+  const listen = (how: "addEventListener" | "removeEventListener"): void => {
+    for (const type of WAKING) globalThis[how]?.(type, awake, true);
   };
 
   /** The machine woke up, or its network changed: neither believe nor doubt the connection, look. */
@@ -360,7 +363,7 @@ export function Client(
   // Leaving
 
   /** The present connection or attempt is over; `next` is what comes then. */
-  const depart = (next: Next, reason: string, code?: number, asked?: number, urls: any = [], wasAnswered = false): void => {
+  const depart = (reason: string, next: Next = "backoff", code?: number, asked?: number, urls: any = [], wasAnswered = false): void => {
     const wasConnected = state == "connected";
     const why = { reason, code };
     if (next == "stop") return end(new TriodeError("refused", reason, why), why);
@@ -379,7 +382,7 @@ export function Client(
   const detach = (code?: number): void => {
     const mine = socket;
     socket = undefined;
-    isOpen = false;
+    room = 0;
     attempt++;
     texts = [];
     stopTimer();
@@ -401,10 +404,10 @@ export function Client(
   };
 
   const end = (refused?: TriodeError, why?: Packet): void => {
-    error = refused ?? new TriodeError("closed", "the client is closed");
+    error = refused ?? closed;
     detach(1000);
     stop();
-    for (const type of WAKING) globalThis.removeEventListener?.(type, awake, true);
+    listen("removeEventListener");
     detachPublisher(error);
     detachRequests(error, true);
     closeSubscriptions(refused);
@@ -437,12 +440,12 @@ export function Client(
       void add(topic, () => payload(data), options, false).catch(complain),
     subscribe(filter: string, options?: unknown, listener?: (message: any) => void) {
       if (typeof options == "function") [options, listener] = [undefined, options as typeof listener];
-      const subscription = begin(use, filter, snapshot(options), false);
+      const subscription = begin(use, filter, snapshot(options ?? {}), false);
       if (listener) subscription.on("message", listener);
       return subscription;
     },
     consume: (filter: string, options: unknown, work?: (delivery: any) => unknown) =>
-      begin(use, filter, snapshot(options), true, work),
+      begin(use, filter, snapshot(options ?? {}), true, work),
     async history(topic: string, options?: object) {
       const { messages, complete, after } = await read({ type: "history", topic, ...options });
       return { messages: messages.map((raw: Packet) => convert(raw, "message")), complete, after };
@@ -457,7 +460,7 @@ export function Client(
         later(timeoutMs, finish);
         flush();
       }
-      return closed;
+      return ending;
     },
   });
 }

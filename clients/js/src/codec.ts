@@ -35,7 +35,7 @@ limits maxPacketBytes maxFrameBytes maxInflightPublishes dedupeWindowMs
 reconnect minMs maxMs`
     .split("\n")
     .map((line) => line.split(" "))
-    .map(([type, ...needed]) => [type!, needed]),
+    .map((line) => [line.shift()!, line]),
 );
 const NUMBERS = /^(id|sub|pos|offset|ts|from|to|code|attempt|protocol)$|_(ms|bytes|publishes)$/;
 const MOST_LOGS = 64; // of a position (SPEC 2.5)
@@ -54,8 +54,9 @@ const renamed = (object: Packet, rename: (name: string) => string): Packet =>
 /** `raw` as a packet of `type`. Throws where it is none. */
 export function convert(raw: Packet, type: string = raw.type): Packet {
   for (const name in raw) {
-    const isGood = NUMBERS.test(name) ? isNumber : /^a(fter|t)$/.test(name) ? isPosition : name == "log" ? isLog : Boolean;
-    if (isGood != Boolean && !isGood(raw[name])) throw Error("bad " + name);
+    const value = raw[name];
+    if (NUMBERS.test(name) ? !isNumber(value) : /^a(fter|t)$/.test(name) ? !isPosition(value) : name == "log" && !isLog(value))
+      throw Error("bad " + name);
   }
   const packet = renamed(raw, (name) => name.replace(/_(.)/g, (_, letter) => letter.toUpperCase()));
   for (const key of NEEDED.get(type)!) if (!(key in packet)) throw Error(`${type} without ${key}`);
@@ -87,9 +88,12 @@ export function payload(data: any): Packet {
     for (const byte of data as Uint8Array) text += String.fromCharCode(byte);
     return { b64: btoa(text) };
   }
-  if (/^[ufs]\w*[dnl]$/.test(typeof data)) throw TypeError("data is no JSON (null is)"); // undefined, function, symbol
+  if (/^(u|f|sy)/.test(typeof data)) throw TypeError("data is no JSON (null is)"); // undefined, function, symbol
   return { data };
 }
+
+/** `value` as it is now; throws where it is no JSON. */
+export const snapshot = (value: unknown): any => JSON.parse(JSON.stringify(value));
 
 /** Bytes of UTF-8. */
 export const byteLength = (text: string): number => new TextEncoder().encode(text).length;

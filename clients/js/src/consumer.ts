@@ -12,16 +12,16 @@ import type { Delivery, Message } from "./types.js";
 
 const MOST_ACKED_AT_ONCE = 1_024; // SPEC 9.2
 
-/** Makes the deliveries of one consumer. `getRound`: the number of its present `subscribe` on the connection and in
- * the life of the client. `drop`: the program gives this message back. */
-export function makeDeliveries(ask: Ask, getRound: () => readonly [sub: number, round: number], drop: (message: Message) => void) {
+/** Makes the deliveries of one consumer. `getRound`: the `id` of its present `subscribe`, or 0. `drop`: the program
+ * gives this message back. */
+export function makeDeliveries(ask: Ask, getRound: () => number, drop: (message: Message) => void) {
   const turns = new Map<string, readonly [number[], Promise<void>]>(); // places to acknowledge in this turn, by log
 
-  return (message: Message, attempt: number): Delivery => {
+  return (sub: number, message: Message, attempt: number): Delivery => {
     const { log, pos } = message;
-    const [sub, round] = getRound();
+    const round = getRound();
     const tell = async (packet: Packet): Promise<void> => {
-      if (getRound()[1] != round || !getRound()[0])
+      if (getRound() != round)
         throw new TriodeError("delivery_lost", "taken back: it comes again");
       await ask({ sub, log, ...packet });
     };

@@ -5,7 +5,7 @@
  * The surprising decision: there is one list, in the order of publishing, and a publish stays at its place in it
  * until it is done. To send one again is to forget that it was sent, so nothing ever has to be put back in order.
  */
-import { byteLength, spoken, type Packet } from "./codec.js";
+import { byteLength, snapshot, spoken, type Packet } from "./codec.js";
 import type { Complain, IsRetried, Later, NextId, Now, Retries } from "./core.js";
 import { TriodeError } from "./errors.js";
 import type { Published, PublishOptions, QueuedPublish, QueueOptions } from "./types.js";
@@ -114,7 +114,7 @@ export function makePublisher(
       ...spoken(more),
     };
     const stored = { seq: lastSeq, expiresAt: now() + expiryMs, packet };
-    return insert(JSON.parse(JSON.stringify(stored)), isAcknowledged, true);
+    return insert(snapshot(stored), isAcknowledged, true);
   };
 
   /** What an earlier page left: before everything of this one. */

@@ -186,7 +186,7 @@ export function makeSubscriptions(
     const leave = (isTold?: boolean): void => {
       if (number && isTold) put({ type: "unsubscribe", id: nextId(), sub: number });
       numbered.delete(number);
-      number = 0;
+      number = round = 0;
       isAsked = self.isLive = false;
       if (isConsumer) inbox = [];
     };
@@ -226,13 +226,11 @@ export function makeSubscriptions(
 
     const deliver = makeDeliveries(
       ask,
-      () => [number, round],
+      () => round,
       // Among members the later messages of its key are taken back with it (SPEC 9.5.3).
-      ({ topic, key, log, pos }) => {
+      ({ topic, key, pos }) => {
         if (key && (wishes.shared || wishes.group))
-          inbox = inbox.filter(
-            ({ message }) => message.key != key || message.topic != topic || message.log != log || message.pos <= pos,
-          );
+          inbox = inbox.filter(({ message }) => message.key != key || message.topic != topic || message.pos <= pos);
       },
     );
 
@@ -262,7 +260,7 @@ export function makeSubscriptions(
             // Each message once, no more than the window: what has to go comes again.
             inbox = inbox.filter((one) => one.message.log != log || one.message.pos != pos);
             if (inbox.length >= window) inbox.shift();
-            inbox.push(deliver(message, packet.attempt));
+            inbox.push(deliver(number, message, packet.attempt));
             return pump();
           }
           if (isSnapshot) {
@@ -328,9 +326,8 @@ export function makeSubscriptions(
   };
 
   const receive = (packet: Packet): void => {
-    const { sub, type } = packet;
-    if (sub) numbered.get(sub)?.receive_(packet); // R5
-    else if (/^(message|joined|left|ping)$/.test(type)) for (const each of numbered.values()) each.receive_(packet);
+    if (packet.sub) numbered.get(packet.sub)?.receive_(packet); // R5
+    else for (const each of numbered.values()) each.receive_(packet);
   };
   const attach = (): void => {
     isAttached = true;
