@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, Required, TypedDict
 
 import msgspec
 from triode_protocol import packets
+from triode_protocol.codec import DECODE_ERRORS
 from triode_protocol.topics import HARD_MAX_BYTES, HARD_MAX_LEVELS, check_topic
 
 from triode.subscription import Wish
@@ -51,9 +52,7 @@ class Composer:
     ) -> packets.Publish:
         """What the broker would refuse anyway is told at the line at fault."""
         packet = self.without_data(topic, key, headers, message_id, ttl_ms, _ms_since_1970(deliver_at))
-        if isinstance(data, msgspec.Raw):
-            packet.data = data
-        elif isinstance(data, bytes | bytearray | memoryview):
+        if isinstance(data, bytes | bytearray | memoryview):
             packet.b64 = self._json(data)  # msgspec says bytes in base64
         else:
             packet.data = self._json(data)
@@ -78,11 +77,13 @@ class Composer:
             raise ValueError(f"a message_id has at most {packets.MAX_MESSAGE_ID_BYTES} bytes")
         if len(key.encode()) > packets.MAX_KEY_BYTES:
             raise ValueError(f"a key has at most {packets.MAX_KEY_BYTES} bytes")
+        if not isinstance(ttl_ms, int):
+            raise TypeError(f"ttl_ms is a number of ms: {ttl_ms!r}")
         return packets.Publish(
             topic,
             message_id=message_id,
             key=key,
-            headers=dict(headers or {}),
+            headers=_of_text(headers) if headers else {},
             ttl_ms=ttl_ms,
             deliver_at_ms=deliver_at_ms,
         )
@@ -98,7 +99,28 @@ class Composer:
         return packets.Seen(self._json(presence["state"]))
 
     def _json(self, data: object) -> msgspec.Raw:
-        return msgspec.Raw(self._encode(data))
+        return _checked(data) if isinstance(data, msgspec.Raw) else msgspec.Raw(self._encode(data))
+
+
+_skip: Final = msgspec.json.Decoder(msgspec.Raw).decode
+
+
+def _checked(text: msgspec.Raw) -> msgspec.Raw:
+    """What is no JSON would spoil all that leaves with it, or be taken for packets of its own."""
+    try:
+        return _skip(str(text, "utf-8"))  # a Raw's UTF-8 is not looked at by msgspec
+    except DECODE_ERRORS as error:
+        raise ValueError(f"data given as Raw is one JSON value: {error}") from None
+
+
+def _of_text(headers: Mapping[str, str]) -> dict[str, str]:
+    """As they will be encoded, perhaps by another thread, where nobody could be told."""
+    said = dict(headers)
+    for each in (*said, *said.values()):
+        if not isinstance(each, str):
+            raise TypeError(f"headers are text: {each!r}")
+        each.encode()
+    return said
 
 
 def _ms_since_1970(at: datetime | float | None) -> int:

@@ -205,6 +205,38 @@ async def test_wrong_arguments_are_told_to_the_line_at_fault(face: Face) -> None
                 pytest.fail("it was entered already")
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"data": triode.Raw(b"")},
+        {"data": triode.Raw(b'{"cut')},
+        {"data": triode.Raw(b'1},{"type":"disconnect"')},
+        {"data": triode.Raw(b'"\xff"')},
+        {"data": triode.Raw(b"[" * 50_000 + b"]" * 50_000)},
+        {"data": 1, "headers": {"h": 1}},
+        {"data": 1, "headers": {"h": "\ud800"}},
+        {"data": 1, "ttl_ms": "60"},
+    ],
+)
+@on_its_loop
+async def test_what_no_packet_can_carry_is_refused_at_once_and_spoils_nothing(
+    face: Face, wrong: dict[str, Any]
+) -> None:
+    async def scene(line: Line) -> None:
+        await line.accept()
+        assert (await line.published())["data"] == "fine"
+        await line.goodbye()
+
+    draft: Any = {"topic": "a", **wrong}
+    async with face.playing(scene) as url, face.connect(url) as client:
+        for publish in (client.publish, client.send):
+            with pytest.raises((ValueError, TypeError)):
+                await publish(**draft)
+        with pytest.raises((ValueError, TypeError)):
+            await client.publish_many([("a", "with it"), draft])
+        await client.publish("a", "fine")
+
+
 @pytest.mark.parametrize("wrong", [{"max_queue_messages": 0}, {"no_such_limit": 5}])
 def test_wrong_limits_are_refused(face: Face, wrong: dict[str, Any]) -> None:
     with pytest.raises((ValueError, TypeError)):

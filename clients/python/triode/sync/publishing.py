@@ -152,8 +152,7 @@ class Outbox:
                 left = remaining(until)
                 if left == 0 or self._session.state is not State.CONNECTED or not self._waiting():
                     raise
-                self._background.soon(self._want_room)
-                self._line.wait(self._has_room, self._background.wait, left)
+                self._line.wait(self._asks_for_room, self._background.wait, left)
             else:
                 return
 
@@ -189,6 +188,11 @@ class Outbox:
 
     def _has_room(self) -> bool:
         return not self._is_full(_OVERHEAD_BYTES) or self._session.state is not State.CONNECTED
+
+    def _asks_for_room(self) -> bool:
+        """Of a thread that stands in the line by now: asked before, the loop's ring might come too early for it."""
+        self._background.soon(self._want_room)
+        return self._has_room()
 
     # In the loop
 
