@@ -190,7 +190,7 @@ class Outbox:
         return not self._is_full(_OVERHEAD_BYTES) or self._session.state is not State.CONNECTED
 
     def _asks_for_room(self) -> bool:
-        """Of a thread that stands in the line by now: asked before, the loop's ring might come too early for it."""
+        """Of a thread that is in the line by now: asked before, the loop's ring might come too early for it."""
         self._background.soon(self._want_room)
         return self._has_room()
 
