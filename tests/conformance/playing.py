@@ -9,6 +9,7 @@ from triode_broker.conformance.running import Result, run
 
 from tests.house.tree import ROOT
 
+PATIENCE_SECONDS: Final = 30.0  # only failures take so long
 PYTHON_ADAPTER: Final = ROOT / "clients" / "python" / "conformance_adapter.py"
 TINY_ADAPTER: Final = ROOT / "docs" / "examples" / "tiny_adapter.py"
 MUTANTS_ADAPTER: Final = ROOT / "tests" / "conformance" / "mutants.py"
@@ -29,7 +30,8 @@ async def play(
     def keep(result: Result) -> None:
         results[result.scenario.name] = result
 
-    await run(steps.shipped() if scenarios is None else scenarios, command, keep, lanes=lanes)
+    chosen = steps.shipped() if scenarios is None else scenarios
+    await run(chosen, command, keep, lanes=lanes, patience_seconds=PATIENCE_SECONDS)
     return results
 
 

@@ -128,7 +128,11 @@ class Player:
 
     async def _arrival(self, at: str) -> Arrival:
         arrivals = self._stage.arrivals
-        while not arrivals:
+        while True:
+            while arrivals and arrivals[0].valve.has_ended:  # the runner was slow, and the client has given up
+                arrivals.popleft()
+            if arrivals:
+                break
             self._check()
             await self.adapter.news.park()
         arrival = arrivals.popleft()

@@ -16,6 +16,7 @@ class Valve(trio.abc.Stream):
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
         self.is_frozen = False
+        self.has_ended = False  # the client has hung up
         self._receiving = trio.CancelScope()
         self.piece_bytes = 0  # 0: as it comes
 
@@ -32,7 +33,12 @@ class Valve(trio.abc.Stream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         if not self.is_frozen:
             with trio.CancelScope() as self._receiving:
-                return await self._stream.receive_some(max_bytes)
+                data: bytes | bytearray = b""
+                try:
+                    data = await self._stream.receive_some(max_bytes)
+                finally:
+                    self.has_ended = not data
+                return data
         await trio.sleep_forever()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
