@@ -84,6 +84,30 @@ class ClusterWorkload:
 
 
 @attrs.frozen
+class ClientBudget:
+    """The same of clients: a window is so many messages."""
+
+    rounds: int
+    cycles: int
+    messages: int  # a multiple of 256
+
+
+@attrs.frozen
+class ClientWorkload:
+    """A workload of clients, one on a core to itself. A target is messages a second."""
+
+    name: str
+    title: str
+    unit: str
+    rate: float
+
+    @property
+    def cpu_us(self) -> float:
+        """What the rate leaves of the client's core for a message."""
+        return 1e6 / self.rate
+
+
+@attrs.frozen
 class StoredWorkload:
     """A workload on topics that are stored. A target that is 0 is none."""
 
@@ -141,6 +165,9 @@ QUICK_CLUSTER = ClusterBudget(
     filters=(100, 10_000),
     sizes=(2, 3),
 )
+
+FULL_CLIENTS = ClientBudget(rounds=3, cycles=3, messages=20_480)
+QUICK_CLIENTS = ClientBudget(rounds=1, cycles=2, messages=10_240)
 
 #: Triode's processor time per unit may be this multiple of an earlier version's.
 AGAINST_TARGET = 1 / 0.95
@@ -213,4 +240,11 @@ CLUSTER_WORKLOADS = (
     ClusterWorkload("cluster-workers", "publishes, 64 publishers, two cores", "publish", rate_ratio=1.4),
     ClusterWorkload("cluster-storm", "3 nodes, 2,000 clients cut at once", "client", back_seconds=6.0),
     ClusterWorkload("cluster-mesh", "filters that all nodes know", "filter"),
+)
+
+CLIENT_WORKLOADS = (
+    ClientWorkload("clients-send", "publishes without acknowledgement", "publish", rate=50_000),
+    ClientWorkload("clients-acked", "publishes, 2,048 without their answer", "publish", rate=20_000),
+    ClientWorkload("clients-many", "`publish_many` of 2,048", "publish", rate=20_000),
+    ClientWorkload("clients-receive", "messages received", "message", rate=80_000),
 )

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import attrs
 
+from bench.client_tables import client_verdict
+from bench.clients import play_clients
 from bench.cluster_tables import cluster_console
 from bench.clustered import play_deliver, play_fan_out, play_forward, play_hop, play_workers
 from bench.contest import Results, play
@@ -24,11 +26,14 @@ from bench.mesh import play_mesh
 from bench.plan import (
     AGAINST,
     AGAINST_DEFAULT,
+    CLIENT_WORKLOADS,
     CLUSTER_WORKLOADS,
     FULL,
+    FULL_CLIENTS,
     FULL_CLUSTER,
     FULL_STORED,
     QUICK,
+    QUICK_CLIENTS,
     QUICK_CLUSTER,
     QUICK_STORED,
     STORED_WORKLOADS,
@@ -61,7 +66,7 @@ _CLUSTERED: dict[str, Callable[[ClusterBudget], Results]] = {
     "cluster-mesh": play_mesh,
 }
 #: What stands for several workloads in `--only`.
-_ALL_OF = {"cluster": list(_CLUSTERED)}
+_ALL_OF = {"cluster": list(_CLUSTERED), "clients": [one.name for one in CLIENT_WORKLOADS]}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,10 +78,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     memory = [] if options.against else _play_memory(options)
     stored = [] if options.against else _play_stored(options)
     clustered = [] if options.against else _play_clustered(options)
-    played = [*against, *memory, *stored, *clustered]
+    clients = [] if options.against else _play_clients(options)
+    played = [*against, *memory, *stored, *clustered, *clients]
     print(f"\n{time.monotonic() - began:.0f} s; all windows in {_relative(write_latest(played))}")
     if options.write_readme:
-        write_sections(memory, stored, against, clustered=clustered)
+        write_sections(memory, stored, against, clustered=clustered, clients=clients)
     return _status(played)
 
 
@@ -124,6 +130,18 @@ def _play_clustered(options: argparse.Namespace) -> list[Results]:
     return played
 
 
+def _play_clients(options: argparse.Namespace) -> list[Results]:
+    """Triode's own clients beside code by hand, and beside another's client of its own server."""
+    played = []
+    for workload in CLIENT_WORKLOADS:
+        if workload.name not in options.only or "triode" not in options.servers:
+            continue
+        print(f"{workload.title} (client CPU per {workload.unit})", flush=True)
+        played.append(play_clients(workload.name, QUICK_CLIENTS if options.quick else FULL_CLIENTS))
+        _tell(played[-1], client_verdict)
+    return played
+
+
 def _play_against(options: argparse.Namespace) -> list[Results]:
     """Triode of this checkout beside the one of another, on memory topics."""
     recipes = {"before": triode_of(options.against, "before"), "triode": RECIPES["triode"]}
@@ -167,12 +185,13 @@ def _commit(checkout: Path) -> str:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    names = [one.name for one in (*WORKLOADS, *STORED_WORKLOADS, *CLUSTER_WORKLOADS)]
+    names = [one.name for one in (*WORKLOADS, *STORED_WORKLOADS, *CLUSTER_WORKLOADS, *CLIENT_WORKLOADS)]
     servers = list(dict.fromkeys([*RECIPES, *STORING]))
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="Measure Triode beside other servers, on memory topics, on stored ones, as several nodes.",
-        epilog=f"workloads: {', '.join(names)}, cluster (those of several nodes); servers: {', '.join(servers)}",
+        description="Measure Triode beside other servers: memory topics, stored ones, several nodes, its clients.",
+        epilog=f"workloads: {', '.join(names)}, cluster (those of several nodes), clients (of client libraries); "
+        f"servers: {', '.join(servers)}",
     )
     add = parser.add_argument
     add("--only", action="append", metavar="NAMES", help="these workloads, separated by commas (repeatable)")
@@ -183,7 +202,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--core", type=int, default=0, help="the core all processes run on (0)")
     add("--write-readme", action="store_true", help="put the tables into bench/README.md")
     options = parser.parse_args(arguments)
-    everything = AGAINST_DEFAULT if options.against else [name for name in names if name not in _CLUSTERED]
+    alone = {name for several in _ALL_OF.values() for name in several}
+    everything = AGAINST_DEFAULT if options.against else [name for name in names if name not in alone]
     options.only = _list(parser, options.only, "workload", everything, names)
     given = None if options.servers is None else [options.servers]
     options.servers = _list(parser, given, "server", ["uws", "triode", "naive", *servers], servers)

@@ -6,9 +6,11 @@ figures for it, so that an hour of durable figures can be taken without a word a
 """
 
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
+from bench.client_tables import client_markdown
 from bench.cluster_tables import cluster_markdown
 from bench.contest import Results, Start
 from bench.disk import Disk
@@ -154,6 +156,7 @@ def write_sections(
     against: Sequence[Results],
     readme: Path = _README,
     clustered: Sequence[Results] = (),
+    clients: Sequence[Results] = (),
 ) -> None:
     """Put the tables that this run has figures for into bench/README.md; the other sections stay as they are."""
     where = environment()
@@ -183,6 +186,10 @@ def write_sections(
         _write(readme, "against", heading, against_markdown([row for results in against for row in rows(results)]))
     if clustered:
         _write(readme, "cluster", f"{machine}, {python}:", cluster_markdown(clustered))
+    if clients:
+        others = f"nats-py {version('nats-py')}, nats-server {version_of('nats-server', '--version')}"
+        heading = f"{machine}, {python}, websockets {version('websockets')}, {others}:"
+        _write(readme, "clients", heading, client_markdown(clients))
 
 
 def _disks(played: Sequence[Results]) -> str:

@@ -1,0 +1,1 @@
+"""Clients under measurement, one process each: Triode's own, and what stands beside them."""
