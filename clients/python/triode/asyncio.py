@@ -8,8 +8,9 @@ surprising decision: its client can do without `async with`, because web framewo
 tasks.
 """
 
+import asyncio
 import ssl
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Self
 
 from triode import (
@@ -136,4 +137,20 @@ def connect(
 ) -> Client:
     """A client on the event loop of asyncio that it is entered in; everything else is as in `triode.connect`."""
     options = Options(**limits)  # type: ignore[arg-type]  # counts given as int arrive as int
-    return Client(AsyncioRuntime(), url, token, name, wait_seconds, ssl_context, options, will, encode)
+    asked = token if isinstance(token, str) else _told_apart(token)
+    return Client(AsyncioRuntime(), url, asked, name, wait_seconds, ssl_context, options, will, encode)
+
+
+def _told_apart(token: Callable[[], Awaitable[str]]) -> Token:
+    """A function that waits for a task which somebody cancels has failed; nobody has cancelled the client."""
+
+    async def fetch() -> str:
+        try:
+            return await token()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise RuntimeError("the function that fetches a token was cancelled") from None
+
+    return fetch

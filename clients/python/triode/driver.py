@@ -128,7 +128,7 @@ class Driver:
                 return self._fetched_token
         self._is_fetching, self._fetched_token = True, None
         try:
-            self._fetched_token = await ask()
+            self._fetched_token = _text(await ask())
             return self._fetched_token
         finally:
             self._is_fetching = False
@@ -247,6 +247,13 @@ class Driver:
                 watcher.end()
         self.changes.unpark_all()
         self.room.unpark_all()
+
+
+def _text(token: object) -> str:
+    """What else a program's function gives is told as its mistake; a broker would refuse us for good."""
+    if not isinstance(token, str):
+        raise TypeError(f"a token is a str, and the function that fetches it gave {type(token).__name__}")
+    return token
 
 
 def _describe(error: BaseException) -> str:

@@ -205,6 +205,29 @@ async def forever() -> None:
     await asyncio.Event().wait()
 
 
+def test_token_function_whose_own_work_is_cancelled_is_a_failed_attempt(face: AsyncioFace) -> None:
+    """The client is not what was cancelled: it would end without a word to those who iterate."""
+
+    async def body(face: AsyncioFace) -> None:
+        works: list[asyncio.Task[None]] = []
+
+        async def fetch() -> str:
+            if not works:
+                works.append(asyncio.create_task(asyncio.sleep(0)))
+                works[0].cancel()
+                await works[0]
+            return "second"
+
+        async def scene(line: Line) -> None:
+            assert (await line.accept())["token"] == "second"
+            await line.goodbye()
+
+        async with face.playing(scene) as url, face.connect(url, token=fetch) as client:
+            assert client.state is triode.State.CONNECTED
+
+    run(face, body)
+
+
 @pytest.mark.parametrize("count", [*range(20), 25, 30, 40, 60, 100, 200])
 def test_program_cancelled_at_any_step_leaves_nothing_behind(face: AsyncioFace, count: int) -> None:
     clients: list[triode.Client] = []

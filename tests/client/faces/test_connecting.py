@@ -76,6 +76,15 @@ async def test_token_that_cannot_be_fetched_is_a_failed_attempt(face: Face) -> N
 
 
 @on_its_loop
+async def test_token_that_is_no_text_is_a_failed_attempt(face: Face) -> None:
+    async def fetch() -> Any:
+        await face.checkpoint()
+
+    reason = await failure(face, "ws://127.0.0.1:9", token=fetch)
+    assert reason == "a token is a str, and the function that fetches it gave NoneType"
+
+
+@on_its_loop
 async def test_nobody_there_is_told_after_the_wait(face: Face) -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))  # bound and not listening: refused, and nobody else's
