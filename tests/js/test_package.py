@@ -49,6 +49,10 @@ def test_whole_client_is_small() -> None:
     assert size("index.js", "react.js") - size("index.js") <= MAX_REACT_BYTES  # more than without
 
 
+def test_reference_is_made_of_the_types_without_a_warning() -> None:
+    run(TOOLS / "typedoc", "--emit", "none")
+
+
 def test_package_is_linted_and_its_types_are_right_for_import_and_require() -> None:
     run(TOOLS / "publint", "--strict")
     run(TOOLS / "attw", "--pack", ".", "--profile", "node16")
