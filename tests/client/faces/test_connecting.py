@@ -13,6 +13,7 @@ import trustme
 from tests.client.broker import PATIENCE_SECONDS, Line, answering
 from tests.client.faces.face import Face, on_its_loop
 from tests.client.faces.scenes import goodbye
+from tests.client.faces.stage import Signal
 
 
 @on_its_loop
@@ -220,6 +221,42 @@ async def test_complaints_and_notices_are_events_and_logged(face: Face, caplog: 
             assert seen[2:] == [triode.Complaint("forbidden", "line\nbreak"), triode.Notice(draining=True)]
     told = [record.getMessage() for record in caplog.records if record.name == "triode"]
     assert told == ["complaint name='forbidden' message='line\\nbreak'", "notice draining=True"]
+
+
+class Shipping(logging.Handler):
+    """Publishes each line of the log by the client that the line may be about."""
+
+    def __init__(self, client: triode.Client) -> None:
+        super().__init__(logging.WARNING)
+        self._client = client
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._client.publish_nowait("log", record.getMessage())
+
+
+@on_its_loop
+async def test_log_shipped_by_the_client_itself_has_each_line_once(face: Face) -> None:
+    is_shipping = Signal()
+
+    async def scene(line: Line) -> None:
+        await line.accept()
+        await is_shipping.wait()
+        await line.say({"type": "error", "name": "forbidden", "message": "no", "retry": "never"})
+        assert (await line.published())["data"] == "complaint name='forbidden' message='no'"
+        assert (await line.published())["topic"] == "last"
+        await line.goodbye()
+
+    log = logging.getLogger("triode")
+    async with face.playing(scene) as url, face.connect(url) as client:
+        shipping = Shipping(client)
+        events = client.events()
+        log.addHandler(shipping)
+        try:
+            is_shipping.set()
+            assert isinstance(await anext(events), triode.Complaint)
+            await client.publish("last", 1)
+        finally:
+            log.removeHandler(shipping)
 
 
 @pytest.fixture
