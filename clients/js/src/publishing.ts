@@ -67,7 +67,7 @@ export function makePublisher(
       const size_ = byteLength(text_);
       if (isNew && (items.size >= maxMessages || bytes + size_ > maxBytes))
         throw new TriodeError("queue_full", "too much waits", { retry: "backoff" });
-      if (ids.add(packet.message_id).size > MOST_IDS) ids.delete([...ids][0]!);
+      if (ids.add(packet.message_id).size > MOST_IDS) ids.delete(ids.values().next().value!);
       bytes += size_;
       const stop_ = later(expiresAt - now(), () => expire(item));
       const item: Item = { ...stored, id_, text_, size_, isAcknowledged_, resolve_, reject_, stop_ };
