@@ -108,13 +108,19 @@ find("#say").addEventListener("submit", (event) => {
   box.value = "";
 });
 
-find("#earlier").addEventListener("click", async () => {
+async function showEarlier() {
   const page = await client.history(topic, { before: { [oldest.log]: oldest.pos }, limit: PAGE });
   oldest = page.messages[0] ?? oldest;
   const height = talk.scrollHeight;
   lines.prepend(...page.messages.map((message) => bubble(message.data, timeOf(message))));
   talk.scrollTop += talk.scrollHeight - height;
   find("#earlier").hidden = page.complete;
+}
+
+find("#earlier").addEventListener("click", async ({ target }) => {
+  target.disabled = true; // once at a time
+  await showEarlier().catch((error) => notice(error.message, "missing"));
+  target.disabled = false;
 });
 
 find("#say").elements.text.focus();

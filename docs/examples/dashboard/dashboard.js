@@ -75,7 +75,7 @@ function take(metric, messages) {
     return `${x.toFixed(1)},${(29 - (28 * (value - least)) / (most - least)).toFixed(1)}`;
   });
   metric.line.setAttribute("points", points.join(" "));
-  metric.value.replaceChildren(value.toLocaleString(), make("small", "", unit));
+  metric.value.replaceChildren(value.toFixed(Math.abs(value) < 100 ? 1 : 0), make("small", "", unit));
 }
 
 const subscription = client.subscribe("dash/+/+", { from: "last", overflow: "conflate" }, (message) => {

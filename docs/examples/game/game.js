@@ -99,7 +99,7 @@ for (const type of ["pointerup", "pointercancel"]) {
 }
 
 const pen = yard.getContext("2d");
-const colours = getComputedStyle(document.documentElement);
+const style = getComputedStyle(yard);
 
 function disc({ x, y }, radius, fill) {
   pen.fillStyle = "grey"; // if `fill` is none
@@ -129,7 +129,7 @@ function draw() {
     player.x += (state.x - player.x) * 0.3;
     player.y += (state.y - player.y) * 0.3;
     disc(player, 2.2, state.colour);
-    pen.fillStyle = colours.getPropertyValue("--text");
+    pen.fillStyle = style.color;
     pen.font = `${id === me ? "bold " : ""}3px system-ui, sans-serif`;
     pen.textAlign = "center";
     pen.fillText(String(state.name).slice(0, 20), player.x, player.y > 8 ? player.y - 3.4 : player.y + 6);
