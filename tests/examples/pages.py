@@ -1,8 +1,10 @@
-"""The code of docs/migrating: its blocks, and each page's blocks as one program that says which lines printed.
+"""The code of docs/migrating and of the clients' READMEs: each page's blocks as one program that says which lines
+printed.
 
-A block of ours is fenced as ```python or ```js, one of another system's as ```python theirs or ```js theirs. Knows
-no broker and runs nothing. The surprising decision: every `print` and `console.log` gets a number, so that
-a test can wait until each line that is there to show something has shown something.
+A block of ours is fenced as ```python or ```js, one of another system's as ```python theirs or ```js theirs, a
+whole program as ```python NAME. Knows no broker and runs nothing. The surprising decision: every `print` and
+`console.log` gets a number, so that a test can wait until each line that is there to show something has shown
+something.
 """
 
 import ast
@@ -16,6 +18,7 @@ from tests.house.tree import ROOT
 
 FOLDER: Final = ROOT / "docs" / "migrating"
 PAGES: Final = sorted(FOLDER.glob("from-*.md"))
+READMES: Final = [ROOT / "clients" / "js" / "README.md", ROOT / "clients" / "python" / "README.md"]
 ADDRESS: Final = "ws://127.0.0.1:7400"
 PRELUDE: Final = "import triode\n\n"
 #: What the pages' programs have in a browser and not in Node.js.
@@ -48,10 +51,12 @@ def numbered(source: str, call: str) -> tuple[str, set[int]]:
     return "\n".join(lines), numbers
 
 
-def farewells(source: str, call: str) -> set[int]:
-    """The numbers of what is printed when another leaves."""
+def late(source: str, call: str) -> set[int]:
+    """The numbers of what a browser need not see before it ends: another's leaving, what only one of them gets."""
     return {
-        place for place, line in enumerate(source.splitlines()) if f"{call}({place}, " in line and '"left"' in line
+        place
+        for place, line in enumerate(source.splitlines())
+        if f"{call}({place}, " in line and ('"left"' in line or "at one of" in line)
     }
 
 

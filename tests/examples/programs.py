@@ -133,17 +133,16 @@ class Program:
 
 
 @asynccontextmanager
-async def program(*command: object, environment: Mapping[str, str] | None = None) -> AsyncIterator[Program]:
-    """A Python program and its arguments (a file of docs/examples, or `-m` and a module) while it runs.
-
-    Its output and its errors are one stream. It is gone at the end.
-    """
-    words = [str(EXAMPLES / str(word)) if str(word).endswith(".py") else str(word) for word in command]
+async def running(
+    *command: str, folder: Path | None = None, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[Program]:
+    """A command while it runs, in a folder. Its output and its errors are one stream. It is gone at the end."""
     process = await trio.lowlevel.open_process(
-        [sys.executable, "-u", *words],
+        command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        cwd=folder,
         env={**os.environ, **(environment or {})},
     )
     try:
@@ -156,6 +155,14 @@ async def program(*command: object, environment: Mapping[str, str] | None = None
             for stream in (process.stdin, process.stdout):
                 if stream is not None:
                     await stream.aclose()
+
+
+@asynccontextmanager
+async def program(*command: object, environment: Mapping[str, str] | None = None) -> AsyncIterator[Program]:
+    """A Python program and its arguments (a file of docs/examples, or `-m` and a module) while it runs."""
+    words = [str(EXAMPLES / str(word)) if str(word).endswith(".py") else str(word) for word in command]
+    async with running(sys.executable, "-u", *words, environment=environment) as process:
+        yield process
 
 
 def says(*what: str) -> Callable[[str], bool]:

@@ -1,4 +1,6 @@
-"""docs/migrating is true as far as it is about us: its code has the right types and does what it shows."""
+"""docs/migrating is true as far as it is about us, and so are the clients' READMEs: their code has the right types
+and does what it shows.
+"""
 
 import ast
 import inspect
@@ -8,8 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import triode
 import triode.sync
 
 from tests.examples import pages
-from tests.examples.programs import PATIENCE_SECONDS, Program, broker_of
+from tests.examples.programs import CONFIG, PATIENCE_SECONDS, Program, broker_of, running
 from tests.house.tree import ROOT
 
 CLIENT = ROOT / "clients" / "js"
@@ -38,6 +39,12 @@ def packages() -> None:
 
 
 by_page = pytest.mark.parametrize("page", pages.PAGES, ids=lambda page: str(page.stem))
+SHOWN = [*pages.PAGES, *pages.READMES]
+
+
+def name_of(page: Path) -> str:
+    """Of its file in a test; all READMEs have one name."""
+    return f"{page.parent.name}_{page.stem}".replace("-", "_")
 
 
 @by_page
@@ -76,8 +83,8 @@ def test_javascript_of_other_systems_is_javascript(tmp_path: Path) -> None:
 
 def test_our_python_has_the_right_types(tmp_path: Path) -> None:
     files = []
-    for page in pages.PAGES:
-        files.append(tmp_path / f"{page.stem.replace('-', '_')}.py")
+    for page in SHOWN:
+        files.append(tmp_path / f"{name_of(page)}.py")
         files[-1].write_text(pages.PRELUDE + pages.program(page, "python"))
     # Django's stubs take ten seconds, and the example that uses them is checked with everything else. A cache of
     # its own: that may happen in another process at this moment.
@@ -91,16 +98,25 @@ def test_our_python_has_the_right_types(tmp_path: Path) -> None:
 
 def test_our_javascript_has_the_right_types(tmp_path: Path) -> None:
     """Against the client's public words alone: that the code does what it should is seen where it runs."""
-    words = CLIENT / "src" / "types"
+    source, react = CLIENT / "src", NODE_MODULES / "@types" / "react"
+    words = source / "types"
     (tmp_path / "triode.d.ts").write_text(
         f'import type {{ Client, TriodeConstructor }} from "{words}";\nexport type * from "{words}";\n'
         "export declare const Triode: TriodeConstructor;\nexport type Triode = Client;\n"
+        f'export {{ TriodeError }} from "{source / "errors"}";\n'
     )
     files = []
-    for page in pages.PAGES:
-        files.append(tmp_path / f"{page.stem}.ts")
-        files[-1].write_text(pages.program(page, "js"))
-    options = {"types": [], "noUnusedLocals": False, "paths": {"triode": [str(tmp_path / "triode.d.ts")]}}
+    for page in SHOWN:
+        files.append(tmp_path / f"{name_of(page)}.tsx")
+        kinds = ("js", "ts", "tsx")  # what needs a real browser has types and is not run
+        files[-1].write_text("\n".join([*(pages.program(page, kind) for kind in kinds), "export {};\n"]))
+    paths = {
+        "triode": [tmp_path / "triode.d.ts"],
+        "triode/*": [source / "*"],
+        "react": [react],
+        "react/*": [react / "*"],
+    }
+    options = {"types": [], "noUnusedLocals": False, "paths": paths}
     config = {"extends": str(CLIENT / "tsconfig.json"), "compilerOptions": options, "include": [], "files": files}
     (tmp_path / "tsconfig.json").write_text(json.dumps(config, default=str))
     command: list[str | Path] = [NODE_MODULES / ".bin" / "tsc", "-p", tmp_path]
@@ -108,11 +124,11 @@ def test_our_javascript_has_the_right_types(tmp_path: Path) -> None:
     assert done.returncode == 0, f"\n{done.stdout}{done.stderr}"
 
 
-@by_page
+@pytest.mark.parametrize("page", SHOWN, ids=name_of)
 async def test_everything_that_the_page_shows_is_seen(page: Path, tmp_path: Path) -> None:
     """Its functions and two browsers, each on its own, until every line that prints has printed."""
     config = tmp_path / "triode.toml"
-    config.write_text("\n".join(pages.blocks(page, "toml")))
+    config.write_text(CONFIG.read_text() if page in pages.READMES else "\n".join(pages.blocks(page, "toml")))
     with broker_of(config, tmp_path, presence_debounce_ms=0) as broker:  # whoever is lost is gone at once
         url = broker.socket_url
         python, expected = pages.numbered(pages.program(page, "python").replace(pages.ADDRESS, url), "print")
@@ -168,7 +184,7 @@ async def run(function: Callable[..., Any], url: str, again: bool) -> None:
 
 async def browsers_print(script: Path, expected: set[int], at_the_end: set[int]) -> None:
     """One browser sees what another does, who leaves and comes again, until all has been seen."""
-    async with node(script) as one, trio.open_nursery() as nursery:
+    async with running("node", str(script)) as one, trio.open_nursery() as nursery:
         nursery.start_soon(come_and_go, script, expected - at_the_end)
         await prints(one, expected)
         nursery.cancel_scope.cancel()
@@ -176,7 +192,7 @@ async def browsers_print(script: Path, expected: set[int], at_the_end: set[int])
 
 async def come_and_go(script: Path, expected: set[int]) -> None:
     while True:
-        async with node(script) as other:
+        async with running("node", str(script)) as other:
             await prints(other, expected)
 
 
@@ -189,23 +205,8 @@ async def prints(browser: Program, expected: set[int]) -> None:
         missing.discard(int(line.split()[0]))
 
 
-@asynccontextmanager
-async def node(script: Path) -> AsyncIterator[Program]:
-    """A page's program in Node.js while it runs."""
-    pipe = subprocess.PIPE
-    process = await trio.lowlevel.open_process(["node", str(script)], stdout=pipe, stderr=subprocess.STDOUT)
-    try:
-        yield Program(process)
-    finally:
-        with trio.CancelScope(shield=True):
-            process.kill()
-            await process.wait()
-            assert process.stdout
-            await process.stdout.aclose()
-
-
 def browser_program(page: Path, url: str, folder: Path) -> tuple[Path, set[int], set[int]]:
-    """A page's JavaScript as one script for Node.js, the numbers of its lines, and of those about who leaves."""
+    """A page's JavaScript as one script for Node.js, the numbers of its lines, and of the late ones."""
     source, numbers = pages.numbered(pages.program(page, "js").replace(pages.ADDRESS, url), "console.log")
     (folder / "page.mjs").write_text(source)
     script = folder / "script.mjs"
@@ -218,10 +219,12 @@ def browser_program(page: Path, url: str, folder: Path) -> tuple[Path, set[int],
         '--define:VERSION="0"',
         f"--banner:js={banner}{pages.IN_A_BROWSER}",
         f"--alias:triode={CLIENT / 'src' / 'node.ts'}",
+        f"--alias:triode/offline={CLIENT / 'src' / 'offline.ts'}",
+        f"--inject:{NODE_MODULES / 'fake-indexeddb' / 'auto' / 'index.mjs'}",
         f"--outfile={script}",
         folder / "page.mjs",
     )
-    return script, numbers, pages.farewells(source, "console.log")
+    return script, numbers, pages.late(source, "console.log")
 
 
 def esbuild(*arguments: object) -> None:
