@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.built import built_client
 from tests.browser.client_page import Tabs, tabs_of
+from tests.browser.processes import TRIODE
 from tests.browser.site import serve_site
 from tests.examples.programs import CONFIG, EXAMPLES, Broker, broker_of
 from tests.house.tree import ROOT
@@ -308,13 +309,48 @@ def type_in_turns(ann: Page, bob: Page, one: str, other: str) -> None:
         text_of(bob).press(another)
 
 
-def have_one_text(ann: Page, bob: Page) -> None:
-    """Until everything is saved at both, and they are equally far."""
-    for page in (ann, bob):
+def are_equally_far(*pages: Page) -> None:
+    """Until everything is saved everywhere, and known everywhere: who has saved something last knows the version."""
+    for page in pages:
         expect(page.locator("#saved")).to_contain_text("saved")
-    version = ann.locator("#saved").inner_text()
-    expect(bob.locator("#saved")).to_have_text(version)
+    newest = max(int(page.locator("#saved").inner_text().rpartition(" ")[2]) for page in pages)
+    for page in pages:
+        expect(page.locator("#saved")).to_have_text(f"saved · version {newest}")
+
+
+def have_one_text(ann: Page, bob: Page) -> None:
+    are_equally_far(ann, bob)
     expect(text_of(bob)).to_have_value(text_of(ann).input_value())
+
+
+def test_word_that_is_being_composed_is_not_disturbed(tabs: Tabs, other_tabs: Tabs, broker: Broker) -> None:
+    """With an input method: what others type meanwhile is shown when the word is done, and nothing is lost."""
+    ann, bob = (open_page(each, broker, "editor", "words") for each in (tabs, other_tabs))
+    text_of(ann).press_sequentially("[]")
+    text_of(ann).press("ArrowLeft")
+    expect(text_of(bob)).to_have_value("[]")
+    devtools = ann.context.new_cdp_session(ann)
+    devtools.send("Input.imeSetComposition", {"text": "ni", "selectionStart": 2, "selectionEnd": 2})
+    text_of(bob).press("Home")
+    text_of(bob).press_sequentially("so: ")
+    are_equally_far(ann, bob)
+    expect(text_of(ann)).to_have_value("[ni]")
+    devtools.send("Input.insertText", {"text": "你"})
+    for page in (ann, bob):
+        expect(text_of(page)).to_have_value("so: [你]")
+
+
+def test_editor_takes_line_ends_of_others(tabs: Tabs, broker: Broker) -> None:
+    page = open_page(tabs, broker, "editor", "lines")
+    expect(text_of(page)).to_be_enabled()
+    publish = [TRIODE, "pub", "documents/lines/ops", "--json", "--url", broker.socket_url]
+    subprocess.run([*publish, json.dumps({"parent": 0, "changes": [["one\r\ntwo\r\nthree"]]})], check=True)
+    expect(text_of(page)).to_have_value("one\ntwo\nthree")
+    text_of(page).press("Control+End")
+    text_of(page).press("!")
+    expect(text_of(page)).to_have_value("one\ntwo\nthree!")
+    late = open_page(tabs, broker, "editor", "lines")
+    expect(text_of(late)).to_have_value("one\ntwo\nthree!")
 
 
 def test_editor_begins_from_a_snapshot_and_meets_the_one_in_the_terminal(tabs: Tabs, broker: Broker) -> None:

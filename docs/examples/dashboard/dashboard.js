@@ -82,11 +82,9 @@ const subscription = client.subscribe("dash/+/+", { from: "last", overflow: "con
   const [, hostName, metricName] = message.topic.split("/");
   const host = hostOf(hostName);
   if (metricName === "up") host.isUp = message.data === true;
-  else {
-    take(metricOf(host, metricName, message.topic), [message]);
-    // What is live has come now, by our own clock; the broker's is asked for older figures only.
-    host.heardAt = Math.max(host.heardAt, subscription.isLive ? Date.now() : message.ts);
-  }
+  else take(metricOf(host, metricName, message.topic), [message]);
+  // What is live has come now, by our own clock; the broker's is asked for older figures only.
+  host.heardAt = Math.max(host.heardAt, subscription.isLive ? Date.now() : message.ts);
   judge();
 });
 subscription.on("gap", () => {}); // the figures of a moment are missing in the curves: they say so by themselves

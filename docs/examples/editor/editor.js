@@ -19,17 +19,21 @@ let shown = ""; // what the text area was last given
 let isComposing = false; // an input method has an unfinished word in it: it must not be disturbed
 let failure = ""; // why nothing is saved any more
 
+/** As a text area has it: line ends from elsewhere become its own. The first edit here makes them so for everybody. */
+const asShown = (text) => text.replace(/\r\n?/g, "\n");
+
 /** To the page: only what is different is replaced, so the caret and the selection stay at their letters. */
 function draw() {
   const { text, version, pending } = shared;
   find("#saved").textContent = failure || `${pending.length ? "saving …" : "saved"} · version ${version}`;
   if (isComposing || text === shown) return;
-  const most = Math.min(text.length, shown.length);
+  const [is, was] = [asShown(text), asShown(shown)];
+  const most = Math.min(is.length, was.length);
   let same = 0;
-  while (same < most && text[same] === shown[same]) same += 1;
+  while (same < most && is[same] === was[same]) same += 1;
   let tail = 0;
-  while (tail < most - same && text.at(-1 - tail) === shown.at(-1 - tail)) tail += 1;
-  area.setRangeText(text.slice(same, text.length - tail), same, shown.length - tail, "preserve");
+  while (tail < most - same && is.at(-1 - tail) === was.at(-1 - tail)) tail += 1;
+  area.setRangeText(is.slice(same, is.length - tail), same, was.length - tail, "preserve");
   shown = text;
 }
 
