@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Literal, Self
 
 import msgspec
 from triode_protocol import packets
@@ -30,8 +30,6 @@ from triode.runtime import Runtime
 from triode.session import Identity, Session
 from triode.watching import Events
 from triode.will import Will
-
-_SENT_PER_CHECKPOINT: Final = 64
 
 #: Where a subscription begins; see `Client.subscribe`.
 From = Literal["new", "earliest", "last"] | Mapping[Literal["last", "since"], int]
@@ -71,7 +69,6 @@ class Client:
         self._driver = Driver(runtime, self._session, token, ssl_context)
         self._tasks = runtime.tasks()
         self._is_entered = False
-        self._sent = 0
 
     @property
     def state(self) -> State:
@@ -193,7 +190,7 @@ class Client:
 
     async def _deliver(self, packet: packets.Publish) -> Published:
         publication = await self._enqueue(packet, is_acknowledged=True)
-        self._driver.settle()
+        self._driver.queued(publication)
         receipt = Receipt(self._driver, publication)
         try:
             return await receipt.wait()
@@ -225,9 +222,9 @@ class Client:
             ttl_ms=ttl_ms,
             deliver_at=deliver_at,
         )
-        receipt = Receipt(self._driver, self._session.publish(packet, self._runtime.now()))
-        self._driver.settle()
-        return receipt
+        publication = self._session.publish(packet, self._runtime.now())
+        self._driver.queued(publication)
+        return Receipt(self._driver, publication)
 
     async def send(
         self,
@@ -254,11 +251,8 @@ class Client:
             ttl_ms=ttl_ms,
             deliver_at=deliver_at,
         )
-        self._sent += 1
-        if self._sent % _SENT_PER_CHECKPOINT == 0:
-            await self._runtime.checkpoint()
-        await self._enqueue(packet, is_acknowledged=False)
-        self._driver.settle()
+        await self._driver.breathe()
+        self._driver.queued(await self._enqueue(packet, is_acknowledged=False))
 
     async def publish_many(self, messages: Iterable[tuple[str, object] | Draft]) -> list[Published]:
         """Publish all of these, each a topic and its data or a mapping with any argument of `publish`, and wait.

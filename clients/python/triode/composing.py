@@ -6,6 +6,7 @@ JSON already goes through as it stands when it is a `msgspec.Raw`.
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final, Literal, Required, TypedDict
 
 import msgspec
@@ -15,6 +16,7 @@ from triode_protocol.topics import HARD_MAX_BYTES, HARD_MAX_LEVELS, check_topic
 
 from triode.subscription import Wish
 
+_REMEMBERED_TOPICS: Final = 256
 _MOST_SECONDS: Final = 1e11  # since 1970: the year 5138; who passes ms by mistake is told
 
 #: Makes of a value that JSON has no word for one that it has; see `connect`.
@@ -72,10 +74,10 @@ class Composer:
         deliver_at_ms: int = 0,
     ) -> packets.Publish:
         """All of a publish but its payload."""
-        check_topic(topic, HARD_MAX_LEVELS, HARD_MAX_BYTES)
-        if len(message_id.encode()) > packets.MAX_MESSAGE_ID_BYTES:
+        _check_topic(topic)
+        if message_id != "" and len(message_id.encode()) > packets.MAX_MESSAGE_ID_BYTES:
             raise ValueError(f"a message_id has at most {packets.MAX_MESSAGE_ID_BYTES} bytes")
-        if len(key.encode()) > packets.MAX_KEY_BYTES:
+        if key != "" and len(key.encode()) > packets.MAX_KEY_BYTES:
             raise ValueError(f"a key has at most {packets.MAX_KEY_BYTES} bytes")
         if not isinstance(ttl_ms, int):
             raise TypeError(f"ttl_ms is a number of ms: {ttl_ms!r}")
@@ -121,6 +123,11 @@ def _of_text(headers: Mapping[str, str]) -> dict[str, str]:
             raise TypeError(f"headers are text: {each!r}")
         each.encode()
     return said
+
+
+@lru_cache(_REMEMBERED_TOPICS)  # of a program's few topics, each is published to again and again
+def _check_topic(topic: str) -> None:
+    check_topic(topic, HARD_MAX_LEVELS, HARD_MAX_BYTES)
 
 
 def _ms_since_1970(at: datetime | float | None) -> int:

@@ -12,12 +12,14 @@ from math import inf
 from typing import Final
 from weakref import WeakSet
 
+from triode.publishing import Publication
 from triode.records import State
 from triode.runtime import HandshakeRefused, Runtime, Scope, Tasks, Transport, TransportEnded
 from triode.session import Session
 from triode.watching import Events, log_event, say
 
 _LOGGED_AT_ONCE: Final = 10  # events of one text: a broker must not fill our log
+_CALLS_PER_CHECKPOINT: Final = 64
 
 Token = str | Callable[[], Awaitable[str]]
 
@@ -38,6 +40,7 @@ class Driver:
         self._fetched_token: str | None = None
         self._renewing: Scope | None = None  # a token for the live connection is being fetched
         self._ssl_context = ssl_context
+        self._breaths = 0
         self._output = runtime.lot()  # the writer waiting for something to write
         self._never = runtime.lot()
         self._watchers: WeakSet[Events] = WeakSet()
@@ -229,6 +232,19 @@ class Driver:
         if due < self._due:
             self._due = due
             self._timer.move_to(due)
+
+    def queued(self, publication: Publication) -> None:
+        """Act on a publish that has just joined the queue, and on nothing else: a tenth of what `settle` costs."""
+        self.wake_writer()
+        if publication.expires_at < self._due:
+            self._due = publication.expires_at
+            self._timer.move_to(self._due)
+
+    async def breathe(self) -> None:
+        """For calls that need not wait: a checkpoint every 64th time, which costs more than all else they do."""
+        self._breaths += 1
+        if self._breaths % _CALLS_PER_CHECKPOINT == 0:
+            await self.runtime.checkpoint()
 
     def wake_writer(self) -> None:
         """All that some calls ask for, and a third of what `settle` costs. No checkpoint."""

@@ -41,17 +41,13 @@ class Publication:
     packet: bytes
     message_id: str
     expires_at: float
+    size: int  # what it takes in memory, about
     resend_until: float = inf  # set when first sent: the broker forgets message ids after this (G2)
     is_unknown: bool = False  # sent at least once without a definite answer
     is_abandoned: bool = False
     refusal: PublishRefused | None = None  # the last one that allowed another try
     result: Published | TriodeError | None = None
     waiter: Any = None
-
-    @property
-    def size(self) -> int:
-        """What it takes in memory, about."""
-        return len(self.packet) + _OVERHEAD_BYTES
 
     @property
     def was_sent(self) -> bool:
@@ -119,15 +115,19 @@ class Publisher:
         """Queue a publish. Raises QueueFull."""
         if is_acknowledged:
             packet.id = self._outgoing.next_id()
-        expires_at = now + self._options.publish_expiry_seconds
+        options = self._options
+        expires_at = now + options.publish_expiry_seconds
+        encoded = codec.encode(packet)
+        size = len(encoded) + _OVERHEAD_BYTES
+        bytes_then = self.waiting_bytes + size
+        if self.waiting >= options.max_queue_messages or bytes_then > options.max_queue_bytes:
+            raise QueueFull(f"{self.waiting} messages, {self.waiting_bytes} bytes are waiting to be sent")
         self._last_order += 1
         publication = Publication(
-            packet.id, self._last_order, packet.topic, codec.encode(packet), packet.message_id, expires_at
+            packet.id, self._last_order, packet.topic, encoded, packet.message_id, expires_at, size
         )
-        if not self.has_room or self.waiting_bytes + publication.size > self._options.max_queue_bytes:
-            raise QueueFull(f"{self.waiting} messages, {self.waiting_bytes} bytes are waiting to be sent")
         self._queue.append(publication)
-        self.waiting_bytes += publication.size
+        self.waiting_bytes = bytes_then
         return publication
 
     def abandon(self, *publications: Publication) -> None:
@@ -158,11 +158,16 @@ class Publisher:
             return False
         if self._resting:
             self._let_rest()
-        if not self._again and (not self._queue or not is_resumed):
+        if self._again:
+            following = self._again[0]
+        elif self._queue and is_resumed:
+            following = self._queue[0]
+        else:
             return False
-        following = self._again[0] if self._again else self._queue[0]
+        if not following.id:
+            return True
         window = max(1, min(self.limits.max_inflight_publishes, self._window))
-        return not following.id or len(self._inflight) + 1 <= window
+        return len(self._inflight) + 1 <= window
 
     def _let_rest(self) -> None:
         """What is next and of a topic that rests steps aside."""

@@ -64,6 +64,50 @@ async def test_several_publishes_at_once_go_as_one_array(face: Face) -> None:
 
 
 @on_its_loop
+async def test_receipt_tells_all_who_wait_for_it(face: Face) -> None:
+    async def scene(line: Line) -> None:
+        await line.accept()
+        await line.published(4)
+        await line.goodbye()
+
+    places = []
+    async with face.playing(scene) as url, face.connect(url) as client:
+        receipt = client.publish_nowait("a", 1)
+
+        async def wait() -> None:
+            places.append((await receipt.wait()).pos)
+
+        await face.together(wait, wait, wait)
+        await wait()
+    assert places == [4, 4, 4, 4]
+
+
+@only_where_a_loop_has_turns
+@on_its_loop
+async def test_receipts_that_are_done_let_others_run_now_and_then(face: Face) -> None:
+    async def scene(line: Line) -> None:
+        await line.accept()
+        await line.published(1)
+        await line.goodbye()
+
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await face.checkpoint()
+
+    async with face.playing(scene) as url, face.connect(url) as client:
+        receipt = client.publish_nowait("a", 1)
+        await receipt.wait()
+        async with face.beside(count):
+            for _ in range(1_000):
+                await receipt.wait()
+        assert 10 <= turns <= 100  # every 64th time, not every time
+
+
+@on_its_loop
 async def test_without_waiting_the_client_queues_and_refuses_when_full(face: Face) -> None:
     async def scene(line: Line) -> None:
         await line.accept()
@@ -118,6 +162,19 @@ async def test_sender_without_acknowledgements_waits_for_room_too(face: Face) ->
     async with face.playing(scene) as url, face.connect(url, max_queue_messages=3) as client:
         for number in range(500):
             await client.send("a", number)
+
+
+@on_its_loop
+async def test_publish_that_is_never_sent_expires_by_itself(face: Face) -> None:
+    """Nothing else makes the client look at its clock: all other limits are beyond the test's patience."""
+
+    async with face.playing(Line.until_closed) as url:
+        patient = {"connect_timeout_seconds": 600, "close_timeout_seconds": 600}
+        async with face.connect(url, wait_seconds=0, publish_expiry_seconds=0.01, **patient) as client:
+            with pytest.raises(triode.Expired):
+                await client.publish("a", 1)
+            with pytest.raises(triode.Expired):
+                await client.publish_nowait("a", 2).wait()
 
 
 @only_where_tasks_are_cancelled
