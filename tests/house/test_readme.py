@@ -14,6 +14,7 @@ from playwright.sync_api import ConsoleMessage
 from triode_broker.cli.arguments import make_parser
 from triode_broker.http.pages import demo_page, demo_script
 
+from tests.browser.built import built_client
 from tests.browser.chromium import PATIENCE_MS, open_browser
 from tests.browser.processes import TRIODE, Broker
 from tests.house.tree import ROOT
@@ -84,15 +85,18 @@ def test_publisher_of_the_readme_publishes(broker: Broker) -> None:
 
 
 @pytest.mark.browser
-def test_subscriber_of_the_readme_hears_the_publisher(broker: Broker) -> None:
+def test_subscriber_of_the_readme_hears_the_publisher(broker: Broker, tmp_path: Path) -> None:
+    subscriber = snippet("js", broker).replace('import { Triode } from "triode";\n', "")  # a script has it already
+    script = built_client(tmp_path) / "triode.iife.js"
     with open_browser() as browser:
         page = browser.new_page()
+        page.add_script_tag(path=script)
 
         def is_message(said: ConsoleMessage) -> bool:
             return "sensors/load" in str([argument.json_value() for argument in said.args])
 
         with page.expect_console_message(is_message, timeout=PATIENCE_MS) as said:
-            page.add_script_tag(content=snippet("js", broker))
+            page.add_script_tag(content=subscriber)
             with running(snippet("python", broker)):
                 (message,) = [argument.json_value() for argument in said.value.args]
     assert message["topic"] == "sensors/load"
