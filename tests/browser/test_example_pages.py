@@ -9,14 +9,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.built import built_client
 from tests.browser.client_page import Tabs, tabs_of
-from tests.browser.processes import TRIODE
 from tests.browser.site import serve_site
 from tests.examples.programs import CONFIG, EXAMPLES, Broker, broker_of
 from tests.house.tree import ROOT
@@ -49,8 +47,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """One for all: each test has topics of its own. Who is lost leaves soon."""
-    with broker_of(CONFIG, tmp_path_factory.mktemp("broker"), presence_debounce_ms=200) as broker:
+    """One for all: each test has topics of its own. Who is lost leaves soon; one room is forgotten by a kill."""
+    folder = tmp_path_factory.mktemp("broker")
+    config = folder / "triode.toml"
+    forgetful = '[[topics]]\nfilter = "chat/forgetful"\nstorage = "memory"\n\n'
+    config.write_text(CONFIG.read_text(encoding="utf-8").replace("[[topics]]", forgetful + "[[topics]]", 1))
+    with broker_of(config, folder, presence_debounce_ms=200) as broker:
         yield broker
 
 
@@ -144,29 +146,26 @@ def test_chat_in_two_tabs_is_one_connection(tabs: Tabs, broker: Broker) -> None:
     expect(lines(two)).to_contain_text(["to the other tab"])
 
 
-def test_chat_shows_earlier_lines_and_sends_what_was_said_offline(tabs: Tabs, tmp_path: Path) -> None:
+def test_chat_shows_earlier_lines_and_sends_what_was_said_offline(tabs: Tabs, broker: Broker) -> None:
     """In memory, so that a killed broker leaves a gap (G4)."""
-    config = tmp_path / "memory.toml"
-    config.write_text("")
-    with broker_of(config, tmp_path) as broker:
-        ann = enter(tabs, broker, "chat", "tea", "Ann")
-        for number in range(35):
-            say(ann, f"line {number}")
-        expect(ann.locator(".pending")).to_have_count(0)
-        ann.reload()
-        expect(lines(ann)).to_have_count(30)
-        ann.get_by_role("button", name="earlier messages").click()
-        expect(lines(ann)).to_have_count(35)
-        expect(lines(ann).first).to_contain_text("line 0")
-        expect(ann.get_by_role("button", name="earlier messages")).to_be_hidden()
-        broker.kill()
-        expect(ann.get_by_role("status")).to_have_text("offline, trying again")
-        say(ann, "in between")
-        expect(ann.locator(".pending")).to_contain_text("in between")
-        broker.start()
-        expect(ann.locator(".pending")).to_have_count(0)
-        expect(ann.get_by_text("messages may be missing here (reset)")).to_be_visible()
-        expect(lines(ann).last).to_contain_text("in between")
+    ann = enter(tabs, broker, "chat", "forgetful", "Ann")
+    for number in range(35):
+        say(ann, f"line {number}")
+    expect(ann.locator(".pending")).to_have_count(0)
+    ann.reload()
+    expect(lines(ann)).to_have_count(30)
+    ann.get_by_role("button", name="earlier messages").click()
+    expect(lines(ann)).to_have_count(35)
+    expect(lines(ann).first).to_contain_text("line 0")
+    expect(ann.get_by_role("button", name="earlier messages")).to_be_hidden()
+    broker.kill()
+    expect(ann.get_by_role("status")).to_have_text("offline, trying again")
+    say(ann, "in between")
+    expect(ann.locator(".pending")).to_contain_text("in between")
+    broker.start()
+    expect(ann.locator(".pending")).to_have_count(0)
+    expect(ann.get_by_text("messages may be missing here (reset)")).to_be_visible()
+    expect(lines(ann).last).to_contain_text("in between")
 
 
 def where(page: Page, name: str) -> str:
@@ -174,7 +173,7 @@ def where(page: Page, name: str) -> str:
     return items(page, "players").filter(has_text=name).locator("small").inner_text()
 
 
-def test_players_see_each_other_move(tabs: Tabs, other_tabs: Tabs, broker: Broker) -> None:
+def test_players_see_each_other_move_and_go_where_they_point(tabs: Tabs, other_tabs: Tabs, broker: Broker) -> None:
     with running("game/game_server.py", "pages", broker.socket_url):
         ann = enter(tabs, broker, "game", "pages", "Ann")
         bob = enter(other_tabs, broker, "game", "pages", "Bob")
@@ -189,22 +188,21 @@ def test_players_see_each_other_move(tabs: Tabs, other_tabs: Tabs, broker: Broke
             mover.keyboard.up(away)
         bob.close()
         expect(items(ann, "players")).to_have_count(1)
-
-
-def test_player_who_holds_the_pointer_goes_there(tabs: Tabs, broker: Broker) -> None:
-    with running("game/game_server.py", "mouse", broker.socket_url):
-        ann = enter(tabs, broker, "game", "mouse", "Ann")
-        expect(items(ann, "players")).to_contain_text(["Ann"])
-        yard = ann.locator("canvas").bounding_box()
-        assert yard
-        ann.mouse.move(yard["x"] + yard["width"] * 0.25, yard["y"] + yard["height"] * 0.75)
-        ann.mouse.down()
+        hold_pointer(ann, 0.25, 0.75)
         ann.wait_for_function(
             """() => {
               const [x, y] = document.querySelector("#players .me small")?.textContent.split(", ") ?? [];
               return Math.abs(x - 25) <= 2 && Math.abs(y - 75) <= 2;
             }"""
         )
+
+
+def hold_pointer(page: Page, x: float, y: float) -> None:
+    """Press it there in the yard; each from 0 to 1."""
+    yard = page.locator("canvas").bounding_box()
+    assert yard
+    page.mouse.move(yard["x"] + yard["width"] * x, yard["y"] + yard["height"] * y)
+    page.mouse.down()
 
 
 def host(page: Page, name: str) -> Locator:
@@ -310,7 +308,7 @@ def type_in_turns(ann: Page, bob: Page, one: str, other: str) -> None:
 
 
 def are_equally_far(*pages: Page) -> None:
-    """Until everything is saved everywhere, and known everywhere: who has saved something last knows the version."""
+    """Until everything is saved and known everywhere: who has saved something last knows the version."""
     for page in pages:
         expect(page.locator("#saved")).to_contain_text("saved")
     newest = max(int(page.locator("#saved").inner_text().rpartition(" ")[2]) for page in pages)
@@ -343,8 +341,14 @@ def test_word_that_is_being_composed_is_not_disturbed(tabs: Tabs, other_tabs: Ta
 def test_editor_takes_line_ends_of_others(tabs: Tabs, broker: Broker) -> None:
     page = open_page(tabs, broker, "editor", "lines")
     expect(text_of(page)).to_be_enabled()
-    publish = [TRIODE, "pub", "documents/lines/ops", "--json", "--url", broker.socket_url]
-    subprocess.run([*publish, json.dumps({"parent": 0, "changes": [["one\r\ntwo\r\nthree"]]})], check=True)
+    page.evaluate(
+        """async (url) => {
+          const another = new Triode(url);
+          await another.publish("documents/lines/ops", { parent: 0, changes: [["one\\r\\ntwo\\r\\nthree"]] });
+          await another.close();
+        }""",
+        broker.socket_url,
+    )
     expect(text_of(page)).to_have_value("one\ntwo\nthree")
     text_of(page).press("Control+End")
     text_of(page).press("!")
