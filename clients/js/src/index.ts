@@ -10,5 +10,7 @@ import type { Client, TriodeConstructor } from "./types.js";
 
 export { TriodeError } from "./errors.js";
 export type * from "./types.js";
+/** `new Triode(url, options)`: the client. */
 export const Triode = Implementation as unknown as TriodeConstructor;
+/** What `new Triode` makes. */
 export type Triode = Client;

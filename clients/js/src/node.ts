@@ -67,5 +67,7 @@ function NodeClient(this: object, url: string | readonly string[], options: Opti
   Implementation.call(this, url, transport ? { ...options, transport } : options);
 }
 
+/** `new Triode(url, options)`: the client. */
 export const Triode = NodeClient as unknown as TriodeConstructor;
+/** What `new Triode` makes. */
 export type Triode = Client;

@@ -7,6 +7,7 @@
  */
 import type { QueuedPublish, QueueStore } from "./types.js";
 
+/** Bounds of what is stored. */
 export interface OfflineOptions {
   /** Messages of one page; default 1,000. More: `put` rejects, and the message is in memory only. */
   readonly maxMessages?: number;

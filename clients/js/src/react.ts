@@ -54,12 +54,14 @@ export interface ListOptions<T = any> extends SubscribeOptions {
   readonly initial?: readonly Message<T>[];
 }
 
+/** A value made of messages and gaps, instead of a list. */
 export interface ReduceOptions<V, T = any> extends SubscribeOptions {
   /** Takes every message and every gap, in their order. Called once for each, outside of rendering. */
   readonly reduce: (value: V, event: Message<T> | Gap) => V;
   readonly initial: V;
 }
 
+/** Who is on a topic. */
 export interface PresenceView<S> {
   /** In the order in which they came; while the connection is away, as it was last known. */
   readonly members: readonly Member<S>[];

@@ -44,6 +44,7 @@ export interface Delivery<T = unknown> {
   extend(ms: number): Promise<void>;
 }
 
+/** SPEC 4.6; there may be more some day. */
 export type GapReason = "retention" | "slow" | "partition" | "reset" | "permission" | (string & {});
 
 /** Messages are missing here; what follows comes after `after`. */
@@ -79,6 +80,7 @@ export interface Joined<S = unknown> {
   readonly isSelf: boolean;
 }
 
+/** A member is gone; it may be one that was never heard of. */
 export interface Left<S = unknown> {
   readonly type: "left";
   readonly topic: string;
@@ -111,6 +113,7 @@ export type ConsumerEvents<T = unknown> = {
 /** The table of states is in docs/clients.md. */
 export type State = "idle" | "connecting" | "connected" | "waiting" | "closed";
 
+/** The connection has another state. */
 export interface StateChange {
   readonly type: "state";
   readonly state: State;
@@ -179,11 +182,15 @@ export interface Published {
   readonly position: Position;
 }
 
+/** What may go with a message. */
 export interface PublishOptions {
+  /** Messages of one key: an order among workers, and what is kept on a compacted topic. */
   readonly key?: string;
+  /** Texts beside the data. */
   readonly headers?: Readonly<Record<string, string>>;
   /** ≤ 64 bytes; made up where it is not given. The same id is stored once. */
   readonly messageId?: string;
+  /** How long it is worth delivering; at most the topic's own. */
   readonly ttlMs?: number;
   /** When it is to be published: a Date, or ms since 1970 by the broker's clock. */
   readonly deliverAt?: Date | number;
@@ -194,6 +201,7 @@ export interface PublishOptions {
 /** Where a subscription begins. */
 export type From = "new" | "earliest" | "last" | { readonly last: number } | { readonly since: number };
 
+/** How to subscribe. */
 export interface SubscribeOptions {
   /** Default "new". */
   readonly from?: From;
@@ -207,6 +215,7 @@ export interface SubscribeOptions {
   readonly echo?: boolean;
 }
 
+/** How to consume. */
 export interface ConsumeOptions {
   /** The broker keeps position and acks under this name, also while nobody is there. One of `durable`, `group`. */
   readonly durable?: string;
@@ -214,21 +223,27 @@ export interface ConsumeOptions {
   readonly shared?: boolean;
   /** Members share; gone with the last of them. */
   readonly group?: string;
+  /** Where it begins when it is new to the broker; default "new", and not "last". */
   readonly from?: From;
   /** How many deliveries may be unanswered at once; default 32. */
   readonly window?: number;
+  /** After so long an unanswered one is given out again; else the broker's own figure. */
   readonly ackWaitMs?: number;
+  /** After so many it goes to the dead letters; else the broker's own figure. */
   readonly maxAttempts?: number;
 }
 
+/** Which part of what the broker still holds of a topic. */
 export interface HistoryOptions {
   /** At most one of the three; default: the newest `limit`, which is 100. */
   readonly after?: Position;
   readonly before?: Position;
   readonly last?: number;
+  /** Of `after` and `before`: how many at most. */
   readonly limit?: number;
 }
 
+/** Part of what a topic still holds, in order. */
 export interface HistoryPage<T = unknown> {
   readonly messages: readonly Message<T>[];
   /** There is no more; else go on with `after`. */
@@ -236,9 +251,11 @@ export interface HistoryPage<T = unknown> {
   readonly after: Position;
 }
 
+/** Who was on a topic when it was asked. */
 export interface Presence<S = unknown> {
   readonly topic: string;
   readonly members: readonly Member<S>[];
+  /** false: a node of the broker did not answer, or they are too many. */
   readonly complete: boolean;
 }
 
@@ -272,13 +289,15 @@ export interface QueueStore {
   remove(seq: number): Promise<void>;
 }
 
+/** Bounds of what waits to be sent or answered, and where it waits. */
 export interface QueueOptions {
   /** Messages that wait to be sent or answered; default 1,000. More: `queue_full`. */
   readonly maxMessages?: number;
   /** Default 1 MiB, as JSON text. */
   readonly maxBytes?: number;
-  /** Default 60,000. */
+  /** How long one may wait; default 60,000. */
   readonly expiryMs?: number;
+  /** Where it outlives the page; default: nowhere. */
   readonly store?: QueueStore;
 }
 
@@ -287,13 +306,17 @@ export interface Socket {
   readonly readyState: number;
   /** Bytes handed over and not sent yet. */
   readonly bufferedAmount: number;
+  /** It can be written to. */
   onopen: ((event: any) => void) | null;
   /** The event has `data`. */
   onmessage: ((event: any) => void) | null;
+  /** Something failed; `onclose` follows. */
   onerror: ((event: any) => void) | null;
   /** The event has `code` and `reason`. */
   onclose: ((event: any) => void) | null;
+  /** One text frame. */
   send(text: string): void;
+  /** `onclose` follows. */
   close(code?: number, reason?: string): void;
 }
 
@@ -304,19 +327,25 @@ export type Transport = (url: string, protocol: string) => Socket;
 export interface Clock {
   /** ms since 1970; may jump. */
   now(): number;
+  /** Returns what `clearTimeout` takes. */
   setTimeout(run: () => void, ms: number): unknown;
+  /** `run` is not called any more. */
   clearTimeout(timer: any): void;
   /** 0 ≤ x < 1. */
   random(): number;
 }
 
+/** Of `new Triode(url, options)`. */
 export interface Options {
   /** A token, or a function that fetches one: called before each connection and ahead of expiry, one at a time. */
   readonly token?: string | (() => string | Promise<string>);
   /** Shown to the broker's operator; default "triode-js". */
   readonly name?: string;
+  /** What the broker publishes when this client is lost. */
   readonly will?: Will;
+  /** What waits to be published. */
   readonly queue?: QueueOptions;
+  /** How to dial; default: a WebSocket. */
   readonly transport?: Transport;
   /** Bounds of what an async iterator has not taken yet: past it the subscription pauses and resumes by position. Default 1,000. */
   readonly maxInboxMessages?: number;
@@ -324,14 +353,17 @@ export interface Options {
   readonly connectTimeoutMs?: number;
   /** How long `history`, `presence` and answers to deliveries are waited for; default 10,000. */
   readonly requestTimeoutMs?: number;
+  /** For tests. */
   readonly clock?: Clock;
 }
 
-/** Calls `listener` for each event of that type until the function it returns is called. */
+/** What has listeners. */
 export interface Emitting<E extends Record<string, unknown>> {
+  /** Calls `listener` for each event of that type until the function it returns is called. */
   on<K extends keyof E & string>(type: K, listener: (event: E[K]) => void): () => void;
   /** The same in the DOM's words. */
   addEventListener<K extends keyof E & string>(type: K, listener: (event: E[K]) => void): void;
+  /** The listener is not called any more. */
   removeEventListener<K extends keyof E & string>(type: K, listener: (event: E[K]) => void): void;
 }
 
@@ -350,13 +382,16 @@ export interface Subscription<T = unknown> extends Emitting<SubscriptionEvents<T
   readonly ready: Promise<void>;
   /** Messages and gaps in order: the same inbox as plain iteration, so use one of the two. */
   events(): AsyncIterable<Message<T> | Gap | CaughtUp | Joined | Left>;
+  /** End it here and at the broker. */
   unsubscribe(): void;
 }
 
 /** Made by `client.consume`. Leaving the loop gives back what is not answered. */
 export interface Consumer<T = unknown> extends Emitting<ConsumerEvents<T>>, AsyncIterable<Delivery<T>> {
   readonly filter: string;
+  /** Resolves when the broker has taken this client as a consumer; rejects when it refuses for good. */
   readonly ready: Promise<void>;
+  /** End it; what is not answered is given back. */
   unsubscribe(): void;
 }
 
@@ -367,26 +402,36 @@ export interface TriodeConstructor {
 
 /** The client: `new Triode(url, options)`. `url` may be several nodes of one cluster. It connects at first use. */
 export interface Client extends Emitting<ClientEvents> {
+  /** Of the connection. */
   readonly state: State;
   /** Begin to connect; resolves when connected, rejects when refused for good or closed. */
   connect(): Promise<void>;
+  /** Publish: resolves when the broker has acknowledged, with the place and the level reached. Without a connection
+   * it waits; after a lost one it is sent again with its `messageId`, so it is stored once. Rejects with a
+   * `TriodeError` whose `name` says whether it may be stored. */
   publish(topic: string, data: unknown, options?: PublishOptions): Promise<Published>;
   /** Publish without acknowledgement: written once, lost with the connection it was written to. */
   send(topic: string, data: unknown, options?: PublishOptions): void;
   /** Delete `key` from a compacted topic. */
   deleteKey(topic: string, key: string, options?: PublishOptions): Promise<Published>;
+  /** The messages of the topics that `filter` matches: `+` is one level, `#` the rest. */
   subscribe<T = any>(filter: string, listener: (message: Message<T>) => void): Subscription<T>;
+  /** With options; `listener` is one of its `message` events. */
   subscribe<T = any>(
     filter: string,
     options?: SubscribeOptions,
     listener?: (message: Message<T>) => void,
   ): Subscription<T>;
+  /** Messages to be acknowledged, at least once each. A `listener` acknowledges by ending well, and gives back by
+   * throwing; without one, take deliveries from the loop or from `delivery` events. */
   consume<T = any>(
     filter: string,
     options: ConsumeOptions,
     listener?: (delivery: Delivery<T>) => void | Promise<void>,
   ): Consumer<T>;
+  /** What the broker still holds of one topic. Asked again after a reconnect. */
   history<T = any>(topic: string, options?: HistoryOptions): Promise<HistoryPage<T>>;
+  /** Who is on a topic now, whether this client subscribes to it or not. */
   presence<S = any>(topic: string): Promise<Presence<S>>;
   /** Send what is queued (at most `timeoutMs`, default 5,000), say goodbye, close. */
   close(timeoutMs?: number): Promise<void>;

@@ -14,6 +14,7 @@ import { browser, type World } from "./world.js";
 
 export type { UpstreamPhase } from "./port.js";
 
+/** Of `tabs()`. */
 export interface TabsOptions {
   /** Which tabs share: those of equal names. Default: the URL. Name it when the client has several URLs, and give
    * each user of yours another one, because tabs that share are one identity to the broker. */
@@ -22,6 +23,7 @@ export interface TabsOptions {
   readonly worker?: string | URL | false;
 }
 
+/** How this tab is connected. */
 export interface TabsStatus {
   readonly type: "status";
   /** Who holds the connection: a SharedWorker, this tab, another tab, or each tab its own. */
@@ -33,6 +35,7 @@ export interface TabsStatus {
 
 /** A transport, and what it tells of itself. */
 export interface Tabs extends Transport {
+  /** As it is now. */
   status(): TabsStatus;
   /** Calls `listener` at each change until the function it returns is called. */
   on(type: "status", listener: (status: TabsStatus) => void): () => void;

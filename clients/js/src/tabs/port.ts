@@ -19,6 +19,7 @@ export interface SharedStatus {
   readonly upstream: UpstreamPhase;
 }
 
+/** Of the connection that is shared: no WebSocket yet, opening, open, `connect` is sent, `connected`. */
 export type UpstreamPhase = "idle" | "opening" | "open" | "connecting" | "online";
 
 /** Close codes between a switchboard and its tabs; the broker never sends them. Both mean: dial again at once. */
