@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test generate format lint types bench autobahn screenshot clean
+.PHONY: help run test generate format lint types docs bench autobahn screenshot clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 19
@@ -40,6 +40,11 @@ lint: $(VENV)/.dev ## ruff alone
 
 types: $(VENV)/.dev ## mypy alone
 	@$(BIN)/mypy
+
+docs: $(VENV)/.dev $(VENV)/.js ## references of both clients: .cache/docs/python and .cache/docs/js
+	@$(BIN)/python -W error -m pdoc --no-show-source --output-directory .cache/docs/python \
+	  triode triode.asyncio triode.sync
+	@if [ -e $(VENV)/.js ]; then npm run docs --silent --prefix clients/js -- --out ../../.cache/docs/js; fi
 
 bench: $(VENV)/.dev ## the figures of bench/README.md
 	@$(BIN)/python -m bench.run

@@ -18,6 +18,7 @@ _NOTHING: Final = msgspec.Raw(b"")
 _OVERHEAD_BYTES: Final = 512
 
 Position = dict[str, int]
+"""Where something stands: the last `pos` of each log. Plain JSON, so that it can be stored and passed on."""
 
 
 class Message:
@@ -186,6 +187,7 @@ class Presence:
 
 
 Item = Message | Gap | CaughtUp | Joined | Left
+"""What comes to a subscription, in order: `Messages.events()`."""
 
 
 @frozen
@@ -267,3 +269,4 @@ class Complaint:
 
 
 Event = StateChanged | HandshakesRefused | Notice | Complaint
+"""What a client tells of its connection: `Client.events()`."""
