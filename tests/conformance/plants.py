@@ -168,6 +168,13 @@ class GivesUpAtOnce(tiny_client.Client):
         super().on_error({**packet, "retry": "never"})
 
 
+class ComesBackAtOnce(tiny_client.Client):
+    """Makes no pause."""
+
+    def on_error(self, packet: Packet) -> None:
+        super().on_error({**packet, "retry_after_ms": 0})
+
+
 class ComesBackAfterTheEnd(tiny_client.Client):
     """Takes 40xx for a reason to try again."""
 
