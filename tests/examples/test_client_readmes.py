@@ -143,12 +143,14 @@ def test_commands_of_the_readme_are_commands(readme: Path) -> None:
     assert started == 2
 
 
-@by_readme
-def test_links_of_the_readme_lead_somewhere(readme: Path) -> None:
-    links = re.findall(r"\]\((?!https?:)([^)#]+)(?:#([^)]+))?\)", readme.read_text(encoding="utf-8"))
+@pytest.mark.parametrize(
+    "page", [*pages.READMES, ROOT / "docs" / "clients.md"], ids=lambda path: str(path.parent.name)
+)
+def test_links_of_the_page_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)(?:#([^)]+))?\)", page.read_text(encoding="utf-8"))
     assert links
     for link, place in links:
-        target = readme.parent / link
+        target = page.parent / link
         assert target.exists(), link
         assert not place or place in headings(target), f"{link}#{place}"
 
