@@ -99,8 +99,8 @@ class Client:
                 event = await anext(watcher)
                 if isinstance(event, StateChanged) and event.state is State.WAITING:
                     reasons[event.url] = event.reason
-        if session.error is not None:
-            raise session.error
+        if session.state is State.CLOSED:
+            raise session.error or ConnectionClosed("the client was closed")
         if session.state is not State.CONNECTED and self._wait_seconds > 0:
             raise ConnectionRefused(f"not connected within {self._wait_seconds:g} s: {_in_words(reasons)}")
 

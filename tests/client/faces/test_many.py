@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import triode
 
-from tests.client.broker import Line
+from tests.client.broker import Line, answering
 from tests.client.faces.face import Face, on_its_loop, only_where_tasks_are_cancelled
 from tests.client.faces.scenes import goodbye, state_of
 from tests.client.faces.stage import Signal
@@ -231,3 +231,21 @@ async def test_client_closed_before_it_was_entered_cannot_be_entered(face: Face)
     assert client.state is triode.State.CLOSED
     with pytest.raises(RuntimeError, match="entered once"):
         await client.__aenter__()
+
+
+@on_its_loop
+async def test_client_closed_while_it_is_entered_says_so(face: Face) -> None:
+    async def enter() -> None:
+        with pytest.raises(triode.ConnectionClosed, match="the client"):
+            await client.__aenter__()
+
+    async def close() -> None:
+        async for event in events:
+            if isinstance(event, triode.StateChanged) and event.state is triode.State.CONNECTING:
+                await client.aclose()
+
+    async with face.serving(answering(None)) as url:
+        client = face.connect(url)
+        events = client.events()
+        await face.together(enter, close)
+    assert state_of(client) is triode.State.CLOSED
