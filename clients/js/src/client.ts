@@ -135,7 +135,7 @@ export function Client(
   const use = (): void => {
     if (error || isFinishing) throw error ?? closed;
     if (state != "idle") return;
-    loading = queue.store?.load().then(restore).catch(complain);
+    loading = queue.store?.load().then((stored) => void (error || restore(stored))).catch(complain);
     listen("addEventListener");
     connect();
   };

@@ -37,7 +37,7 @@ reconnect minMs maxMs`
     .map((line) => line.split(" "))
     .map((line) => [line.shift()!, line]),
 );
-const NUMBERS = /^(id|sub|pos|offset|ts|from|to|code|attempt|protocol)$|_(ms|bytes|publishes)$/;
+const NUMBERS = /^(id|sub|pos|offset|ts|from|to|code|attempt|protocol)$|(Ms|Bytes|Publishes)$/;
 const MOST_LOGS = 64; // of a position (SPEC 2.5)
 
 const isNumber = (value: any): boolean => Number.isSafeInteger(value) && value >= 0;
@@ -53,12 +53,13 @@ const renamed = (object: Packet, rename: (name: string) => string): Packet =>
 
 /** `raw` as a packet of `type`. Throws where it is none. */
 export function convert(raw: Packet, type: string = raw.type): Packet {
-  for (const name in raw) {
-    const value = raw[name];
+  // Checked under its last name: what has that one from the beginning may not slip through.
+  const packet = renamed(raw, (name) => name.replace(/_(.)/g, (_, letter) => letter.toUpperCase()));
+  for (const name in packet) {
+    const value = packet[name];
     if (NUMBERS.test(name) ? !isNumber(value) : /^a(fter|t)$/.test(name) ? !isPosition(value) : name == "log" && !isLog(value))
       throw Error("bad " + name);
   }
-  const packet = renamed(raw, (name) => name.replace(/_(.)/g, (_, letter) => letter.toUpperCase()));
   for (const key of NEEDED.get(type)!) if (!(key in packet)) throw Error(`${type} without ${key}`);
   if ("b64" in packet) {
     packet.data = Uint8Array.from(atob(packet.b64), (letter) => letter.charCodeAt(0));
@@ -88,7 +89,7 @@ export function payload(data: any): Packet {
     for (const byte of data as Uint8Array) text += String.fromCharCode(byte);
     return { b64: btoa(text) };
   }
-  if (/^(u|f|sy)/.test(typeof data)) throw TypeError("data is no JSON (null is)"); // undefined, function, symbol
+  if (JSON.stringify(data) === undefined) throw TypeError("data is no JSON (null is)");
   return { data };
 }
 

@@ -113,7 +113,7 @@ export function makePublisher(
       deliver_at_ms: deliverAt && +deliverAt,
       ...spoken(more),
     };
-    const stored = { seq: lastSeq, expiresAt: now() + expiryMs, packet };
+    const stored = { seq: lastSeq, expiresAt: now() + Math.min(expiryMs, 1e12), packet }; // JSON has no Infinity
     return insert(snapshot(stored), isAcknowledged, true);
   };
 

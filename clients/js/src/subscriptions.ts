@@ -98,7 +98,7 @@ export function makeSubscriptions(
     /** The items of the inbox to those who wait for them. */
     const pump = (): void => {
       while (inbox[0] && work && running < window) void run(inbox.shift());
-      while (inbox[0] && !isIterated && has(kind)) {
+      while (inbox[0] && !isIterated && !isEnded && has(kind)) {
         const item = take();
         if (item.type == kind) emit(item);
       }

@@ -173,3 +173,10 @@ test("an inbox and a window hold no more than they may, whatever is sent", async
   for (let i = 0; i < 4; i++) await iterator.next();
   assert.equal(await outcome(iterator.next()), "pending");
 });
+
+test("a figure under the name that programs see is checked like any other: no pause is skipped with it", async () => {
+  const world = await connected();
+  await world.socket.say({ type: "bye", code: 4200, name: "x", reconnectAfterMs: "x" });
+  assert.match(world.states.at(-1)!.reason!, /broken packet: bad reconnectAfterMs/);
+  assert.ok(world.states.at(-1)!.delayMs! >= 0);
+});

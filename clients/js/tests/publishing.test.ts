@@ -68,7 +68,7 @@ test("what is no JSON is refused at once, and deletes no key", async () => {
   const world = await connected();
   const loop: Packet = {};
   loop.self = loop;
-  for (const wrong of [undefined, () => 1, Symbol("x"), 1n, loop])
+  for (const wrong of [undefined, () => 1, Symbol("x"), 1n, loop, { toJSON: () => undefined }])
     assert.ok((await outcome(world.client.publish("a", wrong, { key: "k" }))) instanceof TypeError);
   assert.equal(world.socket.of("publish").length, 0);
 });
@@ -373,4 +373,23 @@ test("a store that fails is complained of, and the queue in memory goes on", asy
   await world.socket.say(published(world.socket.last("publish").id));
   assert.equal((await promise).pos, 1);
   assert.ok(world.complaints.length >= 3 && world.complaints.every(({ message }) => message == "disk full"));
+});
+
+test("what may wait for ever does", async () => {
+  const world = new World({ queue: { expiryMs: Infinity } });
+  const published = world.client.publish("a", 1);
+  await world.clock.pass(100_000);
+  assert.equal(await outcome(published), "pending");
+});
+
+test("a store that answers after close is not listened to", async () => {
+  let answer!: (stored: QueuedPublish[]) => void;
+  const nothing = async () => {};
+  const load = () => new Promise<QueuedPublish[]>((resolve) => (answer = resolve));
+  const world = new World({ queue: { store: { load, put: nothing, remove: nothing } } });
+  world.client.connect().catch(nothing);
+  await world.client.close();
+  answer([{ seq: 1, expiresAt: world.clock.now() + 50_000, packet: { type: "publish", topic: "a", data: 1, message_id: "x" } }]);
+  await turn();
+  assert.equal(world.clock.pending, 0, "no timer is left");
 });

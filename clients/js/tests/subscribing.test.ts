@@ -383,6 +383,23 @@ test("nothing comes after unsubscribe, even of the same text", async () => {
   assert.deepEqual(seen, [1]);
 });
 
+test("nothing comes after unsubscribe, even of what has waited for the listener", async () => {
+  const world = await connected();
+  const subscription = world.client.subscribe("a");
+  await turn();
+  await world.subscribed();
+  await world.socket.say(message(1), message(2), message(3));
+  const seen: unknown[] = [];
+  subscription.on("end", ({ type }) => seen.push(type));
+  subscription.on("message", ({ pos }) => {
+    seen.push(pos);
+    subscription.unsubscribe();
+  });
+  await turn();
+  assert.deepEqual(seen, [1, "end"]);
+  assert.deepEqual({ ...subscription.position }, { m0: 1 }, "what was not handed over is not counted");
+});
+
 test("presence: who comes and goes, to those who watch; one's own with isSelf (SPEC 10.2)", async () => {
   const world = await connected();
   const seen: Packet[] = [];
