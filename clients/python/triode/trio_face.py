@@ -33,7 +33,7 @@ def connect(
 
     Use it as `async with triode.connect(url) as client`. Entering waits until connected, at most `wait_seconds`
     (0: do not wait, `math.inf`: for ever), and raises ConnectionRefused when the broker refuses for good or did
-    not answer in time. From then on the client reconnects by itself.
+    not answer in time, ConnectionClosed when another task closes it. From then on the client reconnects by itself.
 
     `token`: a string, or an async function that fetches one, called before each attempt, and ahead of expiry where
     the broker takes another one on a live connection; one call at a time. `name` is for the broker's operator to
