@@ -166,7 +166,7 @@ QUICK_CLUSTER = ClusterBudget(
     sizes=(2, 3),
 )
 
-FULL_CLIENTS = ClientBudget(rounds=3, cycles=3, messages=20_480)
+FULL_CLIENTS = ClientBudget(rounds=3, cycles=2, messages=20_480)
 QUICK_CLIENTS = ClientBudget(rounds=1, cycles=2, messages=10_240)
 
 #: Triode's processor time per unit may be this multiple of an earlier version's.
