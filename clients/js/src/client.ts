@@ -32,13 +32,12 @@ const STABLE_MS = 5_000; // a connection that lived so long was a good one
 const LATE_MS = 1_000; // a timer that fires later proves that we slept
 const PROBE_MS = 5_000; // for the answer to a ping
 const TOO_BIG = 1009;
-const DRAINING = 4200;
 const WAKING = ["online", "offline", "pageshow", "resume", "visibilitychange"];
 
-type Next = "stop" | "once" | "backoff";
+type Next = "never" | "now" | "backoff";
 
-/** What a close code asks for (SPEC 5.3.2). */
-const action = (code: number): Next => ({ 40: "stop", 42: "once" } as const)[Math.floor(code / 100)] ?? "backoff";
+/** What a close code asks for, in the words of `retry` (SPEC 5.3.2). */
+const action = (code = 0): Next => (/^40/.test(code as any) ? "never" : /^42/.test(code as any) ? "now" : "backoff");
 
 export function Client(
   this: object,
@@ -52,7 +51,7 @@ export function Client(
     maxInboxMessages = 1_000,
     connectTimeoutMs = 10_000,
     requestTimeoutMs = 10_000,
-    clock,
+    clock = { now: Date.now, setTimeout, clearTimeout, random: Math.random },
   }: Options = {},
 ) {
   let state: State = "idle";
@@ -81,8 +80,7 @@ export function Client(
   let hasRenewed = false;
   let loading: Promise<void> | undefined;
 
-  let isFinishing = false; // set by close()
-  let error: TriodeError | undefined; // why it is closed
+  let error: TriodeError | undefined; // why it is closed, or is about to be
   let opening: (readonly [() => void, (error: unknown) => void])[] = [];
   let setClosed: () => void;
   const ending = new Promise<void>((resolve) => (setClosed = resolve));
@@ -133,36 +131,26 @@ export function Client(
 
   /** It is to be used: connect, at first use. Throws when it is closed. */
   const use = (): void => {
-    if (error || isFinishing) throw error ?? closed;
+    if (error) throw error;
     if (state != "idle") return;
-    loading = queue.store?.load().then((stored) => void (error || restore(stored))).catch(complain);
+    loading = queue.store?.load().then((stored) => void (state == "closed" || restore(stored))).catch(complain);
     listen("addEventListener");
     connect();
   };
 
-  const connect = (): void => {
+  const connect = async (): Promise<void> => {
     const mine = ++attempt;
     const url = nextUrl();
     stopTimer = later(connectTimeoutMs, () => depart("no answer"));
     enter("connecting");
-    const dial = (token: unknown): void => {
-      if (mine != attempt) return;
-      connectToken = token;
-      try {
-        open((socket = transport(url, "triode.v1.json")));
-      } catch (error) {
-        depart(String(error));
-      }
-    };
-    if (loading || typeof token == "function")
-      Promise.all([fetch(), loading]).then(
-        ([token]) => dial(token),
-        (error) => {
-          complain(error);
-          if (mine == attempt) depart("no token");
-        },
-      );
-    else dial(token);
+    try {
+      connectToken = await fetch();
+      await loading;
+      if (mine == attempt) open((socket = transport(url, "triode.v1.json")));
+    } catch (error) {
+      complain(error);
+      if (mine == attempt) depart(String(error));
+    }
   };
 
   /** The token; one call of the program's function at a time. */
@@ -184,8 +172,7 @@ export function Client(
       flush();
     };
     mine.onclose = ({ code, reason }) => {
-      if (code == TOO_BIG) failLargest();
-      depart(reason || "connection lost", action(code), code, 0, [], code > 1006);
+      depart(reason || "connection lost", code);
     };
     mine.onerror = () => {}; // a close follows
   };
@@ -214,32 +201,17 @@ export function Client(
   const receive = (packet: Packet): void => {
     const { type, id, code, name } = packet;
     if (state != "connected" && !/^(connected|error|bye|notice|p.ng)$/.test(type)) throw Error(type);
-    switch (type) {
-      case "connected":
-        return connected(packet);
-      case "error":
-        return refuse(packet);
-      case "bye":
-        if (code == TOO_BIG) failLargest();
-        return depart("goodbye: " + name, action(code), code, packet.reconnectAfterMs, packet.urls, true);
-      case "notice":
-        expires(packet.expiresInMs);
-        emit(packet);
-        return;
-      case "published":
-        return published(packet);
-      case "history":
-      case "presence":
-      case "acked":
-      case "authorized":
-        settle(id, packet);
-        return;
-      case "pong":
-        return;
-      case "ping":
-        put({ type: "pong" });
+    if (type == "connected") connected(packet);
+    else if (type == "error") refuse(packet);
+    else if (type == "bye") depart("goodbye: " + name, code, packet.reconnectAfterMs, action(code), packet.urls);
+    else if (type == "notice") {
+      expires(packet.expiresInMs);
+      emit(packet);
+    } else if (type == "published") published(packet);
+    else if (!settle(id, packet)) {
+      if (type == "ping") put({ type: "pong" });
+      receiveForSubscriptions(packet);
     }
-    receiveForSubscriptions(packet);
   };
 
   const connected = (packet: Packet): void => {
@@ -266,8 +238,7 @@ export function Client(
     if (id && id == connectId) {
       const isRenewable = retry == "reauth" && typeof token == "function" && !hasRenewed;
       hasRenewed ||= isRenewable;
-      const next = isRenewable || retry == "now" ? "once" : retry == "backoff" ? retry : "stop";
-      depart(`${name}: ${message}`, next, undefined, retryAfterMs, [], true);
+      depart(`${name}: ${message}`, undefined, retryAfterMs, isRenewable ? "now" : retry);
     } else if (
       !refusePublish(id, error) &&
       !settle(id, undefined, error) &&
@@ -363,15 +334,16 @@ export function Client(
   // Leaving
 
   /** The present connection or attempt is over; `next` is what comes then. */
-  const depart = (reason: string, next: Next = "backoff", code?: number, asked?: number, urls: any = [], wasAnswered = false): void => {
+  const depart = (reason: string, code?: number, asked?: number, said?: Next, urls?: string[]): void => {
     const wasConnected = state == "connected";
     const why = { reason, code };
-    if (next == "stop") return end(new TriodeError("refused", reason, why), why);
+    const next = said ?? action(code);
+    isAsked = !!said || code! > 1006;
+    if (code == TOO_BIG) failLargest();
+    if (!/now|backoff/.test(next)) return end(new TriodeError("refused", reason, why), why);
     detach();
     if (wasConnected && now() - connectedAt >= STABLE_MS) resetRoute();
-    const isOnce = next == "once";
-    const delayMs = leave(isOnce, isOnce && code != DRAINING, asked, urls, wasConnected, wasAnswered);
-    isAsked = wasAnswered;
+    const delayMs = leave(next == "now", code, asked, urls, wasConnected, isAsked);
     stopTimer = later(delayMs, connect);
     enter("waiting", { ...why, delayMs });
     // One node of several that is away is no news.
@@ -398,7 +370,7 @@ export function Client(
 
   /** If the program wants to: say goodbye and close. */
   const finish = (): void => {
-    if (!isFinishing || error) return;
+    if (!error || state == "closed") return;
     if (state == "connected") socket!.send('{"type":"disconnect"}');
     end(undefined, { reason: "close() was called" });
   };
@@ -425,7 +397,8 @@ export function Client(
 
   const read = async (packet: Packet): Promise<Packet> => {
     use();
-    return ask(packet, true);
+    const { type, id, ...answer } = await ask(packet, true);
+    return answer;
   };
 
   const self = Object.assign(this, listening, {
@@ -447,16 +420,13 @@ export function Client(
     consume: (filter: string, options: unknown, work?: (delivery: any) => unknown) =>
       begin(use, filter, snapshot(options ?? {}), true, work),
     async history(topic: string, options?: object) {
-      const { messages, complete, after } = await read({ type: "history", topic, ...options });
-      return { messages: messages.map((raw: Packet) => convert(raw, "message")), complete, after };
+      const page = await read({ type: "history", topic, ...options });
+      return { ...page, messages: page.messages.map((raw: Packet) => convert(raw, "message")) };
     },
-    async presence(topic: string) {
-      const { members, complete } = await read({ type: "presence", topic });
-      return { topic, members, complete };
-    },
+    presence: async (topic: string) => ({ topic, ...(await read({ type: "presence", topic })) }),
     close(timeoutMs = 5_000): Promise<void> {
       if (!error) {
-        isFinishing = true;
+        error = closed;
         later(timeoutMs, finish);
         flush();
       }

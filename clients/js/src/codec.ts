@@ -10,33 +10,31 @@ import type { Position } from "./types.js";
 export type Packet = Record<string, any>;
 
 /** What cannot be missing, by type; then by the name of a field that is a packet of its own. */
-const NEEDED = new Map(
-  `connected connection limits pingMs reconnect
-subscribed after
-catching_up after
-caught_up after
-message topic log pos offset ts
-delivery message
-gap after
-published id
-history messages after
-presence members
-joined topic member
-left topic member
-error name retry
-bye code
-ping
-pong
-acked
-authorized
-notice
-unsubscribed
-limits maxPacketBytes maxFrameBytes maxInflightPublishes dedupeWindowMs
-reconnect minMs maxMs`
-    .split("\n")
-    .map((line) => line.split(" "))
-    .map((line) => [line.shift()!, line]),
-);
+const NEEDED: Record<string, string> = {
+  __proto__: null as never,
+  connected: "connection limits pingMs reconnect",
+  subscribed: "after",
+  catching_up: "after",
+  caught_up: "after",
+  message: "topic log pos offset ts",
+  delivery: "message",
+  gap: "after",
+  published: "id",
+  history: "messages after",
+  presence: "members",
+  joined: "topic member",
+  left: "topic member",
+  error: "name retry",
+  bye: "code",
+  ping: "type",
+  pong: "type",
+  acked: "type",
+  authorized: "type",
+  notice: "type",
+  unsubscribed: "type",
+  limits: "maxPacketBytes maxFrameBytes maxInflightPublishes dedupeWindowMs",
+  reconnect: "minMs maxMs",
+};
 const NUMBERS = /^(id|sub|pos|offset|ts|from|to|code|attempt|protocol)$|(Ms|Bytes|Publishes)$/;
 const MOST_LOGS = 64; // of a position (SPEC 2.5)
 
@@ -48,19 +46,19 @@ const isPosition = (value: any): boolean =>
   Object.keys(value).every((log) => isLog(log) && isNumber(value[log]));
 
 /** `object` under other names. */
-const renamed = (object: Packet, rename: (name: string) => string): Packet =>
-  Object.fromEntries(Object.entries(object).map(([name, value]) => [rename(name), value]));
+const renamed = (object: Packet, rename: (name: string, value: any) => string): Packet =>
+  Object.fromEntries(Object.entries(object).map(([name, value]) => [rename(name, value), value]));
 
 /** `raw` as a packet of `type`. Throws where it is none. */
 export function convert(raw: Packet, type: string = raw.type): Packet {
-  // Checked under its last name: what has that one from the beginning may not slip through.
-  const packet = renamed(raw, (name) => name.replace(/_(.)/g, (_, letter) => letter.toUpperCase()));
-  for (const name in packet) {
-    const value = packet[name];
+  const packet = renamed(raw, (spelled, value) => {
+    // Checked under its last name: what has that one from the beginning may not slip through.
+    const name = spelled.replace(/_(.)/g, (_, letter) => letter.toUpperCase());
     if (NUMBERS.test(name) ? !isNumber(value) : /^a(fter|t)$/.test(name) ? !isPosition(value) : name == "log" && !isLog(value))
       throw Error("bad " + name);
-  }
-  for (const key of NEEDED.get(type)!) if (!(key in packet)) throw Error(`${type} without ${key}`);
+    return name;
+  });
+  for (const key of NEEDED[type]!.split(" ")) if (!(key in packet)) throw Error(`${type} without ${key}`);
   if ("b64" in packet) {
     packet.data = Uint8Array.from(atob(packet.b64), (letter) => letter.charCodeAt(0));
     delete packet.b64;
@@ -77,7 +75,7 @@ export const spoken = (options: object): Packet =>
 export function decode(text: string): Packet[] {
   return [JSON.parse(text)].flat().flatMap((raw) => {
     if (typeof raw.type != "string") throw Error("no type");
-    return NEEDED.has(raw.type) ? [convert(raw)] : [];
+    return NEEDED[raw.type] ? [convert(raw)] : [];
   });
 }
 
@@ -102,10 +100,15 @@ export const byteLength = (text: string): number => new TextEncoder().encode(tex
 /** A position of our own, without a prototype: a log may have the name of one of its members. */
 export const copy = (position?: Position): Record<string, number> => ({ __proto__: null, ...position }) as any;
 
+/** R1, R4: where one stands who has had `item`: a message, or what says after what it goes on. */
+export const moved = (position: Record<string, number>, { log, pos, after }: Packet): Record<string, number> =>
+  log ? advance(position, log, pos) : after ? copy(after) : position;
+
 /** R4: everything of `log` up to `pos` has been had. */
-export function advance(position: Record<string, number>, log: string, pos: number): void {
+export function advance(position: Record<string, number>, log: string, pos: number): Record<string, number> {
   const logs = Object.keys(position);
   // Logs that ended pile up: the oldest goes. Missing it costs a gap, nothing else.
   if (!(log in position) && logs.length >= MOST_LOGS) delete position[logs[0]!];
   position[log] = Math.max(position[log] ?? 0, pos);
+  return position;
 }

@@ -23,15 +23,15 @@ export function makeEmitter(heard?: () => void) {
   };
   const has = (type: string): boolean => listeners.some((one) => one[0] == type);
   const emit = (event: Record<string, any>): boolean => {
-    const heard = has(event.type);
-    for (const [type, listener] of listeners) {
+    const heard = listeners.filter((one) => one[0] == event.type);
+    for (const [, listener] of heard) {
       try {
-        if (type == event.type) (listener(event) as any)?.then?.(undefined, report);
+        (listener(event) as any)?.then?.(undefined, report);
       } catch (error) {
         report(error);
       }
     }
-    return heard;
+    return !!heard[0];
   };
   return [{ on, addEventListener: on, removeEventListener }, emit, has] as const;
 }

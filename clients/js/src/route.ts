@@ -8,6 +8,7 @@
 import { TriodeError } from "./errors.js";
 import type { Pause } from "./core.js";
 
+const DRAINING = 4200;
 const MOST_NAMED = 8; // URLs of one `bye`
 
 /** `url` as a WebSocket URL: http becomes ws, no path `/ws`. */
@@ -33,14 +34,14 @@ export function makeRoute(urls: string | readonly string[], random: () => number
   const next = (): string => (current = round.shift()!);
   /** The current address has failed, or was lost: the pause before the next attempt.
    *
-   * `isOnce`: it asked for an immediate one, there (`isStaying`) or elsewhere. `asked`, `urls`: the pause and the
+   * `isOnce`: it asked for an immediate one, there or (`code`: it is draining) elsewhere. `asked`, `urls`: the pause and the
    * addresses that it named; the pause holds for all. `wasAnswered`: it refused, so it is there; many may be refused
    * at once, and shall not move on as one. */
   const leave = (
     isOnce: boolean,
-    isStaying: boolean,
+    code: number | undefined,
     asked: number | undefined,
-    urls: readonly string[],
+    urls: readonly string[] = [],
     wasConnected: boolean,
     wasAnswered: boolean,
   ): number => {
@@ -52,7 +53,7 @@ export function makeRoute(urls: string | readonly string[], random: () => number
     const wait = pause(isOnce && !rounds ? -Infinity : rounds, asked);
     rounds++;
     round = shuffled(own.filter((url) => url != current));
-    if (own.includes(current)) round[isStaying && !named[0] ? "unshift" : "push"](current);
+    if (own.includes(current)) round[isOnce && code != DRAINING && !named[0] ? "unshift" : "push"](current);
     round = [...new Set([...named, ...round])];
     return wait;
   };

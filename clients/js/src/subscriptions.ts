@@ -6,7 +6,7 @@
  * messages come. An inbox that is full stops nothing: the subscription is ended at the broker and asked for again,
  * by position, once half of it is taken.
  */
-import { advance, convert, copy, spoken, type Packet } from "./codec.js";
+import { advance, convert, copy, moved, spoken, type Packet } from "./codec.js";
 import { makeDeliveries } from "./consumer.js";
 import type { Ask, Complain, Emit, IsRetried, NextId, Put, Retries } from "./core.js";
 import { makeEmitter, report } from "./emitter.js";
@@ -90,8 +90,7 @@ export function makeSubscriptions(
 
     const take = (): any => {
       const item = inbox.shift();
-      if (item?.log) advance(taken, item.log, item.pos);
-      else if (item?.after) taken = copy(item.after);
+      if (item) taken = moved(taken, item);
       return item;
     };
 
@@ -155,8 +154,7 @@ export function makeSubscriptions(
       const isFirst = !inbox[0];
       const isKept = isIterated || !isFirst || !has(kind);
       if (isKept && isFirst) taken = copy(position);
-      if (item.log) advance(position, item.log, item.pos); // R4
-      else if (item.after) position = copy(item.after); // R1
+      position = moved(position, item);
       const isHeard = (isFirst || isIterated || item.type != kind) && emit(item); // or it goes behind those that wait
       if (isKept) {
         inbox.push(item);
@@ -236,54 +234,47 @@ export function makeSubscriptions(
 
     const receive_ = (packet: Packet): void => {
       const { type, after, at, topic, log, pos, sub, member } = packet;
-      switch (type) {
-        case "message": // R3
-          if (self.isLive && topics.test(topic) && !(position[log]! >= pos)) tellMessage(packet);
-          return;
-        case "joined":
-        case "left":
-          if (sub || (presence && !isAsked && topics.test(topic)))
-            hand({ type, topic, member, isSelf: !!sub });
-          return;
-        case "ping": // R4
-          for (const log in position) if (self.isLive && at?.[log]) advance(position, log, at[log]);
-          return;
-        case "unsubscribed":
-          return refuse(refusal(packet));
-        case "gap":
-          delete packet.sub;
-          return tellGap(packet);
-        case "delivery": {
-          const message: any = convert(packet.message, "message");
-          const { log, pos } = message;
-          if (isConsumer) {
-            // Each message once, no more than the window: what has to go comes again.
-            inbox = inbox.filter((one) => one.message.log != log || one.message.pos != pos);
-            if (inbox.length >= window) inbox.shift();
-            inbox.push(deliver(number, message, packet.attempt));
-            return pump();
-          }
-          if (isSnapshot) {
-            if (skip[log]! >= pos) return;
-            advance(snapshot, log, pos);
-          }
-          return tellMessage(message); // R2
+      if (type == "message") {
+        // R3
+        if (self.isLive && topics.test(topic) && !(position[log]! >= pos)) tellMessage(packet);
+      } else if (type == "delivery") {
+        const message: any = convert(packet.message, "message");
+        const { log, pos } = message;
+        if (isConsumer) {
+          // Each message once, no more than the window: what has to go comes again.
+          inbox = inbox.filter((one) => one.message.log != log || one.message.pos != pos);
+          if (inbox.length >= window) inbox.shift();
+          inbox.push(deliver(number, message, packet.attempt));
+          pump();
+        } else if (!isSnapshot || !(skip[log]! >= pos)) {
+          if (isSnapshot) advance(snapshot, log, pos);
+          tellMessage(message); // R2
         }
-      }
-      // subscribed, catching_up, caught_up
-      self.isLive = false;
-      if (type == "subscribed") {
-        isAsked = false;
-        retries = { attempts_: 0 };
-        settle();
-      }
-      if (isConsumer) return; // the broker keeps its position
-      hasPosition = true;
-      position = copy(after); // R1
-      if (packet.live || type == "caught_up") {
-        self.isLive = true;
-        isSnapshot = false;
-        hand({ type: "caughtup", after: { ...position } });
+      } else if (type == "gap") {
+        delete packet.sub;
+        tellGap(packet);
+      } else if (/joined|left/.test(type)) {
+        if (sub || (presence && !isAsked && topics.test(topic))) hand({ type, topic, member, isSelf: !!sub });
+      } else if (type == "unsubscribed") refuse(refusal(packet));
+      else if (type == "ping") {
+        // R4
+        for (const log in position) if (self.isLive && at?.[log]) advance(position, log, at[log]);
+      } else if (/^sub|_up/.test(type)) {
+        // subscribed, catching_up, caught_up
+        self.isLive = false;
+        if (type == "subscribed") {
+          isAsked = false;
+          retries = { attempts_: 0 };
+          settle();
+        }
+        if (isConsumer) return; // the broker keeps its position
+        hasPosition = true;
+        position = copy(after); // R1
+        if (packet.live || type == "caught_up") {
+          self.isLive = true;
+          isSnapshot = false;
+          hand({ type: "caughtup", after: { ...position } });
+        }
       }
     };
 

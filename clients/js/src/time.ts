@@ -13,14 +13,7 @@ const MOST_MS = 600_000; // between attempts, whatever a broker says
 const MOST_ASKED_MS = 300_000; // the longest pause that a broker may ask for
 const MOST_TIMER_MS = 2 ** 31 - 1; // a timer of more fires at once
 
-const system: Clock = {
-  now: Date.now,
-  setTimeout: (run, ms) => setTimeout(run, ms),
-  clearTimeout: (timer) => clearTimeout(timer),
-  random: Math.random,
-};
-
-export function makeTime({ now, setTimeout, clearTimeout, random } = system) {
+export function makeTime({ now, setTimeout, clearTimeout, random }: Clock) {
   const timers = new Set<unknown>();
   let least = 250;
   let most = 20_000;

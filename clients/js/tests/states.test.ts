@@ -218,6 +218,7 @@ test("several addresses: each once in a round, at once where nobody answers (SPE
 test("three handshakes refused in a row are reported, once (SPEC 5.3.4)", async () => {
   const world = new World();
   void world.client.connect();
+  await turn();
   for (let i = 0; i < 5; i++) {
     await world.socket.drop();
     await world.clock.pass(10_000);
@@ -229,6 +230,7 @@ test("three handshakes refused in a row are reported, once (SPEC 5.3.4)", async 
 test("a page that answers in the broker's place (a captive portal) means waiting", async () => {
   const world = new World();
   void world.client.connect();
+  await turn();
   await world.socket.open();
   await world.socket.sayText("<html>Please sign in</html>");
   assert.equal(world.client.state, "waiting");
@@ -241,6 +243,7 @@ test("a transport that throws means waiting", async () => {
     },
   });
   void world.client.connect().catch(() => {});
+  await turn();
   assert.equal(world.client.state, "waiting");
   assert.match(world.states[1]!.reason!, /mixed content/);
   await world.client.close();
@@ -340,6 +343,7 @@ test("network and page events: probe while connected, try at once while waiting"
     assert.equal(world.client.state, "waiting");
     const before = world.sockets.length;
     listeners.get("online")!();
+    await turn();
     assert.equal(world.sockets.length, before + 1);
     await world.accept();
     await world.socket.say({ type: "bye", code: 4102, name: "overloaded", reconnect_after_ms: 60_000 });

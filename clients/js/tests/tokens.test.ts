@@ -3,7 +3,7 @@
  */
 import assert from "node:assert/strict";
 import test from "node:test";
-import { connected, outcome, World } from "./world.js";
+import { connected, outcome, turn, World } from "./world.js";
 
 test("the token function is called before each connection, and its failure means waiting", async () => {
   let calls = 0;
@@ -64,6 +64,7 @@ test("an expired token at the door: fetch another one, once", async () => {
 test("a given token that is refused is final", async () => {
   const world = new World({ token: "t" });
   void world.client.connect().catch(() => {});
+  await turn();
   await world.socket.open();
   const { id } = world.socket.last("connect");
   await world.socket.say({ type: "error", id, name: "unauthorized", message: "who?", retry: "reauth" });
