@@ -240,7 +240,8 @@ class Client:
         """Publish without acknowledgement: written once, lost with the connection that it was written to.
 
         Waits for room in the queue while connected, raises QueueFull otherwise. What the broker refuses, or what
-        expires unsent, is an event (`Complaint`) and a logged warning. A checkpoint at least every 64th time.
+        expires unsent, is an event (`Complaint`) and a logged warning. Lets others run every 64th time (receipts
+        that are done count with it).
         """
         packet = self._composer.publish(
             topic,

@@ -23,7 +23,10 @@ class Receipt:
         return self._publication.result is not None
 
     async def wait(self) -> Published:
-        """Its place, once acknowledged; raises what `Client.publish` raises. Cancelled, the message goes on."""
+        """Its place, once acknowledged; raises what `Client.publish` raises. Cancelled, the message goes on.
+
+        Where it is done this lets others run every 64th time only.
+        """
         publication = self._publication
         if publication.result is not None:
             await self._driver.breathe()
