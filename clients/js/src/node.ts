@@ -12,6 +12,7 @@ export { TriodeError } from "./errors.js";
 export type * from "./types.js";
 
 const MISSING = 4000; // a close code that says not to try again
+const CLOSE_MS = 2_000; // for the answer to a close: a broker that is gone must not keep the process alive
 
 /** What `ws` makes, once it is loaded; until then its place. */
 class LateSocket implements Socket {
@@ -25,7 +26,7 @@ class LateSocket implements Socket {
   constructor(url: string, protocol: string) {
     import("ws").then(
       ({ WebSocket }) => {
-        if (!this.isClosed_) this.open_(new WebSocket(url, protocol));
+        if (!this.isClosed_) this.open_(new WebSocket(url, protocol, { closeTimeout: CLOSE_MS } as object));
       },
       () => {
         const reason = "this Node.js has no WebSocket: npm install ws, or use Node.js 22";
