@@ -30,96 +30,96 @@ export interface Gate {
 const MAX_TOKENS = 16;
 
 export class Authorizing {
-  private readonly tokens = new Set<string>();
-  private waiting: Auth[] = [];
-  private isAsking = false;
-  private isUnknown = false;
-  private expiresAt: number | undefined;
+  private readonly tokens_ = new Set<string>();
+  private waiting_: Auth[] = [];
+  private isAsking_ = false;
+  private isUnknown_ = false;
+  private expiresAt_: number | undefined;
 
   constructor(
-    private readonly clock: Clock,
-    private readonly gate: Gate,
+    private readonly clock_: Clock,
+    private readonly gate_: Gate,
   ) {}
 
   /** The broker has taken the first tab's `connect`. */
   connected(token: string | undefined, packet: Packet): void {
-    this.taken(token, packet);
+    this.taken_(token, packet);
   }
 
   /** What is left of the token's time; undefined: it has no end. */
   expiresInMs(): number | undefined {
-    return this.expiresAt === undefined ? undefined : Math.max(0, Math.round(this.expiresAt - this.clock.now()));
+    return this.expiresAt_ === undefined ? undefined : Math.max(0, Math.round(this.expiresAt_ - this.clock_.now()));
   }
 
   /** A later tab's `connect`. */
   connects(port: Port): void {
     const { token } = port;
-    if (token === undefined || this.isUnknown || this.tokens.has(token)) return this.gate.admit(port);
-    this.add({ port, id: port.connectId, token, isConnect: true });
+    if (token === undefined || this.isUnknown_ || this.tokens_.has(token)) return this.gate_.admit(port);
+    this.add_({ port, id: port.connectId, token, isConnect: true });
   }
 
   /** A tab has a new token. */
   refreshes(port: Port, packet: Packet): void {
-    this.add({ port, id: idOf(packet), token: String(packet["token"]), isConnect: false });
+    this.add_({ port, id: idOf(packet), token: String(packet["token"]), isConnect: false });
   }
 
   answered(auth: Auth, packet: Packet, text: string): void {
-    this.isAsking = false;
-    if (packet.type === "authorized") this.authorized(auth, packet, text);
-    else this.failed(auth, packet, text);
-    this.next();
+    this.isAsking_ = false;
+    if (packet.type === "authorized") this.authorized_(auth, packet, text);
+    else this.failed_(auth, packet, text);
+    this.next_();
   }
 
-  private add(auth: Auth): void {
-    this.waiting.push(auth);
-    this.next();
+  private add_(auth: Auth): void {
+    this.waiting_.push(auth);
+    this.next_();
   }
 
-  private next(): void {
-    while (!this.isAsking && this.waiting.length > 0) {
-      const auth = this.waiting.shift()!;
+  private next_(): void {
+    while (!this.isAsking_ && this.waiting_.length > 0) {
+      const auth = this.waiting_.shift()!;
       if (auth.port.phase === "closed") continue;
-      if (auth.isConnect && (this.isUnknown || this.tokens.has(auth.token))) this.gate.admit(auth.port);
-      else if (this.gate.ask(auth.token, auth)) this.isAsking = true;
-      else this.refused(auth, `{"type":"error","name":"inflight","message":"","retry":"backoff"}`);
+      if (auth.isConnect && (this.isUnknown_ || this.tokens_.has(auth.token))) this.gate_.admit(auth.port);
+      else if (this.gate_.ask(auth.token, auth)) this.isAsking_ = true;
+      else this.refused_(auth, `{"type":"error","name":"inflight","message":"","retry":"backoff"}`);
     }
   }
 
-  private authorized(auth: Auth, packet: Packet, text: string): void {
-    this.taken(auth.token, packet);
+  private authorized_(auth: Auth, packet: Packet, text: string): void {
+    this.taken_(auth.token, packet);
     // A refresh that came meanwhile has what it wants: the connection is good until then.
-    const refreshes = this.waiting.filter((other) => !other.isConnect);
-    this.waiting = this.waiting.filter((other) => other.isConnect);
+    const refreshes = this.waiting_.filter((other) => !other.isConnect);
+    this.waiting_ = this.waiting_.filter((other) => other.isConnect);
     const answered = new Set<Port>();
     for (const { port, id } of auth.isConnect ? refreshes : [auth, ...refreshes]) {
       port.tell(patch(text, { id }));
       answered.add(port);
     }
     const expires = this.expiresInMs();
-    if (expires !== undefined) this.gate.others(answered, { type: "notice", expires_in_ms: expires });
-    if (auth.isConnect && auth.port.phase !== "closed") this.gate.admit(auth.port);
+    if (expires !== undefined) this.gate_.others(answered, { type: "notice", expires_in_ms: expires });
+    if (auth.isConnect && auth.port.phase !== "closed") this.gate_.admit(auth.port);
   }
 
-  private failed(auth: Auth, packet: Packet, text: string): void {
-    this.isUnknown ||= packet["name"] === "unsupported";
-    if (auth.isConnect && this.isUnknown && auth.port.phase !== "closed") this.gate.admit(auth.port);
-    else this.refused(auth, text);
+  private failed_(auth: Auth, packet: Packet, text: string): void {
+    this.isUnknown_ ||= packet["name"] === "unsupported";
+    if (auth.isConnect && this.isUnknown_ && auth.port.phase !== "closed") this.gate_.admit(auth.port);
+    else this.refused_(auth, text);
   }
 
-  private refused(auth: Auth, text: string): void {
-    if (auth.isConnect) this.gate.refuse(auth.port);
+  private refused_(auth: Auth, text: string): void {
+    if (auth.isConnect) this.gate_.refuse(auth.port);
     else auth.port.tell(patch(text, { id: auth.id }));
   }
 
-  private taken(token: string | undefined, packet: Packet): void {
+  private taken_(token: string | undefined, packet: Packet): void {
     const expires = packet["expires_in_ms"];
-    this.expiresAt = typeof expires === "number" ? this.clock.now() + expires : undefined;
+    this.expiresAt_ = typeof expires === "number" ? this.clock_.now() + expires : undefined;
     if (token === undefined) return;
-    this.tokens.delete(token);
-    this.tokens.add(token);
-    for (const oldest of this.tokens) {
-      if (this.tokens.size <= MAX_TOKENS) return;
-      this.tokens.delete(oldest);
+    this.tokens_.delete(token);
+    this.tokens_.add(token);
+    for (const oldest of this.tokens_) {
+      if (this.tokens_.size <= MAX_TOKENS) return;
+      this.tokens_.delete(oldest);
     }
   }
 }

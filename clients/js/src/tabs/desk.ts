@@ -21,12 +21,12 @@ export interface Place {
 }
 
 export class Desk {
-  private readonly boards = new Map<string, Switchboard>();
-  private readonly id: string;
-  private isShut = false;
+  private readonly boards_ = new Map<string, Switchboard>();
+  private readonly id_: string;
+  private isShut_ = false;
 
-  constructor(private readonly place: Place) {
-    this.id = place.newId();
+  constructor(private readonly place_: Place) {
+    this.id_ = place_.newId();
   }
 
   /** A wire over which a tab will say what it wants. */
@@ -38,112 +38,112 @@ export class Desk {
 
   /** A wire whose tab has said it already. */
   seat(wire: Wire, dial: FromTab & { kind: "dial" }): void {
-    if (this.isShut) return; // who called has heard of the next leader, or will
-    const seat = new Seat(wire, this.board(String(dial.share)), this.place, dial, this.id);
+    if (this.isShut_) return; // who called has heard of the next leader, or will
+    const seat = new Seat(wire, this.board_(String(dial.share)), this.place_, dial, this.id_);
     wire.onmessage = ({ data }: { data: Letter<FromTab> }) => {
-      if (data?.desk === this.id) seat.letter(data);
+      if (data?.desk === this.id_) seat.letter(data);
     };
     seat.dial();
   }
 
   /** Everybody dials again, elsewhere. */
   shutdown(): void {
-    this.isShut = true;
-    for (const board of this.boards.values()) board.shutdown();
-    this.boards.clear();
+    this.isShut_ = true;
+    for (const board of this.boards_.values()) board.shutdown();
+    this.boards_.clear();
   }
 
-  private board(share: string): Switchboard {
-    for (const [name, board] of this.boards) if (board.isIdle) this.boards.delete(name);
-    const known = this.boards.get(share);
-    const board = known ?? new Switchboard(this.place.dial, this.place.clock);
-    this.boards.set(share, board);
+  private board_(share: string): Switchboard {
+    for (const [name, board] of this.boards_) if (board.isIdle) this.boards_.delete(name);
+    const known = this.boards_.get(share);
+    const board = known ?? new Switchboard(this.place_.dial, this.place_.clock);
+    this.boards_.set(share, board);
     return board;
   }
 }
 
 /** The end of one tab's wire. */
 class Seat implements Outlet {
-  private port: Port | undefined;
-  private readonly unhandled = new Unhandled();
-  private readonly watch = new AbortController();
-  private isClosed = false;
-  private taken = 0;
+  private port_: Port | undefined;
+  private readonly unhandled_ = new Unhandled();
+  private readonly watch_ = new AbortController();
+  private isClosed_ = false;
+  private taken_ = 0;
 
   constructor(
-    private readonly wire: Wire,
-    private readonly board: Switchboard,
-    private readonly place: Place,
-    private readonly asked: FromTab & { kind: "dial" },
-    private readonly desk: string,
+    private readonly wire_: Wire,
+    private readonly board_: Switchboard,
+    private readonly place_: Place,
+    private readonly asked_: FromTab & { kind: "dial" },
+    private readonly desk_: string,
   ) {}
 
   dial(): void {
-    const { url, protocol, tab, lock } = this.asked;
-    this.post({ kind: "taken" });
-    this.port = this.board.attach(this, String(url), String(protocol), String(tab));
-    if (lock && !this.isClosed) this.watchOver(lock);
+    const { url, protocol, tab, lock } = this.asked_;
+    this.post_({ kind: "taken" });
+    this.port_ = this.board_.attach(this, String(url), String(protocol), String(tab));
+    if (lock && !this.isClosed_) this.watchOver_(lock);
   }
 
   letter(letter: FromTab): void {
-    if (this.isClosed || !this.port) return;
+    if (this.isClosed_ || !this.port_) return;
     if (letter.kind === "text") {
-      this.board.said(this.port, String(letter.text));
-      this.taken += String(letter.text).length;
-      this.sayGot();
-    } else if (letter.kind === "got") this.unhandled.handled(letter.count);
-    else if (letter.kind === "close") this.leave(letter.isGoodbye);
+      this.board_.said(this.port_, String(letter.text));
+      this.taken_ += String(letter.text).length;
+      this.sayGot_();
+    } else if (letter.kind === "got") this.unhandled_.handled(letter.count);
+    else if (letter.kind === "close") this.leave_(letter.isGoodbye);
   }
 
   /** Only when the line to the broker has room: so the tab's `bufferedAmount` tells of that line, too. */
-  private sayGot(): void {
-    if (this.board.waitingBytes < MAX_WAITING_BYTES) this.post({ kind: "got", chars: this.taken });
-    else if (!this.isClosed) this.place.clock.setTimeout(() => this.sayGot(), LOOK_AGAIN_MS);
+  private sayGot_(): void {
+    if (this.board_.waitingBytes < MAX_WAITING_BYTES) this.post_({ kind: "got", chars: this.taken_ });
+    else if (!this.isClosed_) this.place_.clock.setTimeout(() => this.sayGot_(), LOOK_AGAIN_MS);
   }
 
   open(): void {
-    this.post({ kind: "open" });
+    this.post_({ kind: "open" });
   }
 
   send(text: string): void {
-    if (this.isClosed) return;
-    this.post({ kind: "text", text });
+    if (this.isClosed_) return;
+    this.post_({ kind: "text", text });
     // In a turn of its own: the switchboard is in the middle of telling.
-    if (!this.unhandled.sent(text)) queueMicrotask(() => this.close(4104, "the tab is too slow"));
+    if (!this.unhandled_.sent(text)) queueMicrotask(() => this.close(4104, "the tab is too slow"));
   }
 
   close(code: number, reason: string): void {
-    if (this.isClosed) return;
-    this.post({ kind: "close", code, reason });
-    this.leave();
+    if (this.isClosed_) return;
+    this.post_({ kind: "close", code, reason });
+    this.leave_();
   }
 
   status(status: SharedStatus): void {
-    this.post({ kind: "status", status });
+    this.post_({ kind: "status", status });
   }
 
   /** The lock is free when the tab has died. */
-  private watchOver(lock: string): void {
-    const { signal } = this.watch;
-    this.place.locks?.request(lock, { signal }, () => this.leave()).catch(() => undefined); // not watched any more
+  private watchOver_(lock: string): void {
+    const { signal } = this.watch_;
+    this.place_.locks?.request(lock, { signal }, () => this.leave_()).catch(() => undefined); // not watched any more
   }
 
-  private leave(isGoodbye = false): void {
-    if (this.isClosed) return;
-    this.isClosed = true;
-    this.watch.abort();
-    this.wire.onmessage = null;
-    if (this.port) this.board.gone(this.port, isGoodbye === true);
+  private leave_(isGoodbye = false): void {
+    if (this.isClosed_) return;
+    this.isClosed_ = true;
+    this.watch_.abort();
+    this.wire_.onmessage = null;
+    if (this.port_) this.board_.gone(this.port_, isGoodbye === true);
     // A message port that is closed at once may take its last letter along.
-    queueMicrotask(() => this.wire.close());
+    queueMicrotask(() => this.wire_.close());
   }
 
-  private post(letter: ToTab): void {
-    if (this.isClosed) return;
+  private post_(letter: ToTab): void {
+    if (this.isClosed_) return;
     try {
-      this.wire.postMessage({ ...letter, desk: this.desk });
+      this.wire_.postMessage({ ...letter, desk: this.desk_ });
     } catch {
-      this.leave(); // nothing can be told there
+      this.leave_(); // nothing can be told there
     }
   }
 }

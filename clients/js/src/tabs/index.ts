@@ -57,68 +57,68 @@ export function tabs(options: TabsOptions = {}, world: World = browser()): Tabs 
 class Sharing {
   status: TabsStatus = { type: "status", host: "none", tabs: 0, upstream: "idle" };
   readonly listeners = new Set<(status: TabsStatus) => void>();
-  private readonly tab: string;
-  private readonly life: Life;
-  private readonly elections = new Map<string, Election>();
-  private readonly sockets = new Set<TabSocket>();
-  private hasWorker: boolean;
-  private hasWorked = false;
-  private isOwn = false;
+  private readonly tab_: string;
+  private readonly life_: Life;
+  private readonly elections_ = new Map<string, Election>();
+  private readonly sockets_ = new Set<TabSocket>();
+  private hasWorker_: boolean;
+  private hasWorked_ = false;
+  private isOwn_ = false;
 
   constructor(
-    private readonly options: TabsOptions,
-    private readonly world: World,
+    private readonly options_: TabsOptions,
+    private readonly world_: World,
   ) {
-    this.tab = world.newId();
-    this.life = new Life(world);
-    this.hasWorker = options.worker !== false && world.worker !== undefined;
-    world.page?.addEventListener("pagehide", () => this.hide());
-    world.page?.addEventListener("pageshow", (event) => {
-      if ((event as PageTransitionEvent).persisted) this.show();
+    this.tab_ = world_.newId();
+    this.life_ = new Life(world_);
+    this.hasWorker_ = options_.worker !== false && world_.worker !== undefined;
+    world_.page?.addEventListener("pagehide", () => this.hide_());
+    world_.page?.addEventListener("pageshow", (event) => {
+      if ((event as PageTransitionEvent).persisted) this.show_();
     });
   }
 
   dial(url: string, protocol: string): Socket {
-    if (this.isOwn || !(this.hasWorker || this.canElect)) return this.dialOwn(url, protocol);
-    const share = this.options.share ?? url;
+    if (this.isOwn_ || !(this.hasWorker_ || this.canElect_)) return this.dialOwn_(url, protocol);
+    const share = this.options_.share ?? url;
     const socket: TabSocket = new TabSocket({
-      taken: () => this.taken(share),
-      status: (status) => this.changed(status),
-      over: (code, wasTaken) => this.over(socket, share, code, wasTaken),
+      taken: () => this.taken_(share),
+      status: (status) => this.changed_(status),
+      over: (code, wasTaken) => this.over_(socket, share, code, wasTaken),
     });
-    this.sockets.add(socket);
+    this.sockets_.add(socket);
     // The lock has to be held before anybody waits for it.
     const reach = (lock: string | undefined) => {
-      if (socket.isOpening) this.reach(socket, { kind: "dial", share, url, protocol, tab: this.tab, lock });
+      if (socket.isOpening) this.reach_(socket, { kind: "dial", share, url, protocol, tab: this.tab_, lock });
     };
-    this.life.hold().then(reach).catch((error) => socket.finish(OWN, String(error)));
+    this.life_.hold().then(reach).catch((error) => socket.finish(OWN, String(error)));
     return socket;
   }
 
-  private taken(share: string): void {
-    this.hasWorked = this.hasWorker;
-    this.changed({ host: this.hasWorker ? "worker" : this.role(share) });
+  private taken_(share: string): void {
+    this.hasWorked_ = this.hasWorker_;
+    this.changed_({ host: this.hasWorker_ ? "worker" : this.role_(share) });
   }
 
-  private get canElect(): boolean {
-    return this.world.locks !== undefined && this.world.broadcast !== undefined;
+  private get canElect_(): boolean {
+    return this.world_.locks !== undefined && this.world_.broadcast !== undefined;
   }
 
-  private reach(socket: TabSocket, dial: Dial): void {
-    if (this.hasWorker) this.reachWorker(socket, dial);
-    else if (this.canElect) this.election(dial.share).dial(socket, dial);
+  private reach_(socket: TabSocket, dial: Dial): void {
+    if (this.hasWorker_) this.reachWorker_(socket, dial);
+    else if (this.canElect_) this.election_(dial.share).dial(socket, dial);
     else socket.finish(OWN, "nothing to share with");
   }
 
-  private reachWorker(socket: TabSocket, dial: Dial): void {
+  private reachWorker_(socket: TabSocket, dial: Dial): void {
     const failed = () => {
       if (!socket.isOpening || socket.isTaken) return;
-      this.hasWorker = false;
-      this.reach(socket, dial);
+      this.hasWorker_ = false;
+      this.reach_(socket, dial);
     };
     try {
       // A new one for each socket: where the worker has crashed it starts again.
-      const worker = this.world.worker!(this.options.worker || undefined);
+      const worker = this.world_.worker!(this.options_.worker || undefined);
       worker.onerror = failed;
       socket.through(worker.port, dial);
     } catch {
@@ -126,53 +126,53 @@ class Sharing {
     }
   }
 
-  private election(share: string): Election {
-    const { world } = this;
-    const known = this.elections.get(share);
-    const changed = () => this.changed({ host: this.role(share) });
+  private election_(share: string): Election {
+    const { world_: world } = this;
+    const known = this.elections_.get(share);
+    const changed = () => this.changed_({ host: this.role_(share) });
     const election =
       known ?? new Election(electionName(share), world, world.locks!, world.broadcast!, changed);
-    this.elections.set(share, election);
+    this.elections_.set(share, election);
     return election;
   }
 
-  private role(share: string): "leader" | "follower" {
-    return this.elections.get(share)?.leads ? "leader" : "follower";
+  private role_(share: string): "leader" | "follower" {
+    return this.elections_.get(share)?.leads ? "leader" : "follower";
   }
 
-  private dialOwn(url: string, protocol: string): Socket {
+  private dialOwn_(url: string, protocol: string): Socket {
     if (this.status.host !== "own") {
       console.info("triode/tabs: this tab has a connection of its own");
-      this.changed({ host: "own", tabs: 1, upstream: "idle" });
+      this.changed_({ host: "own", tabs: 1, upstream: "idle" });
     }
-    return this.world.dial(url, protocol);
+    return this.world_.dial(url, protocol);
   }
 
-  private over(socket: TabSocket, share: string, code: number, wasTaken: boolean): void {
-    this.sockets.delete(socket);
-    if (code === OWN) this.isOwn = true;
+  private over_(socket: TabSocket, share: string, code: number, wasTaken: boolean): void {
+    this.sockets_.delete(socket);
+    if (code === OWN) this.isOwn_ = true;
     // The client has waited as long as it would for a worker that has never answered yet.
-    else if (!wasTaken && !this.hasWorked && code === 1005) this.hasWorker = false;
-    const isFinal = this.isOwn || code === 1000 || (code >= 4000 && code <= 4099);
-    this.elections.get(share)?.over(socket, isFinal);
-    if (this.sockets.size > 0) return;
-    if (isFinal) this.life.release();
-    this.changed({ host: "none", tabs: 0, upstream: "idle" });
+    else if (!wasTaken && !this.hasWorked_ && code === 1005) this.hasWorker_ = false;
+    const isFinal = this.isOwn_ || code === 1000 || (code >= 4000 && code <= 4099);
+    this.elections_.get(share)?.over(socket, isFinal);
+    if (this.sockets_.size > 0) return;
+    if (isFinal) this.life_.release();
+    this.changed_({ host: "none", tabs: 0, upstream: "idle" });
   }
 
   /** The page goes, or sleeps in the back-forward cache: nobody shall wait for it, and it must hold no lock. */
-  private hide(): void {
-    for (const socket of this.sockets) socket.suspend();
-    for (const election of this.elections.values()) election.resign();
-    this.life.release();
+  private hide_(): void {
+    for (const socket of this.sockets_) socket.suspend();
+    for (const election of this.elections_.values()) election.resign();
+    this.life_.release();
   }
 
   /** It is back: the sockets of before are gone, and their client dials again. */
-  private show(): void {
-    for (const socket of [...this.sockets]) socket.finish(HANDED_OVER, "the page was away");
+  private show_(): void {
+    for (const socket of [...this.sockets_]) socket.finish(HANDED_OVER, "the page was away");
   }
 
-  private changed(change: Partial<TabsStatus>): void {
+  private changed_(change: Partial<TabsStatus>): void {
     this.status = { ...this.status, ...change };
     for (const listener of [...this.listeners]) {
       try {

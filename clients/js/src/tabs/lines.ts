@@ -73,23 +73,23 @@ function advance(position: Places, log: string, pos: number): void {
 }
 
 export class Lines<P> {
-  private readonly bySub = new Map<number, Line<P>>();
-  private readonly byKey = new Map<string, Set<Line<P>>>();
-  private readonly spare: number[] = [];
-  private last = 0;
+  private readonly bySub_ = new Map<number, Line<P>>();
+  private readonly byKey_ = new Map<string, Set<Line<P>>>();
+  private readonly spare_: number[] = [];
+  private last_ = 0;
 
   get count(): number {
-    return this.bySub.size;
+    return this.bySub_.size;
   }
 
   get(sub: unknown): Line<P> | undefined {
-    return this.bySub.get(sub as number);
+    return this.bySub_.get(sub as number);
   }
 
   /** A line that serves this `subscribe` with nothing left out and nothing twice; undefined: open one. */
   findAlike(packet: Packet): Line<P> | undefined {
     const start = startOf(packet);
-    for (const line of this.byKey.get(keyOf(packet) ?? "") ?? []) {
+    for (const line of this.byKey_.get(keyOf(packet) ?? "") ?? []) {
       if (line.phase === "asked" && line.start === start) return line;
       if (line.phase === "live" && (start === NEW || start === textOf(line.position))) return line;
     }
@@ -99,7 +99,7 @@ export class Lines<P> {
   open(packet: Packet): Line<P> {
     const key = keyOf(packet);
     const line: Line<P> = {
-      sub: this.spare.pop() ?? ++this.last,
+      sub: this.spare_.pop() ?? ++this.last_,
       filter: String(packet["filter"]).split("/"),
       key,
       start: startOf(packet),
@@ -110,22 +110,22 @@ export class Lines<P> {
       extras: {},
       members: new Set(),
     };
-    this.bySub.set(line.sub, line);
-    if (key !== undefined) this.byKey.set(key, (this.byKey.get(key) ?? new Set()).add(line));
+    this.bySub_.set(line.sub, line);
+    if (key !== undefined) this.byKey_.set(key, (this.byKey_.get(key) ?? new Set()).add(line));
     return line;
   }
 
   drop(line: Line<P>): void {
-    this.bySub.delete(line.sub);
-    const alike = this.byKey.get(line.key ?? "");
+    this.bySub_.delete(line.sub);
+    const alike = this.byKey_.get(line.key ?? "");
     alike?.delete(line);
-    if (alike?.size === 0) this.byKey.delete(line.key ?? "");
+    if (alike?.size === 0) this.byKey_.delete(line.key ?? "");
   }
 
   /** A refused `subscribe` has used up no number (SPEC 3.2.1). */
   refused(line: Line<P>): void {
     this.drop(line);
-    this.spare.push(line.sub);
+    this.spare_.push(line.sub);
   }
 
   /** What a packet to one line says of its state: R1 and R4. */
@@ -151,7 +151,7 @@ export class Lines<P> {
     if (typeof log !== "string" || typeof pos !== "number") return new Set();
     const topic = String(message["topic"]).split("/");
     const ports = new Set<P>();
-    for (const line of this.bySub.values()) {
+    for (const line of this.bySub_.values()) {
       if (line.phase !== "live" || line.isAcknowledged || (line.position[log] ?? 0) >= pos) continue;
       if (!matches(line.filter, topic)) continue;
       advance(line.position, log, pos);
@@ -164,7 +164,7 @@ export class Lines<P> {
   watching(topic: unknown): Set<P> {
     const levels = String(topic).split("/");
     const ports = new Set<P>();
-    for (const line of this.bySub.values()) {
+    for (const line of this.bySub_.values()) {
       if (!line.isWatching || line.phase === "asked" || !matches(line.filter, levels)) continue;
       for (const member of line.members) ports.add(member.port);
     }
@@ -174,7 +174,7 @@ export class Lines<P> {
   /** Every live line has had everything up to `at`, in the logs that it has (SPEC 4.8.1). */
   raise(at: unknown): void {
     const places = placesOf(at);
-    for (const line of this.bySub.values()) {
+    for (const line of this.bySub_.values()) {
       if (line.phase !== "live" || line.isAcknowledged) continue;
       for (const log in line.position) line.position[log] = Math.max(line.position[log]!, places[log] ?? 0);
     }
@@ -183,7 +183,7 @@ export class Lines<P> {
   /** Puts together live lines that have become equal, and returns those that nobody is on any more. */
   merge(): Line<P>[] {
     const left: Line<P>[] = [];
-    for (const alike of this.byKey.values()) {
+    for (const alike of this.byKey_.values()) {
       if (alike.size < 2) continue;
       const kept = new Map<string, Line<P>>();
       for (const line of alike) {

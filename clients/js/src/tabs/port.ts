@@ -35,10 +35,10 @@ export class Port {
   connectId: number | undefined;
   token: string | undefined;
   readonly members = new Map<number, Member<Port>>();
-  private batches = false;
-  private held: string[] = [];
-  private heldChars = 0;
-  private out: string[] = [];
+  private batches_ = false;
+  private held_: string[] = [];
+  private heldChars_ = 0;
+  private out_: string[] = [];
 
   constructor(
     readonly outlet: Outlet,
@@ -51,25 +51,25 @@ export class Port {
     this.phase = "waiting";
     this.connectId = idOf(connect);
     this.token = typeof connect["token"] === "string" ? connect["token"] : undefined;
-    this.batches = Array.isArray(connect["capabilities"]) && connect["capabilities"].includes("batch");
+    this.batches_ = Array.isArray(connect["capabilities"]) && connect["capabilities"].includes("batch");
   }
 
   /** False: more than may wait. */
   hold(text: string): boolean {
-    this.held.push(text);
-    this.heldChars += text.length;
-    return this.heldChars <= MAX_HELD_CHARS;
+    this.held_.push(text);
+    this.heldChars_ += text.length;
+    return this.heldChars_ <= MAX_HELD_CHARS;
   }
 
   takeHeld(): string[] {
-    const { held } = this;
-    this.held = [];
-    this.heldChars = 0;
+    const { held_: held } = this;
+    this.held_ = [];
+    this.heldChars_ = 0;
     return held;
   }
 
   tell(text: string): void {
-    if (this.phase !== "closed") this.out.push(text);
+    if (this.phase !== "closed") this.out_.push(text);
   }
 
   say(packet: Packet): void {
@@ -77,10 +77,10 @@ export class Port {
   }
 
   flush(): void {
-    const { out } = this;
+    const { out_: out } = this;
     if (out.length === 0) return;
-    this.out = [];
-    if (this.batches && out.length > 1) this.outlet.send(`[${out.join(",")}]`);
+    this.out_ = [];
+    if (this.batches_ && out.length > 1) this.outlet.send(`[${out.join(",")}]`);
     else for (const text of out) this.outlet.send(text);
   }
 
@@ -88,7 +88,7 @@ export class Port {
     if (this.phase === "closed") return;
     this.flush();
     this.phase = "closed";
-    this.held = [];
+    this.held_ = [];
     this.outlet.close(code, reason);
   }
 }

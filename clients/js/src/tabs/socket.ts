@@ -23,18 +23,18 @@ export class TabSocket implements Socket {
   onerror: ((event: any) => void) | null = null;
   onclose: ((event: { code: number; reason: string }) => void) | null = null;
   isTaken = false;
-  private wire: Wire | undefined;
-  private desk: string | undefined;
-  private sentChars = 0;
-  private gotChars = 0;
-  private unsaid = 0;
-  private unsaidChars = 0;
+  private wire_: Wire | undefined;
+  private desk_: string | undefined;
+  private sentChars_ = 0;
+  private gotChars_ = 0;
+  private unsaid_ = 0;
+  private unsaidChars_ = 0;
 
-  constructor(private readonly events: SocketEvents) {}
+  constructor(private readonly events_: SocketEvents) {}
 
   /** Said, and not handled by the switchboard yet; characters, not bytes. */
   get bufferedAmount(): number {
-    return Math.max(0, this.sentChars - this.gotChars);
+    return Math.max(0, this.sentChars_ - this.gotChars_);
   }
 
   get isOpening(): boolean {
@@ -43,86 +43,86 @@ export class TabSocket implements Socket {
 
   /** Dial over this wire from here on, and forget the one before. */
   through(wire: Wire, dial?: FromTab): void {
-    this.hangUp();
+    this.hangUp_();
     this.isTaken = false;
-    this.desk = undefined;
-    this.wire = wire;
-    wire.onmessage = ({ data }) => this.wire === wire && this.letter(data);
-    if (dial) this.post(dial);
+    this.desk_ = undefined;
+    this.wire_ = wire;
+    wire.onmessage = ({ data }) => this.wire_ === wire && this.letter_(data);
+    if (dial) this.post_(dial);
   }
 
   send(text: string): void {
     if (this.readyState !== 1) return;
-    this.sentChars += text.length;
-    this.post({ kind: "text", text });
+    this.sentChars_ += text.length;
+    this.post_({ kind: "text", text });
   }
 
   close(code = 1005, reason = ""): void {
     if (this.readyState > 1) return;
     this.readyState = 2;
-    this.post({ kind: "close", isGoodbye: code === 1000 });
+    this.post_({ kind: "close", isGoodbye: code === 1000 });
     queueMicrotask(() => this.finish(code, reason));
   }
 
   /** The page sleeps or goes: the switchboard shall not wait for it. The client is told when the page comes back. */
   suspend(): void {
-    this.post({ kind: "close", isGoodbye: false });
-    this.hangUp();
+    this.post_({ kind: "close", isGoodbye: false });
+    this.hangUp_();
   }
 
   /** The end, told to the client. */
   finish(code: number, reason: string): void {
     if (this.readyState === 3) return;
     this.readyState = 3;
-    this.hangUp();
-    this.events.over(code, this.isTaken);
+    this.hangUp_();
+    this.events_.over(code, this.isTaken);
     this.onclose?.({ code, reason });
   }
 
-  private letter(letter: Letter<ToTab>): void {
+  private letter_(letter: Letter<ToTab>): void {
     if (this.readyState > 1 || !letter) return;
-    if (!this.isTaken && letter.kind === "taken") this.desk = letter.desk;
-    else if (letter.desk !== this.desk || !this.isTaken) return;
+    if (!this.isTaken && letter.kind === "taken") this.desk_ = letter.desk;
+    else if (letter.desk !== this.desk_ || !this.isTaken) return;
     switch (letter.kind) {
       case "taken":
         this.isTaken = true;
-        return this.events.taken();
+        return this.events_.taken();
       case "open":
         if (!this.isOpening) return;
         this.readyState = 1;
         return this.onopen?.({});
       case "text":
-        return this.hear(letter.text);
+        return this.hear_(letter.text);
       case "got":
-        this.gotChars = letter.chars;
+        this.gotChars_ = letter.chars;
         return;
       case "status":
-        return this.events.status(letter.status);
+        return this.events_.status(letter.status);
       case "close":
         return this.finish(letter.code, letter.reason);
     }
   }
 
-  private hear(text: string): void {
-    this.unsaidChars += text.length;
-    if (++this.unsaid === GOT_EVERY || this.unsaidChars >= GOT_EVERY_CHARS) {
-      this.post({ kind: "got", count: this.unsaid });
-      this.unsaid = this.unsaidChars = 0;
+  private hear_(text: string): void {
+    this.unsaidChars_ += text.length;
+    if (++this.unsaid_ === GOT_EVERY || this.unsaidChars_ >= GOT_EVERY_CHARS) {
+      this.post_({ kind: "got", count: this.unsaid_ });
+      this.unsaid_ = this.unsaidChars_ = 0;
     }
     this.onmessage?.({ data: text });
   }
 
-  private post(letter: FromTab): void {
+  private post_(letter: FromTab): void {
     try {
-      this.wire?.postMessage({ ...letter, desk: this.desk });
+      this.wire_?.postMessage({ ...letter, desk: this.desk_ });
     } catch {
       // What cannot be said is found out by the client: nothing answers.
     }
   }
 
-  private hangUp(): void {
-    const { wire } = this;
-    this.wire = undefined;
+  private hangUp_(): void {
+    const { wire_: wire } = this;
+    this.wire_ = undefined;
     if (!wire) return;
     wire.onmessage = null;
     queueMicrotask(() => wire.close());

@@ -37,35 +37,35 @@ const CONNECT_MS = 12_000;
 export class Upstream<P> {
   readonly lines = new Lines<P>();
   readonly asked = new Map<number, Asked<P>>();
-  private readonly socket: Socket;
-  private lastId = 0;
-  private heardAt: number;
-  private probe: unknown;
-  private probedAt = 0;
-  private readonly patience: unknown;
-  private isOver = false;
+  private readonly socket_: Socket;
+  private lastId_ = 0;
+  private heardAt_: number;
+  private probe_: unknown;
+  private probedAt_ = 0;
+  private readonly patience_: unknown;
+  private isOver_ = false;
 
   constructor(
     dial: Transport,
     url: string,
     protocol: string,
-    private readonly clock: Clock,
-    private readonly told: Told,
+    private readonly clock_: Clock,
+    private readonly told_: Told,
   ) {
-    this.heardAt = clock.now();
-    this.socket = dial(url, protocol);
-    this.patience = clock.setTimeout(() => this.end(1006, "no answer in time"), CONNECT_MS);
-    this.socket.onopen = () => this.heard() && told.opened();
-    this.socket.onmessage = ({ data }) => this.heard() && (typeof data === "string" ? told.text(data) : this.end(4101, "unreadable"));
-    this.socket.onerror = null;
-    this.socket.onclose = ({ code, reason }) => this.over(code, reason);
+    this.heardAt_ = clock_.now();
+    this.socket_ = dial(url, protocol);
+    this.patience_ = clock_.setTimeout(() => this.end(1006, "no answer in time"), CONNECT_MS);
+    this.socket_.onopen = () => this.heard_() && told_.opened();
+    this.socket_.onmessage = ({ data }) => this.heard_() && (typeof data === "string" ? told_.text(data) : this.end(4101, "unreadable"));
+    this.socket_.onerror = null;
+    this.socket_.onclose = ({ code, reason }) => this.over_(code, reason);
   }
 
   /** The id under which an answer will come; undefined: too much is unanswered. */
   ask(asked: Asked<P>): number | undefined {
     if (this.asked.size >= MAX_ASKED) return undefined;
-    this.asked.set(++this.lastId, asked);
-    return this.lastId;
+    this.asked.set(++this.lastId_, asked);
+    return this.lastId_;
   }
 
   answered(id: unknown): Asked<P> | undefined {
@@ -85,18 +85,18 @@ export class Upstream<P> {
 
   /** The broker has answered `connect`. */
   connected(): void {
-    this.clock.clearTimeout(this.patience);
+    this.clock_.clearTimeout(this.patience_);
   }
 
   get waitingBytes(): number {
-    return this.socket.bufferedAmount;
+    return this.socket_.bufferedAmount;
   }
 
   send(text: string): void {
-    if (this.isOver) return;
-    if (this.socket.bufferedAmount > MAX_WAITING_CHARS) return this.end(4104, "the line takes nothing");
+    if (this.isOver_) return;
+    if (this.socket_.bufferedAmount > MAX_WAITING_CHARS) return this.end(4104, "the line takes nothing");
     try {
-      this.socket.send(text);
+      this.socket_.send(text);
     } catch {
       this.end(1006, "the socket takes nothing");
     }
@@ -106,9 +106,9 @@ export class Upstream<P> {
   isAlive(): boolean {
     const silent = this.silentMs();
     if (silent >= 0 && silent < JUST_NOW_MS) return true; // a clock that was set back proves nothing
-    if (this.probe === undefined && !this.isOver) {
-      this.probedAt = this.clock.now();
-      this.probe = this.clock.setTimeout(() => this.end(4105, "the broker is silent"), PROBE_MS);
+    if (this.probe_ === undefined && !this.isOver_) {
+      this.probedAt_ = this.clock_.now();
+      this.probe_ = this.clock_.setTimeout(() => this.end(4105, "the broker is silent"), PROBE_MS);
       this.send('{"type":"ping"}');
     }
     return false;
@@ -116,36 +116,36 @@ export class Upstream<P> {
 
   /** It was asked whether it is there, and has had its time: the timer may be late in a tab in the background. */
   isOverdue(): boolean {
-    return this.probe !== undefined && this.clock.now() - this.probedAt >= PROBE_MS - JUST_NOW_MS;
+    return this.probe_ !== undefined && this.clock_.now() - this.probedAt_ >= PROBE_MS - JUST_NOW_MS;
   }
 
   silentMs(): number {
-    return this.clock.now() - this.heardAt;
+    return this.clock_.now() - this.heardAt_;
   }
 
   /** Nobody is there any more: with a goodbye, or as a line that broke (SPEC 10.8). */
   leave(isGoodbye: boolean): void {
     if (isGoodbye) this.send('{"type":"disconnect"}');
-    this.drop(isGoodbye ? 1000 : 3001, "no tab is left");
+    this.drop_(isGoodbye ? 1000 : 3001, "no tab is left");
   }
 
   /** It is given up: those who use it are told. */
   end(code: number, reason: string): void {
-    this.drop(code === 4105 ? 3002 : 3000, reason);
-    this.told.ended(code, reason);
+    this.drop_(code === 4105 ? 3002 : 3000, reason);
+    this.told_.ended(code, reason);
   }
 
-  private over(code: number, reason: string): void {
-    if (this.isOver) return;
-    this.drop(undefined, reason);
-    this.told.ended(code, reason);
+  private over_(code: number, reason: string): void {
+    if (this.isOver_) return;
+    this.drop_(undefined, reason);
+    this.told_.ended(code, reason);
   }
 
-  private drop(code: number | undefined, reason: string): void {
-    this.isOver = true;
-    this.clock.clearTimeout(this.probe);
-    this.clock.clearTimeout(this.patience);
-    const { socket } = this;
+  private drop_(code: number | undefined, reason: string): void {
+    this.isOver_ = true;
+    this.clock_.clearTimeout(this.probe_);
+    this.clock_.clearTimeout(this.patience_);
+    const { socket_: socket } = this;
     socket.onopen = socket.onmessage = socket.onclose = null;
     try {
       if (code !== undefined) socket.close(code, reason);
@@ -154,10 +154,10 @@ export class Upstream<P> {
     }
   }
 
-  private heard(): boolean {
-    this.heardAt = this.clock.now();
-    this.clock.clearTimeout(this.probe);
-    this.probe = undefined;
-    return !this.isOver;
+  private heard_(): boolean {
+    this.heardAt_ = this.clock_.now();
+    this.clock_.clearTimeout(this.probe_);
+    this.probe_ = undefined;
+    return !this.isOver_;
   }
 }

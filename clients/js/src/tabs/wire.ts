@@ -45,18 +45,18 @@ const MAX_UNHANDLED_CHARS = 8 << 20;
 
 /** What was sent to a tab and not handled there yet. */
 export class Unhandled {
-  private sizes: number[] = [];
-  private chars = 0;
+  private sizes_: number[] = [];
+  private chars_ = 0;
 
   /** False: too much. */
   sent(text: string): boolean {
-    this.sizes.push(text.length);
-    this.chars += text.length;
-    return this.sizes.length <= MAX_UNHANDLED && this.chars <= MAX_UNHANDLED_CHARS;
+    this.sizes_.push(text.length);
+    this.chars_ += text.length;
+    return this.sizes_.length <= MAX_UNHANDLED && this.chars_ <= MAX_UNHANDLED_CHARS;
   }
 
   handled(count: unknown): void {
     if (typeof count !== "number") return;
-    for (const size of this.sizes.splice(0, count)) this.chars -= size;
+    for (const size of this.sizes_.splice(0, count)) this.chars_ -= size;
   }
 }
