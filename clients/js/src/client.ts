@@ -116,11 +116,11 @@ export function Client(
     console.warn(`triode: ${name}: ${message} (more: "complaint" events)`);
   };
   const [nextUrl, leave, resetRoute, routeSize] = makeRoute(urls, random, pause);
-  const [publish, takePublishes, published, refusePublish, countPublishes, isOwn, setLimits, restore, failLargest, detachPublisher] =
+  const [publish, takePublishes, published, refusePublish, publishes, ownIds, setLimits, restore, failLargest, detachPublisher] =
     makePublisher(now, later, random, nextId, flush, complain, isRetried, queue);
   const [ask, settle, attachRequests, detachRequests] = makeRequests(later, nextId, put, requestTimeoutMs);
   const [begin, receiveForSubscriptions, refuseSubscription, attachSubscriptions, detachSubscriptions, closeSubscriptions] =
-    makeSubscriptions(nextId, put, ask, isRetried, isOwn, complain, emit, maxInboxMessages);
+    makeSubscriptions(nextId, put, ask, isRetried, ownIds, complain, emit, maxInboxMessages);
 
   // Connecting
 
@@ -293,7 +293,7 @@ export function Client(
       socket!.send(written[1] ? `[${written}]` : written[0]);
       if (!isConnected) room = 0;
     }
-    if (!countPublishes()) finish();
+    if (!publishes.size) finish();
   };
 
   // Whether the broker is still there: silence for two ping intervals means it is not (SPEC 1.15)
@@ -390,9 +390,9 @@ export function Client(
 
   // What programs ask for
 
-  const add = async (topic: string, data: () => Packet, options: object = {}, isAcknowledged?: boolean) => {
+  const add = async (topic: string, options: object = {}, isAcknowledged: boolean, ...data: unknown[]) => {
     use();
-    return publish(topic, data(), options, isAcknowledged);
+    return publish(topic, data.map(payload)[0], options, isAcknowledged);
   };
 
   const read = async (packet: Packet): Promise<Packet> => {
@@ -407,10 +407,10 @@ export function Client(
       use();
       if (state != "connected") await new Promise<void>((...both) => opening.push(both));
     },
-    publish: (topic: string, data: unknown, options?: object) => add(topic, () => payload(data), options),
-    deleteKey: (topic: string, key: string, options?: object) => add(topic, () => ({}), { ...options, key }),
+    publish: (topic: string, data: unknown, options?: object) => add(topic, options, true, data),
+    deleteKey: (topic: string, key: string, options?: object) => add(topic, { ...options, key }, true),
     send: (topic: string, data: unknown, options?: object) =>
-      void add(topic, () => payload(data), options, false).catch(complain),
+      void add(topic, options, false, data).catch(complain),
     subscribe(filter: string, options?: unknown, listener?: (message: any) => void) {
       if (typeof options == "function") [options, listener] = [undefined, options as typeof listener];
       const subscription = begin(use, filter, snapshot(options ?? {}), false);

@@ -101,8 +101,9 @@ export function makePublisher(
     if (!item.wasSent_) item.sentAt = undefined;
   };
 
-  /** Queue one; `data` is its payload. Without acknowledgement it is done once it is written. Throws `queue_full`. */
-  const add = (topic: string, data: Packet, options: PublishOptions, isAcknowledged = true): Promise<Published> => {
+  /** Queue one; `data` is its payload, and without any it deletes its key. Without acknowledgement it is done once it
+   * is written. Throws `queue_full`. */
+  const add = (topic: string, data: Packet | undefined, options: PublishOptions, isAcknowledged: boolean): Promise<Published> => {
     const { expiryMs = defaultExpiryMs, deliverAt, messageId, ...more } = options;
     lastSeq = Math.max(lastSeq + 1, Math.floor((now() + random()) * 1000)); // other pages share the store
     const packet = {
@@ -207,9 +208,6 @@ export function makePublisher(
     }
   };
 
-  const size = (): number => items.size;
-  /** Whether this client published the message of that id. */
-  const isOwn = (messageId: string): boolean => ids.has(messageId);
   const setLimits = (announced: Packet): void => void (limits = announced);
-  return [add, take, published, refused, size, isOwn, setLimits, restore, failLargest, detach] as const;
+  return [add, take, published, refused, items, ids, setLimits, restore, failLargest, detach] as const;
 }

@@ -35,7 +35,7 @@ export function makeSubscriptions(
   put: Put,
   ask: Ask,
   isRetried: IsRetried,
-  isOwn: (messageId: string) => boolean,
+  ownIds: ReadonlySet<string>, // of the messages that this client published
   complain: Complain,
   emitFromClient: Emit,
   maxInbox: number,
@@ -218,7 +218,7 @@ export function makeSubscriptions(
     const tellMessage = (message: Packet): void => {
       const { log, pos, messageId } = message;
       if (!(log in position)) tellGap({ type: "gap", reason: "reset", after: { ...position } }); // R6
-      if (echo == false && isOwn(messageId)) advance(position, log, pos);
+      if (echo == false && ownIds.has(messageId)) advance(position, log, pos);
       else hand(message);
     };
 

@@ -35,7 +35,7 @@ export function makeTime({ now, setTimeout, clearTimeout, random }: Clock) {
     most = clamp(maxMs!, least, MOST_MS);
   };
   const pause: Pause = (attempt, asked = 0) =>
-    Math.max(random() * Math.min(most, least * 2 ** attempt), Math.min(asked, MOST_ASKED_MS));
+    Math.max(random() * clamp(least * 2 ** attempt, 0, most), clamp(asked, 0, MOST_ASKED_MS));
   const stop = (): void => timers.forEach(clearTimeout);
   return [now as Now, later, pause, random, setBounds, stop] as const;
 }
