@@ -90,23 +90,23 @@ class Tray:
         return self._waiting.get(handed.place) is handed
 
     def behind(self, handed: Handed) -> list[Handed]:
-        """What the broker takes back with this one: among members, the later messages of its key (SPEC 9.5.3).
+        """What the broker takes back with this one, of what waits here."""
+        waiting = list(self._waiting.values())  # a copy: another thread may be adding to it
+        return [each for each in waiting if self.goes_with(each, handed)]
 
-        None where the message itself waits here anew: then the broker took back and gave out all of them already.
+    def goes_with(self, each: Handed, handed: Handed) -> bool:
+        """Whether the broker takes it back with this one: among members, later messages of its key (SPEC 9.5.3).
+
+        Not where the message itself waits here anew: then the broker took back and gave out all of them already.
         """
-        log, pos = handed.place
-        topic, key = handed.message.topic, handed.message.key
-        has_members = self.terms.shared or self.terms.group
-        if not has_members or not key or handed.place in self._waiting:
-            return []
-        return [
-            each
-            for each in list(self._waiting.values())  # a copy: another thread may be adding to it
-            if each.message.key == key
-            and each.message.topic == topic
-            and each.message.log == log
-            and each.message.pos > pos
-        ]
+        mine, its = handed.message, each.message
+        return (
+            bool(mine.key and (self.terms.shared or self.terms.group))
+            and (its.key, its.topic, its.log) == (mine.key, mine.topic, mine.log)
+            and its.pos > mine.pos
+            and each.round == handed.round
+            and handed.place not in self._waiting
+        )
 
     def void(self) -> None:
         """The broker has taken back everything: what waits here, and what the program holds."""

@@ -5,6 +5,7 @@ from queue import SimpleQueue
 from typing import Any
 
 import pytest
+import trio
 import triode.sync
 
 from tests.client.broker import Line
@@ -216,6 +217,33 @@ def test_given_back_job_takes_those_of_its_key_along() -> None:
         next(jobs).nack()
         seen = [next(jobs) for _ in range(4)]
         assert [(job.message.pos, job.attempt) for job in seen] == [(3, 1), (1, 2), (2, 2), (4, 2)]
+
+
+def test_what_comes_before_the_loop_has_heard_of_a_job_given_back_is_not_given_out() -> None:
+    """SPEC 9.5.3: the thread that gave it back gets the next of its key behind it, not before."""
+    published = threading.Event()
+
+    async def scene(line: Line) -> None:
+        await consumer(line)
+        await line.say(delivery(1, 1, key="k"))
+        await trio.to_thread.run_sync(published.wait)
+        await line.say(delivery(1, 2, key="k"), delivery(1, 3, key="other"))
+        await answered(line, "nack")
+        await line.say(*(delivery(1, pos, key="k", attempt=2) for pos in (1, 2)))
+        await leaves(line)
+
+    with (
+        stage(scene) as url,
+        triode.sync.connect(url) as client,
+        client.consume("a/#", group="g") as jobs,
+    ):
+        first = next(jobs)
+        first._begin_giving_back()  # as nack_nowait does before it tells the loop
+        published.set()
+        seen = [next(jobs)]
+        first.nack()
+        seen += [next(jobs) for _ in range(2)]
+        assert [(job.message.pos, job.attempt) for job in seen] == [(3, 1), (1, 2), (2, 2)]
 
 
 def test_gaps_and_deliveries_come_in_order() -> None:

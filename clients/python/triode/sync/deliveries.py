@@ -118,7 +118,7 @@ class Delivery:
         self._check()
         delay_ms = _ms(delay)
         if self._inner._begin("nacked"):
-            self._drop_behind()
+            self._begin_giving_back()
             self._tell(lambda _: self._nack(delay_ms))
 
     def reject(self) -> None:
@@ -137,18 +137,19 @@ class Delivery:
 
     def _give_back(self, answer: Callable[[], Awaitable[None]]) -> None:
         async def in_the_loop() -> None:
-            if not self.outcome:
-                self._drop_behind()
+            self._inbox.given_back(self._inner._handed)
             await answer()
 
-        if not self.outcome:
-            self._drop_behind()
-        self._background.call(in_the_loop)
+        if self.outcome:
+            self._background.call(answer)
+        else:
+            self._begin_giving_back()
+            self._background.call(in_the_loop)
 
-    def _drop_behind(self) -> None:
-        """Here, so that this thread does not take one of those next, and in the loop, for what came meanwhile."""
+    def _begin_giving_back(self) -> None:
+        """Here, so that this thread does not take one of those next."""
         if not self._inner.is_lost:
-            self._inbox.drop_behind(self._inner._handed)
+            self._inbox.give_back(self._inner._handed)
 
     def _tell(self, answer: Callable[[Any], None]) -> None:
         if self._inner.is_lost or self._background.is_over:
@@ -174,7 +175,7 @@ class Delivery:
 
     def _nack(self, delay_ms: int) -> None:
         inner = self._inner
-        self._drop_behind()
+        self._inbox.given_back(inner._handed)
         inner._told(inner._settler.nack(inner._subscription, inner._handed, delay_ms))
 
     # Blocks

@@ -204,6 +204,7 @@ class HandedInbox(Inbox[Handed | Gap]):
         self._theirs: Final = subscription.tray
         #: What is on its way, beside what still waits in the session; the session keeps the bound.
         self.tray: Final = Tray(Terms(terms.durable, terms.shared, terms.group, _ANY_NUMBER))
+        self._given_back: Final[dict[Handed, None]] = {}  # by threads; the loop has not heard of it yet
 
     def take(self, timeout: float | None = None) -> Handed | Gap:
         until = deadline(timeout)
@@ -213,11 +214,21 @@ class HandedInbox(Inbox[Handed | Gap]):
                 return item
             if self.tray.holds(item):
                 self.tray.pop(item.place)
-                if item.round == self._theirs.round:
+                is_taken_back = any(self.tray.goes_with(item, each) for each in list(self._given_back))
+                if item.round == self._theirs.round and not is_taken_back:
                     return item
 
-    def drop_behind(self, handed: Handed) -> None:
-        """It is given back: those of its key that are on their way behind it come again in order."""
+    def give_back(self, handed: Handed) -> None:
+        """For threads: those of its key behind it come again in order, also what the loop hands over meanwhile."""
+        self._given_back[handed] = None
+        self._drop_behind(handed)
+
+    def given_back(self, handed: Handed) -> None:
+        """In the loop, with the answer: from here on the session drops what comes behind it."""
+        self._drop_behind(handed)
+        self._given_back.pop(handed, None)
+
+    def _drop_behind(self, handed: Handed) -> None:
         for each in self.tray.behind(handed):
             self.tray.pop(each.place)
 
