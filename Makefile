@@ -25,10 +25,13 @@ test: $(VENV)/.dev $(VENV)/.js ## every check, on two cores in less than ten min
 	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal --continue-on-collection-errors \
 	  --gate tests/core --gate tests/protocol
 
-generate: $(VENV)/.dev ## errors.py, schemas, the tables of SPEC.md and docs/peer-protocol.md, from registry and types
+generate: $(VENV)/.dev $(VENV)/.js ## errors.py, schemas, tables of SPEC.md and docs, the client that brokers serve
 	@$(BIN)/python protocol/generate.py
 	@$(BIN)/python -m tests.cluster.shapes
 	@$(BIN)/ruff format --quiet protocol
+	@if [ -e $(VENV)/.js ]; then \
+	  npm run build --silent --prefix clients/js && cp clients/js/dist/triode.iife.js broker/triode_broker/http/triode.js; \
+	fi
 
 format: $(VENV)/.dev ## put every file into the one form
 	@$(BIN)/ruff format

@@ -158,7 +158,7 @@ def test_worker_of_the_readme_works(
 @pytest.mark.parametrize("file", ["README.md", "deploy/README.md"])
 def test_links_lead_somewhere(file: str) -> None:
     text = (ROOT / file).read_text()
-    links = re.findall(r"\]\((?!https?:)([^)#]+)", text) + re.findall(r'src="([^"]+)"', text)
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", text) + re.findall(r'src="(?!https?:)([^"]+)"', text)
     missing = [link for link in links if not ((ROOT / file).parent / link).exists()]
     assert links
     assert not missing

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from triode_broker.http.pages import client_script
 
 from tests.browser.built import CLIENT, DIST, built_client
 from tests.browser.processes import Broker
@@ -69,6 +70,11 @@ def test_package_has_what_it_needs_and_nothing_else() -> None:
     assert "dependencies" not in described
     named = json.dumps(described["exports"]).split('"')
     assert all(name.removeprefix("./") in paths for name in named if name.startswith("./dist/"))
+
+
+def test_script_that_every_broker_serves_is_current() -> None:
+    """`make generate` copies it."""
+    assert client_script() == (DIST / "triode.iife.js").read_bytes()
 
 
 def test_scripts_hold_no_code_made_of_text() -> None:

@@ -1,4 +1,4 @@
-"""The pages of a node: the demo at `/`, its health at `/healthz`, whether it takes clients at `/readyz`.
+"""The pages of a node: the demo at `/`, the JavaScript client at `/triode.js`, health at `/healthz`, `/readyz`.
 
 Plain functions from a request target to status, content type and body; knows no socket and no broker, what health
 and readiness say comes from outside. The surprising decision: the demo's Content-Security-Policy stands in the
@@ -31,9 +31,13 @@ def pages(health: Callable[[], Mapping[str, object]], unready: Callable[[], Sequ
     `health`: its `status` is "ok" or says what is not. `unready`: why clients had better go elsewhere; () = ready.
     """
     page = demo_page().encode()
+    script = client_script()
 
     def demo(target: str) -> tuple[int, str, bytes]:
         return 200, "text/html; charset=utf-8", page
+
+    def client(target: str) -> tuple[int, str, bytes]:
+        return 200, "text/javascript; charset=utf-8", script
 
     def healthz(target: str) -> tuple[int, str, bytes]:
         report = health()
@@ -43,11 +47,16 @@ def pages(health: Callable[[], Mapping[str, object]], unready: Callable[[], Sequ
         reasons = list(unready())
         return _json(503 if reasons else 200, {"ready": not reasons, "reasons": reasons})
 
-    return {"/": demo, "/healthz": healthz, "/readyz": readyz}
+    return {"/": demo, "/triode.js": client, "/healthz": healthz, "/readyz": readyz}
 
 
 def _json(status: int, report: Mapping[str, object]) -> tuple[int, str, bytes]:
     return status, "application/json", msgspec.json.encode(report) + b"\n"
+
+
+def client_script() -> bytes:
+    """The JavaScript client for a script tag, offline queue included: `make generate` copies it from clients/js."""
+    return files("triode_broker.http").joinpath("triode.js").read_bytes()
 
 
 def demo_page() -> str:
