@@ -55,7 +55,7 @@ def _json(status: int, report: Mapping[str, object]) -> tuple[int, str, bytes]:
 
 
 def client_script() -> bytes:
-    """The JavaScript client for a script tag, offline queue included: `make generate` copies it from clients/js."""
+    """The JavaScript client for a script tag, with the offline queue: `make generate` takes it from clients/js."""
     return files("triode_broker.http").joinpath("triode.js").read_bytes()
 
 
