@@ -88,6 +88,23 @@ def test_what_cannot_be_done_is_said_in_a_sentence(
     assert capsys.readouterr().err.startswith(f"triode conformance: {said}")
 
 
+@pytest.mark.parametrize(
+    ("last", "shown"),
+    [
+        (r"'no client: \x1b[2J'", [*(f"  {n}" for n in range(80, 99)), r"  no client: \u001b[2J"]),
+        ("9999 * '!'", [f"  {600 * '!'}… (8191 characters)"]),  # and the end of the line
+    ],
+)
+def test_adapter_that_dies_at_its_start_shows_the_end_of_its_stderr(
+    last: str, shown: list[str], capsys: Captured
+) -> None:
+    code = f"import sys; [print(n, file=sys.stderr) for n in range(99)]; sys.exit({last})"
+    assert conformance("--", *python("-c", code)) == 2
+    first, *lines = capsys.readouterr().err.splitlines()
+    assert first == "triode conformance: the adapter: it has ended (exit code 1)"
+    assert lines == shown
+
+
 def test_scenarios_of_ones_own(tmp_path: Path, capsys: Captured) -> None:
     played = {
         "name": "mine",

@@ -87,7 +87,9 @@ def play(scenarios: Sequence[Scenario], arguments: argparse.Namespace, tell: run
     try:
         return trio.run(main)
     except AdapterFailed as failed:
-        raise Failure(ExitCode.USAGE, f"the adapter: {failed}") from failed
+        lines = [f"the adapter: {failed}", *failed.last_lines]
+        shown = [shorten(escape(line), _SHOWN_CHARACTERS) for line in lines]
+        raise Failure(ExitCode.USAGE, "\n  ".join(shown)) from failed
 
 
 def as_text(result: Result) -> str:

@@ -17,6 +17,7 @@ from triode_broker.conformance.patterns import Captures, mismatch
 
 _MAX_LINE_BYTES: Final = 4_194_304
 _ERROR_BYTES: Final = 8_192  # the end of what it wrote to stderr, for the one who wrote it
+_ERROR_LINES: Final = 20
 _END_SECONDS: Final = 2.0
 
 Reported = dict[str, Any]
@@ -24,6 +25,8 @@ Reported = dict[str, Any]
 
 class AdapterFailed(Exception):
     """The adapter is no adapter: it has not started, ended, or said what is no report."""
+
+    last_lines: tuple[str, ...] = ()  # what it wrote to stderr, as it wrote it
 
 
 class Adapter:
@@ -37,6 +40,8 @@ class Adapter:
         self._process = process
         self._streams: dict[tuple[str, str], deque[Reported]] = {}
         self._errors = b""
+        self._has_said_all = trio.Event()  # on stderr
+        self._has_ended = trio.Event()  # `trouble` tells
 
     # The process
 
@@ -59,6 +64,8 @@ class Adapter:
         try:
             await self._process.stdin.send_all(line)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            with trio.move_on_after(_END_SECONDS):
+                await self._has_ended.wait()
             raise AdapterFailed(self.trouble or "it does not read its commands any more") from error
 
     async def read(self) -> None:
@@ -74,7 +81,9 @@ class Adapter:
             self.news.unpark_all()
         with trio.move_on_after(_END_SECONDS):
             await self._process.wait()
+            await self._has_said_all.wait()  # who looks for the reason looks there, too
         self.trouble = self.trouble or f"it has ended (exit code {self._process.returncode})"
+        self._has_ended.set()
         self.news.unpark_all()
 
     async def read_errors(self) -> None:
@@ -82,6 +91,7 @@ class Adapter:
         assert self._process.stderr is not None
         async for data in self._process.stderr:
             self._errors = (self._errors + data)[-_ERROR_BYTES:]
+        self._has_said_all.set()
 
     async def stop(self) -> None:
         """End the process: by the end of its input, and where that does not help, by force."""
@@ -100,6 +110,12 @@ class Adapter:
     def errors(self) -> str:
         """The end of what it wrote to stderr."""
         return self._errors.decode("utf-8", "replace")
+
+    async def last_lines(self) -> tuple[str, ...]:
+        """Of stderr, once it has been stopped; what it has started may hold that open, and is not waited for."""
+        with trio.move_on_after(_END_SECONDS):
+            await self._has_said_all.wait()
+        return tuple(self.errors.strip().splitlines()[-_ERROR_LINES:])
 
     def _take(self, line: bytes) -> None:
         try:

@@ -90,6 +90,7 @@ class _Crew:
     async def _started(self) -> AsyncIterator[Adapter]:
         async with trio.open_nursery() as nursery:
             failed: AdapterFailed | None = None
+            adapter: Adapter | None = None
             try:
                 adapter = await start(self._command, trio.lowlevel.ParkingLot(), nursery)
                 try:
@@ -102,6 +103,7 @@ class _Crew:
                     await adapter.stop()
             except AdapterFailed as error:  # a nursery would wrap it
                 failed = error
+                failed.last_lines = await adapter.last_lines() if adapter else ()
             nursery.cancel_scope.cancel()
         if failed is not None:
             raise failed
