@@ -112,9 +112,9 @@ class Driver:
             error = _first(errors)
             reason = _describe(error)
             after_ms = error.after_ms if isinstance(error, HandshakeRefused) else 0
-            # a dial fails, and so what
             level = logging.ERROR if session.state is State.CONNECTED else logging.DEBUG
-            say(level, "connection_failed", error=errors, url=url)
+            told = errors if level == logging.ERROR or not _is_usual(errors) else None
+            say(level, "connection_failed", error=told, url=url)
         if session.attempt == attempt and session.is_attached:
             session.lost(self.runtime.now(), reason=reason, after_ms=after_ms)
         self.settle()
@@ -278,6 +278,11 @@ def _describe(error: BaseException) -> str:
     error = _first(error)
     cause = _describe(error.__cause__) if error.__cause__ is not None else ""
     return ": ".join(filter(None, (str(error), cause))) or type(error).__name__
+
+
+def _is_usual(errors: BaseExceptionGroup[BaseException]) -> bool:
+    """Whether dials fail so: the reason in words says it all. A traceback is for what nobody expects."""
+    return errors.split((OSError, HandshakeRefused, TransportEnded))[1] is None
 
 
 def _first(error: BaseException) -> BaseException:

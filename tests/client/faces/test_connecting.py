@@ -95,6 +95,39 @@ async def test_nobody_there_is_told_after_the_wait(face: Face) -> None:
                 pytest.fail("nobody is there")
 
 
+async def vault() -> str:
+    raise LookupError("the vault is closed")
+
+
+@pytest.mark.parametrize(
+    ("answer", "token", "is_traced"),
+    [
+        (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "", False),
+        (b"", "", False),
+        (b"", vault, True),
+    ],
+)
+@on_its_loop
+async def test_usual_failures_of_a_dial_are_logged_without_a_traceback(
+    face: Face, caplog: pytest.LogCaptureFixture, answer: bytes, token: Any, is_traced: bool
+) -> None:
+    with caplog.at_level(logging.DEBUG, logger="triode"):
+        async with face.serving(answering(answer)) as url:
+            await failure(face, url, token=token)
+    records = [record for record in caplog.records if record.getMessage().startswith("connection_failed")]
+    assert records
+    assert {bool(record.exc_info) for record in records} == {is_traced}
+
+
+@on_its_loop
+async def test_refused_dial_is_logged_without_a_traceback(face: Face, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, logger="triode"), socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        reason = await failure(face, f"ws://127.0.0.1:{bound.getsockname()[1]}")
+    assert f"{reason!r}" in caplog.text
+    assert not any(record.exc_info for record in caplog.records if record.name == "triode")
+
+
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
