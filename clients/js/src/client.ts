@@ -78,7 +78,7 @@ export function Client(
   let renewing: Promise<unknown> | undefined;
   let stopRenewing = (): void => {};
   let hasRenewed = false;
-  let loading: Promise<void> | undefined;
+  let loading: Promise<unknown> | undefined;
 
   let error: TriodeError | undefined; // why it is closed, or is about to be
   let opening: (readonly [() => void, (error: unknown) => void])[] = [];
@@ -133,7 +133,7 @@ export function Client(
   const use = (): void => {
     if (error) throw error;
     if (state != "idle") return;
-    loading = queue.store?.load().then((stored) => void (state == "closed" || restore(stored))).catch(complain);
+    loading = loading?.catch(complain);
     listen("addEventListener");
     connect();
   };
@@ -146,7 +146,7 @@ export function Client(
     try {
       connectToken = await fetch();
       await loading;
-      if (mine == attempt) open((socket = transport(url, "triode.v1.json")));
+      if (mine == attempt) open((socket = transport(url, "triode.v1.json")), url);
     } catch (error) {
       complain(error);
       if (mine == attempt) depart(String(error));
@@ -159,7 +159,7 @@ export function Client(
       .then(() => (typeof token == "function" ? token() : token))
       .finally(() => (fetching = undefined)));
 
-  const open = (mine: Socket): void => {
+  const open = (mine: Socket, url: string): void => {
     mine.onopen = opened;
     mine.onmessage = ({ data }) => {
       heardAt = now();
@@ -172,7 +172,7 @@ export function Client(
       flush();
     };
     mine.onclose = ({ code, reason }) => {
-      depart(reason || "connection lost", code);
+      depart(reason || (state == "connected" ? "connection lost" : "could not connect to " + url), code);
     };
     mine.onerror = () => {}; // a close follows
   };
@@ -433,4 +433,12 @@ export function Client(
       return ending;
     },
   });
+
+  // What an earlier page left is a use, too. A failure is told at the first one: a server that renders stays quiet.
+  loading = queue.store?.load().then((stored) => {
+    if (state == "closed") return;
+    restore(stored);
+    if (stored[0]) use();
+  });
+  loading?.catch(() => {});
 }

@@ -4,6 +4,8 @@
  *
  * The surprising decision: the class is shown as the interface of types.ts, so that its private parts, which are
  * renamed when the package is built, are in nobody's way.
+ *
+ * @module triode
  */
 import { Client as Implementation } from "./client.js";
 import type { Client, TriodeConstructor } from "./types.js";

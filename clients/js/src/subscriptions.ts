@@ -142,7 +142,6 @@ export function makeSubscriptions(
             pump();
           }),
         async return() {
-          inbox = [];
           self.unsubscribe();
           return { done: true, value: undefined };
         },
@@ -303,8 +302,13 @@ export function makeSubscriptions(
       },
       events: () => iterate(true),
       [Symbol.asyncIterator]: () => iterate(false),
-      /** Of a consumer the acknowledgements of this turn leave first. */
-      unsubscribe: () => (isConsumer ? queueMicrotask(end_) : end_()),
+      /** What nobody took counts as not had. Of a consumer the acknowledgements of this turn leave first. */
+      unsubscribe(): void {
+        position = self.position;
+        inbox = [];
+        if (isConsumer) queueMicrotask(end_);
+        else end_();
+      },
     };
     try {
       use();

@@ -382,7 +382,7 @@ export interface Subscription<T = unknown> extends Emitting<SubscriptionEvents<T
   readonly ready: Promise<void>;
   /** Messages and gaps in order: the same inbox as plain iteration, so use one of the two. */
   events(): AsyncIterable<Message<T> | Gap | CaughtUp | Joined | Left>;
-  /** End it here and at the broker. */
+  /** End it here and at the broker. What waits to be taken is not handed out any more, and `position` is before it. */
   unsubscribe(): void;
 }
 
@@ -400,7 +400,8 @@ export interface TriodeConstructor {
   new (url: string | readonly string[], options?: Options): Client;
 }
 
-/** The client: `new Triode(url, options)`. `url` may be several nodes of one cluster. It connects at first use. */
+/** The client: `new Triode(url, options)`. `url` may be several nodes of one cluster. It connects at first use;
+ * what an earlier page left in `queue.store` is one. */
 export interface Client extends Emitting<ClientEvents> {
   /** Of the connection. */
   readonly state: State;

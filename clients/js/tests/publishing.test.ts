@@ -393,3 +393,20 @@ test("a store that answers after close is not listened to", async () => {
   await turn();
   assert.equal(world.clock.pending, 0, "no timer is left");
 });
+
+test("what an earlier page has left is sent without being asked for; an empty or broken store waits for its use", async () => {
+  const store = new MemoryStore();
+  await store.put({ seq: 1, expiresAt: 9e9, packet: { type: "publish", topic: "a", data: 1, message_id: "m1" } });
+  const world = new World({ queue: { store } });
+  await world.accept();
+  assert.deepEqual(data(world), [1]);
+  const broken = async (): Promise<never> => {
+    throw new Error("no store on a server");
+  };
+  for (const load of [async () => [], broken]) {
+    const idle = new World({ queue: { store: { load, put: broken, remove: broken } } });
+    await turn();
+    assert.deepEqual([idle.client.state, idle.complaints, idle.clock.pending], ["idle", [], 0]);
+    await idle.client.close();
+  }
+});

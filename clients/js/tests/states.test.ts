@@ -444,3 +444,15 @@ test("what nobody listens to is said on the console once", async () => {
   assert.equal(warnings.length, 1);
   assert.match(warnings[0]!, /"complaint" events/);
 });
+
+test("a line that never was is not told as lost", async () => {
+  const world = new World();
+  void world.client.connect();
+  await turn();
+  await world.socket.drop();
+  await world.clock.pass(world.states[1]!.delayMs!);
+  await world.accept();
+  await world.socket.drop();
+  const waiting = world.states.filter(({ state }) => state == "waiting");
+  assert.deepEqual(waiting.map(({ reason }) => reason), ["could not connect to ws://one.example/ws", "connection lost"]);
+});

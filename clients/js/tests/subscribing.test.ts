@@ -207,6 +207,7 @@ test("iteration takes messages in order, and leaving the loop unsubscribes", asy
   }
   assert.deepEqual(taken, [1, 2]);
   assert.deepEqual(positions, [{ m0: 1 }, { m0: 2 }], "what was handed over, not what has come");
+  assert.deepEqual(subscription.position, { m0: 2 }, "also after the loop");
   await turn();
   assert.equal(world.socket.last("unsubscribe").sub, sub);
   assert.deepEqual(await subscription[Symbol.asyncIterator]().next(), { done: true, value: undefined });
@@ -398,6 +399,20 @@ test("nothing comes after unsubscribe, even of what has waited for the listener"
   await turn();
   assert.deepEqual(seen, [1, "end"]);
   assert.deepEqual({ ...subscription.position }, { m0: 1 }, "what was not handed over is not counted");
+});
+
+test("a loop ends at unsubscribe, and what it has not taken is not counted", async () => {
+  const world = await connected();
+  const subscription = world.client.subscribe("a");
+  await turn();
+  await world.subscribed();
+  await world.socket.say(message(1), message(2), message(3));
+  const seen: number[] = [];
+  for await (const { pos } of subscription) {
+    seen.push(pos);
+    subscription.unsubscribe();
+  }
+  assert.deepEqual([seen, subscription.position], [[1], { m0: 1 }]);
 });
 
 test("presence: who comes and goes, to those who watch; one's own with isSelf (SPEC 10.2)", async () => {
