@@ -48,6 +48,7 @@ docs: $(VENV)/.dev $(VENV)/.js ## references of both clients: .cache/docs/python
 	@$(BIN)/python -W error -m pdoc --no-show-source --output-directory .cache/docs/python \
 	  triode triode.asyncio triode.sync
 	@if [ -e $(VENV)/.js ]; then npm run docs --silent --prefix clients/js -- --out ../../.cache/docs/js; fi
+	@ls .cache/docs/*/index.html
 
 bench: $(VENV)/.dev ## the figures of bench/README.md
 	@$(BIN)/python -m bench.run

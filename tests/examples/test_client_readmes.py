@@ -136,7 +136,8 @@ def test_commands_of_the_readme_are_commands(readme: Path) -> None:
     for line in lines:
         words = shlex.split(line, comments=True)
         if words and words[0].endswith("triode"):
-            assert (ROOT / str(parser.parse_args(words[1:]).config)).is_file()
+            command = words[1:-1] if words[-1] == "&" else words[1:]
+            assert (ROOT / str(parser.parse_args(command).config)).is_file()
             started += 1
         if words and words[0] == "make":
             assert words[1] in targets

@@ -34,6 +34,9 @@ def test_reference_is_made_without_a_warning(tmp_path: Path) -> None:
     assert done.stderr == ""
     for name in names:
         assert 'id="connect"' in (tmp_path / f"{name.replace('.', '/')}.html").read_text(encoding="utf-8")
+    assert "url=./triode.html" in (tmp_path / "index.html").read_text(encoding="utf-8")
+    entrance = (tmp_path / "triode.html").read_text(encoding="utf-8")
+    assert [name for name in names[1:] if f'href="{name.replace(".", "/")}.html"' not in entrance] == []
 
 
 @pytest.mark.parametrize("face", FACES, ids=lambda face: str(face.__name__))
