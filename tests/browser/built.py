@@ -7,6 +7,7 @@ import fcntl
 import os
 import shutil
 import subprocess
+import tarfile
 from pathlib import Path
 from typing import Final
 
@@ -35,3 +36,15 @@ def built_client(folder: Path) -> Path:
         if not _is_fresh():
             subprocess.run(["node", "build.mjs"], cwd=CLIENT, check=True)
         return Path(shutil.copytree(DIST, folder / "dist"))
+
+
+def installed_client(folder: Path) -> str:
+    """Into `node_modules` of `folder`, as `npm install` of the packed file does it; the name of that file."""
+    built_client(folder)
+    command = ["npm", "pack", "--silent", "--pack-destination", folder]
+    name = subprocess.run(command, cwd=CLIENT, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    with tarfile.open(folder / name) as packed:
+        packed.extractall(folder, filter="data")
+    (folder / "node_modules").mkdir()
+    (folder / "package").rename(folder / "node_modules" / "triode")
+    return name

@@ -1,11 +1,14 @@
 """The React example as people use it: two of them in a room, in strict mode, with a broker that dies."""
 
+import shutil
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.browser.built import CLIENT, built_client
+from tests.browser.built import CLIENT, built_client, installed_client
 from tests.browser.client_page import Tabs, tabs_of
 from tests.browser.processes import Broker
 from tests.browser.site import PAGES, bundle, serve_site
@@ -98,3 +101,23 @@ def test_rooms_are_apart_and_earlier_messages_can_be_read(tabs: Tabs, broker: Br
     expect(lines(bob)).to_have_count(35)
     expect(lines(bob).first).to_contain_text("line 0")
     expect(bob.get_by_role("button", name="earlier messages")).to_have_count(0)
+
+
+def test_example_is_built_for_production_with_the_packed_client(
+    browser: Browser, broker: Broker, tmp_path: Path
+) -> None:
+    """In a project with a React of its own, which is the only one: with two, every hook fails."""
+    installed_client(tmp_path)
+    packages = tmp_path / "node_modules"
+    for name in ("react", "react-dom", "scheduler"):
+        shutil.copytree(CLIENT / "node_modules" / name, packages / name)
+    shutil.copytree(CLIENT / "examples" / "react" / "src", tmp_path / "src")
+    settings = ["--bundle", "--jsx=automatic", "--minify", "--log-level=warning", f"--outdir={tmp_path}"]
+    settings.append('--define:process.env.NODE_ENV="production"')
+    esbuild = CLIENT / "node_modules" / ".bin" / "esbuild"
+    subprocess.run([esbuild, "src/main.tsx", *settings], cwd=tmp_path, check=True)
+    with serve_site(tmp_path) as url, tabs_of(browser, url) as tabs:
+        ann = enter(tabs, broker, "Ann")
+        say(ann, "hello")
+        expect(lines(ann)).to_contain_text(["hello"])
+        expect(people(ann)).to_contain_text(["Ann you"])
