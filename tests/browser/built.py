@@ -41,7 +41,7 @@ def built_client(folder: Path) -> Path:
 def installed_client(folder: Path) -> str:
     """Into `node_modules` of `folder`, as `npm install` of the packed file does it; the name of that file."""
     built_client(folder)
-    command = ["npm", "pack", "--silent", "--pack-destination", folder]
+    command = ["npm", "pack", "--silent", "--pack-destination", str(folder)]
     name = subprocess.run(command, cwd=CLIENT, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
     with tarfile.open(folder / name) as packed:
         packed.extractall(folder, filter="data")
