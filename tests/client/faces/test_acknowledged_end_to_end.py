@@ -10,7 +10,7 @@ import pytest
 import triode
 from triode.runtime import Event
 
-from tests.client.faces.face import Face, on_its_loop
+from tests.client.faces.face import Face, on_its_loop, only_where_a_loop_has_turns
 from tests.client.line import cuttable_line
 from tests.client.running import disk, port_of, running
 
@@ -172,9 +172,13 @@ async def test_name_is_taken_over_and_nothing_acknowledged_comes_twice(face: Fac
                 assert [delivery.data for delivery in await taken(theirs, 3)] == [3, 4, 5]
 
 
+@only_where_a_loop_has_turns
 @on_its_loop
 async def test_key_stays_with_one_member_and_in_order_through_failures(face: Face) -> None:
-    """G5, on a group, which needs no disk: every third delivery fails once."""
+    """G5, on a group, which needs no disk: every third delivery fails once.
+
+    Of a thread's nack the broker hears later: the next of the key may be on its way by then (docs/clients.md).
+    """
     total = 200
     order: dict[str, list[int]] = {key: [] for key in "abcd"}
     failed: set[int] = set()
