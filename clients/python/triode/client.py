@@ -20,10 +20,10 @@ from triode.composing import Composer, Draft, Encode
 from triode.consuming import Terms
 from triode.deliveries import Deliveries
 from triode.driver import Driver, Token
-from triode.errors import ConnectionClosed, ConnectionRefused, PublishManyFailed, QueueFull, TriodeError
+from triode.errors import ConnectionClosed, ConnectionRefused, QueueFull, TriodeError
 from triode.messages import Messages
 from triode.options import Options
-from triode.publishing import Publication
+from triode.publishing import Publication, all_published
 from triode.receipts import Receipt
 from triode.records import Gap, HistoryPage, Position, Presence, Published, State, StateChanged
 from triode.runtime import Runtime
@@ -183,9 +183,7 @@ class Client:
 
         Waits and raises as `publish`; PublishRefused with `malformed` where the topic is not compacted.
         """
-        if not key:
-            raise ValueError("what is deleted has a key")
-        packet = self._composer.without_data(topic, key, message_id=message_id)
+        packet = self._composer.deletion(topic, key, message_id)
         return await self._deliver(packet)
 
     async def _deliver(self, packet: packets.Publish) -> Published:
@@ -274,9 +272,7 @@ class Client:
             self._driver.settle()
         if error is not None:
             results += [error] * (len(waiting) - len(queued))
-        if any(isinstance(each, TriodeError) for each in results):
-            raise PublishManyFailed(results)
-        return [each for each in results if isinstance(each, Published)]
+        return all_published(results)
 
     async def _enqueue_all(
         self, waiting: list[packets.Publish], queued: list[Publication]

@@ -90,6 +90,12 @@ class Composer:
             deliver_at_ms=deliver_at_ms,
         )
 
+    def deletion(self, topic: str, key: str, message_id: str) -> packets.Publish:
+        """What deletes `key` from a compacted topic."""
+        if not key:
+            raise ValueError("what is deleted has a key")
+        return self.without_data(topic, key, message_id=message_id)
+
     def wish(self, presence: Literal["watch"] | Mapping[Literal["state"], object] | None) -> Wish:
         """What a subscription says of presence."""
         if presence is None:

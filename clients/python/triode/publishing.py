@@ -16,7 +16,7 @@ from triode_protocol import codec, packets
 from triode_protocol.errors import ErrorName
 
 from triode.backoff import Backoff, asked_seconds, clamp
-from triode.errors import Expired, OutcomeUnknown, PublishRefused, QueueFull, TriodeError
+from triode.errors import Expired, OutcomeUnknown, PublishManyFailed, PublishRefused, QueueFull, TriodeError
 from triode.options import Options
 from triode.outgoing import Outgoing
 from triode.records import Complaint, Event, Published
@@ -365,6 +365,14 @@ class Publisher:
 
 
 _FOREVER_MS: Final = 2**53
+
+
+def all_published(results: list[Published | TriodeError]) -> list[Published]:
+    """The places, where all have one. Raises PublishManyFailed."""
+    places = [each for each in results if isinstance(each, Published)]
+    if len(places) < len(results):
+        raise PublishManyFailed(results)
+    return places
 
 
 def _order(publication: Publication) -> int:

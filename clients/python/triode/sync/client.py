@@ -18,8 +18,9 @@ from triode.client import Client as AsyncClient
 from triode.client import From
 from triode.composing import Draft, Encode
 from triode.driver import Token as AsyncToken
-from triode.errors import ConnectionClosed, PublishManyFailed, QueueFull, TriodeError
+from triode.errors import ConnectionClosed, QueueFull, TriodeError
 from triode.options import Options
+from triode.publishing import all_published
 from triode.records import Gap, HistoryPage, Position, Presence, Published, State
 from triode.sync.background import Background
 from triode.sync.bells import deadline, remaining
@@ -226,9 +227,7 @@ class Client:
 
         Waits and raises as `publish`; PublishRefused with `malformed` where the topic is not compacted.
         """
-        if not key:
-            raise ValueError("what is deleted has a key")
-        return self._deliver(self._composer.without_data(topic, key, message_id=message_id), timeout)
+        return self._deliver(self._composer.deletion(topic, key, message_id), timeout)
 
     def _deliver(self, packet: Publish, timeout: float | None) -> Published:
         background, outbox = self._begun()
@@ -301,9 +300,7 @@ class Client:
                     receipt.abandon()
         if error is not None:
             results += [error] * (len(packets) - len(receipts))
-        if any(isinstance(each, TriodeError) for each in results):
-            raise PublishManyFailed(results)
-        return [each for each in results if isinstance(each, Published)]
+        return all_published(results)
 
     def send(
         self,
