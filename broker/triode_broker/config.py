@@ -167,6 +167,67 @@ DEAD_LETTER_RULE = TopicRule(
 DEAD_LETTER_RULE_IN_MEMORY = TopicRule(filter="$dead/#", compact=True, retention_seconds=604_800, dedupe_seconds=0)
 
 
+class Auth(Struct, frozen=True, forbid_unknown_fields=True):
+    """Who may connect at all. Where nothing here, no `tokens`, no `permissions` is set, nobody is asked."""
+
+    anonymous: bool = False  # clients without a credential come in, with the rights of the role "anonymous"
+    api_keys_file: str = ""  # of `triode token key`: one line a key, hashed; "" = none
+    query_token: bool = False  # also `?token=…` in the URL, which ends up in logs of others
+    leeway_seconds: NotNegative = 60  # how far clocks of issuers may be off
+    max_token_seconds: NotNegative = 86_400  # a token is good for at most so long, whatever it says; 0 = no bound
+    notice_seconds: Positive = 60  # a client is told so long before its token expires
+    certificates: bool = False  # a verified client certificate (`tls.client_ca`) is a credential
+    callout_url: str = ""  # asked who a client is, by POST; "" = nobody is
+    callout_secret_file: str = ""  # sent along as `Authorization: Bearer`, so that the answerer knows the broker
+    callout_timeout_ms: Positive = 2_000
+    callout_cache_seconds: NotNegative = 60  # an answer is kept, at most as long as it says; 0 = not at all
+
+
+class TokenKey(Struct, frozen=True, forbid_unknown_fields=True):
+    """One key, or one URL with keys, that signs tokens (JWT). Its algorithm is fixed here, not by the token."""
+
+    name: str = ""  # for the log
+    algorithm: Literal["HS256", "HS384", "HS512", "RS256", "ES256", "EdDSA"] = "RS256"
+    kid: str = ""  # tokens that name a key name this one; "" = any
+    key_file: str = ""  # secret (HS…) or public key in PEM
+    key_env: str = ""  # the same in an environment variable
+    jwks_url: str = ""  # or fetched from there
+    issuer: str = ""  # what `iss` must be; "" = anything
+    audience: str = ""  # what `aud` must name; "" = anything
+    user_claim: str = "sub"
+    tenant_claim: str = "tenant"
+    tenant: str = ""  # of tokens that name none
+
+
+Filters = tuple[str, ...]
+
+
+class Permission(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the clients of a role may do: filters with {user}, {tenant} and {claim} as levels; deny wins."""
+
+    role: str = ""  # one of the claim `roles`, "anonymous", or "" = everybody who has a credential
+    tenant: str = ""  # of this tenant only; "" = of any
+    publish: Filters = ()
+    subscribe: Filters = ()
+    presence: Filters = ()
+    history: Filters = ()
+    consume: Filters = ()
+    deny_publish: Filters = ()
+    deny_subscribe: Filters = ()
+    deny_presence: Filters = ()
+    deny_history: Filters = ()
+    deny_consume: Filters = ()
+
+
+class Tls(Struct, frozen=True, forbid_unknown_fields=True):
+    """A listener's certificate; without one it speaks plain text."""
+
+    certificate: str = ""  # PEM file, with the chain
+    key: str = ""  # PEM file; "" = it stands in `certificate`
+    client_ca: str = ""  # PEM file: certificates of the other side must be signed by one of these
+    client_certificates: Literal["optional", "required"] = "optional"  # where there is a client_ca
+
+
 NodeName = Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,64}$")]
 CLUSTER_PORT = 7401  # where `cluster_listen` names none
 DEFAULT_CLUSTER_LISTEN = f"127.0.0.1:{CLUSTER_PORT}"  # where there are `seeds` and no `cluster_listen`
@@ -201,6 +262,17 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"  # auto: console on a terminal, else JSON lines
     memory_shards: Annotated[int, Meta(ge=1, le=MAX_SHARDS)] = 8  # fixed when a cluster is created
+    insecure: bool = False  # start in spite of what is not safe; logged, and shown in health
+    admin_socket: str = ""  # where `triode kick` and others ask; "" = admin.sock under `data`
+    origins: tuple[str, ...] = ()  # pages that may connect beside the node's own, scheme://host[:port]; "*" = all
+    proxy_protocol: bool = False  # connections to `listen` begin with a PROXY header, version 1 or 2
+    trusted_proxies: tuple[str, ...] = ()  # addresses or networks whose X-Forwarded-For is believed
+    compression: bool = False  # permessage-deflate, for clients that offer it
+    tls: Tls = Tls()  # of `listen`
+    cluster_tls: Tls = Tls()  # of `cluster_listen`, and what this node shows to others
+    auth: Auth = Auth()
+    tokens: tuple[TokenKey, ...] = field(default_factory=tuple)
+    permissions: tuple[Permission, ...] = field(default_factory=tuple)
     limits: Limits = Limits()
     topics: tuple[TopicRule, ...] = field(default_factory=tuple)
 

@@ -11,6 +11,7 @@ from triode_protocol.codec import Refused
 from triode_protocol.packets import Publish, Published, ServerPacket, Start
 
 from triode_broker.config import TopicRule
+from triode_broker.core.identity import Arrival, Identity
 from triode_broker.core.message_ids import Remembered
 from triode_broker.core.record import Record
 
@@ -65,6 +66,16 @@ class Place:
     pos: int
     is_complete: bool
     loss: int
+
+
+class Gate(Protocol):
+    """Says who a client is; the broker's is made in `auth`."""
+
+    def ask(self, token: str, arrival: Arrival, done: Callable[[Identity | Refused], None]) -> None:
+        """Call `done` once, at once or later: who this is, or why it is nobody (`unauthorized`, `token_expired`,
+        `revoked`; `unavailable` where that cannot be found out now). `token` is the one of the packet, else "".
+        Whoever asked may be gone by then. Must not raise.
+        """
 
 
 class Publisher(Protocol):

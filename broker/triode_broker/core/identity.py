@@ -1,0 +1,45 @@
+"""Who a client is, as the core sees it: the answer of whoever checks credentials (`interfaces.Gate`).
+
+Records only. The surprising decision: rights stand in the identity, not beside it. Whoever holds an identity can
+say what it may do, and a new token is a new identity: nothing is ever changed in place.
+"""
+
+import attrs
+
+from triode_broker.core.rights import EVERYTHING, Rights
+
+
+@attrs.frozen(eq=False)
+class Identity:
+    """One authenticated client; "" is anonymous, and all anonymous clients of a tenant are one identity (G2)."""
+
+    user: str = ""
+    tenant: str = ""  # "" = the default one
+    rights: Rights = EVERYTHING
+    expires_ms: int = 0  # wall clock; 0 = never
+    issued_ms: int = 0  # wall clock; 0 = it does not say
+    token_id: str = ""  # `jti`
+    key: str = ""  # the API key, by its public name
+    method: str = "open"  # how it was found out: open, anonymous, token, key, callout or certificate
+
+    def is_same(self, other: "Identity") -> bool:
+        """Whether a token of the other may take the place of this one's: same tenant and user (SPEC 3.7)."""
+        return (self.tenant, self.user) == (other.tenant, other.user)
+
+
+#: Where nobody is asked who they are.
+OPEN = Identity()
+
+
+@attrs.frozen
+class Arrival:
+    """What is known of a connection before its first packet; kept until it has connected."""
+
+    address: str = ""  # of the client, behind trusted proxies its own
+    token: str = ""  # of `Authorization: Bearer`
+    certificate: tuple[str, ...] = ()  # names in the client's verified certificate, the one to be used first
+    is_encrypted: bool = False
+
+
+#: Nothing is.
+UNKNOWN = Arrival()
