@@ -41,6 +41,7 @@ from triode_broker.joining import Joining, no_cluster
 from triode_broker.log import committer
 from triode_broker.log.disk import DiskLog, StoreError
 from triode_broker.log.memory import MemoryLog
+from triode_broker.posture import unsafe
 from triode_broker.stores import check_stores, close_stores, missing, new_log_name, open_store, open_stores
 
 TRIM_SECONDS = 1.0
@@ -176,6 +177,7 @@ class Broker:
         return {
             "status": status,
             "degraded": degraded,
+            "insecure": [one.name for one in unsafe(self.config)],
             "draining": self.draining.is_begun,
             "node": self.config.node,
             "version": installed_version(),
@@ -223,6 +225,8 @@ class Broker:
                 await nursery.start(_within, stores_scope, self.committer.run, stores_closed)
                 await nursery.start(_within, edge_scope, partial(self.edge.serve, listeners), trio.Event())
                 await self._start_others(nursery, urls)
+                for one in unsafe(self.config):
+                    self._log.warning("insecure", setting=one.name, reason=one.why)
                 self.readiness.started()
                 self._log.info("started", node=self.config.node, urls=urls)
                 task_status.started(urls)

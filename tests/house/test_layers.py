@@ -58,6 +58,7 @@ TABLE = {
     "triode_broker.config": Row((), ("attrs", "msgspec"), is_pure=True),
     "triode_broker.printable": Row((), (), is_pure=True),
     "triode_broker.logs": broker(),
+    "triode_broker.posture": broker(),
     "triode_broker.draining": broker("triode_broker.core", "triode_broker.edge", libraries=("trio",)),
     CORE: Row(("triode_protocol", "triode_broker.config", CORE), ("attrs", "msgspec"), is_pure=True),
     LOG: broker(*CORE_FACES, LOG),

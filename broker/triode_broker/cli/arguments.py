@@ -195,6 +195,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     add("--workers", metavar="N", help="processes that share the port, linked as nodes (1; 0: one per core)")
     _add_cluster(parser)
     add("--demo", action="store_const", const=True, help="publish this machine's own figures on demo/host/#")
+    add("--insecure", action="store_const", const=True, help="start in spite of what is not safe; health shows it")
     add("--log-level", metavar="LEVEL", help="debug, info, warning or error")
     add("--log-format", metavar="FORMAT", help="auto, json or console; auto: console on a terminal")
     add("--check", action="store_true", help="check the settings, print those in effect, do not serve")

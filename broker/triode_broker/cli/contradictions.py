@@ -4,7 +4,6 @@ Knows a finished `Config`, not where its values came from. The surprising decisi
 opened here too. A node that cannot prove who it is would start, look well, and stay alone.
 """
 
-import ipaddress
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,6 +14,7 @@ from triode_broker.cli.known_settings import row_name, shown
 from triode_broker.cluster.secret import HOW_TO_MAKE_ONE, BadSecret, read_secret
 from triode_broker.config import DELIVERY_OVERHEAD_BYTES, EVERYWHERE, Config, Limits
 from triode_broker.edge.listeners import parse_address
+from triode_broker.posture import is_loopback, unsafe
 
 #: Pairs of limits, the first not above the second: else what the one allows, the other never lets by.
 _ORDERED = (
@@ -40,7 +40,16 @@ def contradictions(config: Config, given: Mapping[str, object]) -> list[Problem]
         *(_way_back(config) if not addresses else ()),
         *_durable(config, given),
         *_workers(config),
+        *(_posture(config) if not addresses else ()),
     ]
+
+
+def _posture(config: Config) -> Iterator[Problem]:
+    """What is refused because it is not safe."""
+    for one in unsafe(config):
+        if one.is_refused and not config.insecure:
+            value = f" = {shown(config.listen)}" if one.name == "listen" else ""
+            yield one.name, f"{value}: {one.why}; --insecure starts it as it is"
 
 
 def _addresses(config: Config, given: Mapping[str, object]) -> Iterator[Problem]:
@@ -128,7 +137,7 @@ def _cluster(config: Config) -> Iterator[Problem]:
             read_secret(file)
         except BadSecret as error:
             yield "cluster_secret_file", f" = {shown(file)}: {error}"
-    elif listens and not _is_loopback(listens):
+    elif listens and not is_loopback(listens):
         wrong = ": others can reach this address, so nodes must prove that they belong here: "
         yield "cluster_listen", f" = {shown(listens)}{wrong}--cluster-secret-file FILE; {HOW_TO_MAKE_ONE}"
     if not listens:
@@ -145,22 +154,13 @@ def _way_back(config: Config) -> Iterator[Problem]:
     if listens and not advertised and listens.rpartition(":")[0] in EVERYWHERE:
         wrong = "others have to be told one address of this node: --cluster-advertise ws://HOST:7401"
         yield "cluster_listen", f" = {shown(listens)}: {wrong}"
-    if listens and _is_loopback(listens) and advertised == f"ws://{listens}":
+    if listens and is_loopback(listens) and advertised == f"ws://{listens}":
         for seed in config.seeds:
-            if not _is_loopback(urlsplit(seed).netloc):
+            if not is_loopback(urlsplit(seed).netloc):
                 wrong = (
                     f"is on another machine, from where {listens} cannot be reached: --cluster-listen HOST:7401"
                 )
                 yield "seeds", f": {shown(seed)} {wrong}"
-
-
-def _is_loopback(address: str) -> bool:
-    """Whether only this machine reaches HOST:PORT."""
-    host = address.rpartition(":")[0].strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _same_port(listen: str, cluster_listen: str, count: int) -> bool:

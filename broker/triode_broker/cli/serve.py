@@ -31,7 +31,7 @@ from triode_broker.workers.plan import count_workers, hold_ports, plan
 SERVER_DEPENDENCIES = frozenset({"h11", "wsproto", "structlog"})
 #: Names of the settings that have a flag.
 FLAGS = (
-    *("listen", "workers", "data", "restored", "demo", "log_level", "log_format"),
+    *("listen", "workers", "data", "restored", "demo", "insecure", "log_level", "log_format"),
     *("node", "cluster", "cluster_listen", "cluster_advertise", "cluster_secret_file", "seeds"),
     *("durable", "create_store", "advertise"),
 )
