@@ -11,6 +11,7 @@ import trio
 import triode
 from trio.testing import MockClock
 from triode_broker.config import Limits
+from triode_broker.core.identity import Arrival
 from triode_broker.core.outbox import Outbox
 from triode_broker.core.session import Session
 from triode_broker.draining import MAX_URLS, Draining, Readiness
@@ -153,8 +154,8 @@ class Stage:
         self.log = EventLog()
         self.draining = Draining(self.desk.node, self.rig.edge, lambda: self.luck, self.log)
 
-    def _accept(self, outbox: Outbox) -> Session:
-        return Session(self.desk.node, outbox)
+    def _accept(self, outbox: Outbox, arrival: Arrival) -> Session:
+        return Session(self.desk.node, outbox, arrival)
 
     def client(self) -> Client:
         """One more."""

@@ -27,6 +27,7 @@ from triode_broker.admin.elsewhere import for_others, from_anywhere
 from triode_broker.admin.listener import serve_calls
 from triode_broker.cluster.neighbours import Neighbours
 from triode_broker.config import GC_THRESHOLDS, Config, Worker
+from triode_broker.core.identity import Arrival
 from triode_broker.core.node import Node
 from triode_broker.core.outbox import Outbox
 from triode_broker.core.policy import Policies
@@ -156,8 +157,8 @@ class Broker:
             self.joining.cluster.check_awake()
         return now_ms()
 
-    def _accept(self, outbox: Outbox) -> Session:
-        return Session(self.node, outbox)
+    def _accept(self, outbox: Outbox, arrival: Arrival) -> Session:
+        return Session(self.node, outbox, arrival)
 
     def _unready(self) -> list[str]:
         return self.readiness.unready()

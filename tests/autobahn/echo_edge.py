@@ -11,6 +11,7 @@ from functools import partial
 import structlog
 import trio
 from triode_broker.config import Limits
+from triode_broker.core.identity import Arrival
 from triode_broker.core.outbox import Outbox
 from triode_broker.edge.frames import binary_frame, text_frame
 from triode_broker.edge.listeners import listen
@@ -23,7 +24,7 @@ class Echo:
     is_connected = True
     is_answered = True
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, outbox: Outbox, arrival: Arrival) -> None:
         self._outbox = outbox
 
     def receive_text(self, text: str, now_ms: int) -> None:

@@ -12,6 +12,7 @@ import attrs
 import trio
 from triode_broker.config import Limits
 from triode_broker.core.errors import Disconnect
+from triode_broker.core.identity import Arrival
 from triode_broker.core.outbox import Outbox
 from triode_broker.edge.application import NO_CROWD, Accept, Crowd, Route
 from triode_broker.edge.frames import FASTEST, Unmasking, extent
@@ -208,7 +209,7 @@ class Rig:
         )
         self.edge.sweep(self.now)
 
-    def _accept(self, outbox: Outbox) -> Talker:
+    def _accept(self, outbox: Outbox, arrival: Arrival) -> Talker:
         talker = Talker(outbox, self._is_connected)
         self.talkers.append(talker)
         return talker

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 from triode_broker.config import Limits
+from triode_broker.core.identity import Arrival
 from triode_broker.core.outbox import Outbox
 
 from tests.edge.rig import BINARY, CLOSE, HANDSHAKE, PING, PONG, TEXT, Rig, frame, text
@@ -164,7 +165,7 @@ class Broken:
     is_connected = True
     is_answered = True
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, outbox: Outbox, arrival: Arrival) -> None:
         self.outbox = outbox
 
     def receive_text(self, said: str, now_ms: int) -> None:
@@ -218,7 +219,7 @@ def test_s1_output_that_is_no_bytes_ends_its_connection_alone(rig: Rig) -> None:
 
 
 def test_s1_application_that_cannot_be_made_ends_its_connection_alone(make_rig: Callable[..., Rig]) -> None:
-    def accept(outbox: Outbox) -> Broken:
+    def accept(outbox: Outbox, arrival: Arrival) -> Broken:
         raise ZeroDivisionError
 
     rig = make_rig(accept=accept)

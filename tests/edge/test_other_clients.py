@@ -21,7 +21,9 @@ from tests.edge.rig import Log, Talker
 async def served(**limits: int) -> AsyncIterator[str]:
     """The URL of an edge that is served while the block runs."""
     listeners = listen("127.0.0.1:0")
-    edge = Edge(accept=Talker, routes={}, limits=Limits(**limits), now_ms=lambda: 0, log=Log())
+    edge = Edge(
+        accept=lambda outbox, _: Talker(outbox), routes={}, limits=Limits(**limits), now_ms=lambda: 0, log=Log()
+    )
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
             await nursery.start(partial(edge.serve, listeners))

@@ -13,6 +13,7 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 from triode_broker.config import Limits
+from triode_broker.core.identity import Arrival
 from triode_broker.core.outbox import Outbox
 from triode_broker.edge.listeners import listen
 from triode_broker.edge.reactor import EVENTS_PER_TURN, Edge
@@ -37,7 +38,7 @@ class Served:
             log=self.log,
         )
 
-    def _accept(self, outbox: Outbox) -> Talker:
+    def _accept(self, outbox: Outbox, arrival: Arrival) -> Talker:
         self.talkers.append(Talker(outbox))
         return self.talkers[-1]
 

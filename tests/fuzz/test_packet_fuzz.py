@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from triode_broker.config import Limits, TopicRule
+from triode_broker.core.identity import Arrival
 from triode_broker.core.node import Node
 from triode_broker.core.outbox import Outbox
 from triode_broker.core.policy import Policies
@@ -102,8 +103,8 @@ def one_case(rig: Rig, chance: random.Random) -> None:
 def one_edge(chance: random.Random, until: float) -> int:
     node = make_node()
 
-    def accept(outbox: Outbox) -> Session:
-        return Session(node, outbox)
+    def accept(outbox: Outbox, arrival: Arrival) -> Session:
+        return Session(node, outbox, arrival)
 
     rig = Rig(LIMITS, accept=accept)
     try:

@@ -35,6 +35,7 @@ from triode_protocol.packets import (
 from triode_protocol.packets import Disconnect as DisconnectPacket
 from triode_protocol.topics import is_wildcard
 
+from triode_broker.core.acknowledged import Acknowledged, no_such_subscription
 from triode_broker.core.asking import (
     MAX_HISTORIES,
     QUESTIONS_A_SUBSCRIPTION,
@@ -43,14 +44,15 @@ from triode_broker.core.asking import (
     is_acknowledged,
 )
 from triode_broker.core.awaiting import RETRY_STORE_MS
-from triode_broker.core.away import Away, Homes
+from triode_broker.core.away import Homes
 from triode_broker.core.consumers import CLEAN_CLOSES
+from triode_broker.core.entering import Entering
 from triode_broker.core.errors import Disconnect, answer_to
 from triode_broker.core.history import answer_history, check_history
+from triode_broker.core.identity import OPEN, UNKNOWN, Arrival, Identity
 from triode_broker.core.node import Node
 from triode_broker.core.outbox import Outbox
 from triode_broker.core.presence import fitting
-from triode_broker.core.roster import Member
 from triode_broker.core.start import check_start, start
 from triode_broker.core.subscription import Subscription
 from triode_broker.core.used_numbers import UsedNumbers
@@ -65,11 +67,10 @@ class Session:
     """One connection's side of the protocol. The edge calls it; see `edge.application` for the contract."""
 
     __slots__ = (
-        "_away",
+        "_acknowledged",
         "_backlog",
-        "_early",
+        "_entering",
         "_max_packet_bytes",
-        "_members",
         "_node",
         "_outbox",
         "_subscriptions",
@@ -77,24 +78,25 @@ class Session:
         "_will",
         "connection_id",
         "histories",
+        "identity",
         "inflight",
         "user",
         "wildcards",
     )
 
-    def __init__(self, node: Node, outbox: Outbox) -> None:
+    def __init__(self, node: Node, outbox: Outbox, arrival: Arrival = UNKNOWN) -> None:
         self._node = node
         self._max_packet_bytes = node.limits.max_packet_bytes
         self._outbox = outbox
         self._backlog: Sequence[ClientPacket | Refused] = ()  # decoded, waiting for room in the outbox
-        self._early: list[ClientPacket | Refused] | None = None  # waits for admission, connect first
+        self._entering: Entering | None = Entering(node, outbox, arrival)  # until connect has succeeded
         self._subscriptions: dict[int, Subscription] | None = None  # made at need: idle connections are many
-        self._members: dict[int, Member] | None = None  # the acknowledged ones
-        self._away: Away | None = None  # ... whose homes are on other nodes
+        self._acknowledged: Acknowledged | None = None  # ... and what came to those with acknowledgements
         self._used: UsedNumbers | None = None
         self._will: tuple[Publish, int] | None = None  # what, and how long after the connection is lost
         self.connection_id = ""
-        self.user = ""  # anonymous clients are one identity
+        self.identity = OPEN  # until it is known
+        self.user = OPEN.user  # its own: what is published is stamped with it
         self.wildcards = 0
         self.inflight = 0  # publishes that wait for a disk
         self.histories = 0  # requests for history or presence that wait for an answer
@@ -117,12 +119,14 @@ class Session:
     @property
     def subscription_count(self) -> int:
         """Open subscriptions."""
-        return len(self._subscriptions or ()) + len(self._members or ()) + len(self._away or ())
+        return len(self._subscriptions or ()) + len(self._acknowledged or ())
 
     def attend(self, connection_id: str, user: str) -> None:
         """Instead of `connect`: its client is connected to another node, and names of its are at home here."""
-        self.connection_id, self.user = connection_id, user
-        self._go_away(None)  # from here on nothing is passed on
+        self._entering = None
+        self.connection_id = connection_id
+        self.identity, self.user = Identity(user), user
+        self._acknowledged = self._acknowledge(None)  # from here on nothing is passed on
 
     # Called by the edge
 
@@ -132,7 +136,7 @@ class Session:
         The edge does not call while the outbox is over its bound; what comes in spite of that waits for `room`.
         """
         packets = decode(text, self._max_packet_bytes)
-        if self.connection_id or self._may_enter(packets, len(text)):
+        if self._entering is None or self._entering.may(packets, len(text)):
             self._serve(packets, now_ms)
 
     def receive_binary(self, data: bytes, now_ms: int) -> None:
@@ -143,17 +147,16 @@ class Session:
     def room(self, now_ms: int) -> None:
         """The outbox has drained to half: go on with what had to wait."""
         self._outbox.wants_room = False
-        early, self._early = self._early, None
-        backlog, self._backlog = early or self._backlog, ()
+        backlog, self._backlog = self._backlog, ()
+        if self._entering is not None:
+            backlog = self._entering.take() or backlog
         self._serve(backlog, now_ms)
         if self._subscriptions:
             for sub in list(self._subscriptions.values()):
                 if sub.pending is not None:
                     sub.pending.advance(now_ms)
-        for member in list((self._members or {}).values()):
-            member.consumer.room(member, now_ms)
-        if self._away is not None:
-            self._away.room()
+        if self._acknowledged is not None:
+            self._acknowledged.room(now_ms)
         self._node.presence.room(self._outbox)
 
     def keepalive(self, now_ms: int) -> None:
@@ -168,9 +171,8 @@ class Session:
     def detach(self) -> None:
         """The connection is gone: nothing of it stays."""
         self._backlog = ()
-        if self._early is not None:
-            self._early = None
-            self._node.admission.leave(self)
+        if self._entering is not None:
+            self._entering.leave()
         self._outbox.is_closed = True  # what one of its members held goes to none of its others
         node = self._node
         node.sessions.pop(self.connection_id, None)
@@ -179,19 +181,16 @@ class Session:
         for sub in (self._subscriptions or {}).values():
             node.router.close(sub)
         self._subscriptions = None
-        members, self._members = self._members or {}, None
-        for member in members.values():
-            node.consumers.leave(member, is_clean=code in CLEAN_CLOSES)
-        if self._away is not None:
-            self._away.detach(code)
+        if self._acknowledged is not None:
+            self._acknowledged.detach(code)
         if self._will is not None and code not in CLEAN_CLOSES:
             node.wills.lost(self.connection_id, self.user, *self._will)
 
     def give_way(self) -> None:
         """Another connection of its client takes its place, its members included; its will is not needed."""
         self._outbox.connection.close(CloseCode.REPLACED)
-        if self._away is not None:  # before the other one asks there for the same names
-            self._away.detach(CloseCode.REPLACED)
+        if self._acknowledged is not None:  # before the other one asks there for the same names
+            self._acknowledged.leave_others(CloseCode.REPLACED)
         self._will = None
         self._be_absent(is_clean=False)
 
@@ -209,46 +208,6 @@ class Session:
             presence.leave(attendance, self.connection_id, self.user, is_clean=is_clean)
 
     # Serving
-
-    def _may_enter(self, packets: Sequence[ClientPacket | Refused], characters: int) -> bool:
-        """Until connect has succeeded; what comes behind one that waits for admission waits with it (SPEC 1.11).
-
-        All of it together is bounded by what the edge reads until then.
-        """
-        if self._early is not None:
-            self._early += packets
-            return False
-        connect = self._check_first(packets[0], characters)
-        if self._node.admission.ask(self, is_resuming=connect.resume):
-            return True
-        self._early = list(packets)
-        return False
-
-    # `admission.Guest`
-
-    def admitted(self) -> None:
-        """What waits is served in `room`: in a turn of the edge, behind its barrier."""
-        self._outbox.connection.wake()
-
-    def turned_away(self, after_ms: int) -> None:
-        """SPEC 3.1.7."""
-        self._outbox.connection.close(CloseCode.OVERLOADED, after_ms)
-
-    def _check_first(self, packet: ClientPacket | Refused, characters: int) -> Connect:
-        """SPEC 1.12: the first packet is connect, within its bound; else its error, and the end."""
-        limit = self._node.limits.max_connect_bytes
-        if isinstance(packet, Refused):
-            error = packet
-        elif not isinstance(packet, Connect):
-            error = Refused(ErrorName.BAD_STATE, "the first packet must be connect")
-            error.id = getattr(packet, "id", 0)
-        elif characters * 4 > limit and len(encode(packet)) > limit:
-            error = Refused(ErrorName.TOO_LARGE, f"a connect packet has at most {limit} bytes")
-            error.id = packet.id
-        else:
-            return packet
-        self._answer_refused(error)
-        raise Disconnect(CloseCode.PROTOCOL)
 
     def _serve(self, packets: Sequence[ClientPacket | Refused], now_ms: int) -> None:
         outbox = self._outbox
@@ -279,6 +238,7 @@ class Session:
         # Not where something waits that was framed already: it cannot go into an array.
         if "batch" in packet.capabilities and not self._outbox.items:
             self._outbox.hold_payloads()
+        self._entering = None
         self.connection_id = "c-" + node.random_id()
         if packet.replaces:
             node.replace(packet.replaces, self.connection_id, self.user)
@@ -304,33 +264,21 @@ class Session:
 
     def _consume(self, packet: Subscribe, now_ms: int) -> None:
         """An acknowledged subscription (SPEC 9.1)."""
-        consumers = self._node.consumers
         self._check_subscribe(packet)
         asked = check_asked(packet, self._node.limits)
-        home = self._node.router.home_of(asked.name)
         self._check_room(is_wildcard(packet.filter))
-        if not home.is_here:
-            self._go_away(self._node.homes).subscribe(home, packet)
-            self._use(packet)
-            return
-        member = consumers.attach(asked, packet, self._outbox, self.connection_id, self, self._ended)
+        if self._acknowledged is None:
+            self._acknowledged = self._acknowledge(self._node.homes)
+        self._acknowledged.open(asked, packet)
         self._use(packet)
-        if self._members is None:
-            self._members = {}
-        self._members[packet.sub] = member
-        consumers.begin(member, packet, now_ms)
+        self._acknowledged.begin(packet, now_ms)
 
-    def _ended(self, number: int) -> None:
-        """An acknowledged subscription has come to its end without being asked to."""
-        assert self._members is not None
-        self.wildcards -= is_wildcard(self._members.pop(number).consumer.filter)
+    def _acknowledge(self, homes: Homes | None) -> Acknowledged:
+        return Acknowledged(
+            self._node, homes, self._outbox, self.connection_id, self.user, self, self._acknowledged_ended
+        )
 
-    def _go_away(self, homes: Homes | None) -> Away:
-        if self._away is None:
-            self._away = Away(homes, self._outbox, self.connection_id, self.user, self._away_ended)
-        return self._away
-
-    def _away_ended(self, filter: str) -> None:
+    def _acknowledged_ended(self, filter: str) -> None:
         self.wildcards -= is_wildcard(filter)
 
     def _open(self, packet: Subscribe) -> Subscription:
@@ -376,13 +324,8 @@ class Session:
 
     def _unsubscribe(self, packet: Unsubscribe, now_ms: int) -> None:
         sub = self._subscriptions.pop(packet.sub, None) if self._subscriptions else None
-        if sub is None and self._members and (member := self._members.get(packet.sub)) is not None:
-            self._ended(packet.sub)
-            self._outbox.put(encode(Unsubscribed(packet.sub, packet.id)))
-            self._node.consumers.leave(member, now_ms, is_clean=True)
-            return
-        if sub is None and self._away is not None and packet.sub in self._away:
-            self._away.unsubscribe(packet)
+        if sub is None and self._acknowledged is not None and packet.sub in self._acknowledged:
+            self._acknowledged.unsubscribe(packet, now_ms)
             return
         if sub is None:
             refused = Refused(ErrorName.NO_SUCH_SUBSCRIPTION, "there is no such subscription", field="sub")
@@ -429,29 +372,18 @@ class Session:
         node.presence.ask(packet.topic, answer)
 
     def _ack(self, packet: Ack, now_ms: int) -> None:
-        if not self._told_home(packet):
-            self._node.consumers.ack(self._member(packet.sub), packet, now_ms)
+        self._with_acknowledgements().ack(packet, now_ms)
 
     def _nack(self, packet: Nack, now_ms: int) -> None:
-        if not self._told_home(packet):
-            self._node.consumers.nack(self._member(packet.sub), packet, now_ms)
+        self._with_acknowledgements().nack(packet, now_ms)
 
     def _extend(self, packet: Extend, now_ms: int) -> None:
-        if not self._told_home(packet):
-            self._node.consumers.extend(self._member(packet.sub), packet)
+        self._with_acknowledgements().extend(packet, now_ms)
 
-    def _told_home(self, packet: Ack | Nack | Extend) -> bool:
-        if self._away is None or packet.sub not in self._away:
-            return False
-        self._away.settle(packet)
-        return True
-
-    def _member(self, sub: int) -> Member:
-        member = self._members.get(sub) if self._members else None
-        if member is None:
-            message = "there is no such acknowledged subscription"
-            raise Refused(ErrorName.NO_SUCH_SUBSCRIPTION, message, field="sub")
-        return member
+    def _with_acknowledgements(self) -> Acknowledged:
+        if self._acknowledged is None:
+            raise no_such_subscription()
+        return self._acknowledged
 
     # `interfaces.Publisher`: answers that come later
 

@@ -8,6 +8,7 @@ into the outbox it was made with, and ends its connection through `outbox.connec
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from triode_broker.core.identity import Arrival
 from triode_broker.core.outbox import Outbox
 
 
@@ -57,8 +58,8 @@ class Crowd(Protocol):
         """When the next one who is sent away may come back, from now: another time for each."""
 
 
-#: Makes the application of a connection that was just upgraded.
-Accept = Callable[[Outbox], Application]
+#: Makes the application of a connection that was just upgraded, of whom so much is known.
+Accept = Callable[[Outbox, Arrival], Application]
 
 #: request target, query included → status, content type, body. Serves GET and HEAD.
 Route = Callable[[str], tuple[int, str, bytes]]

@@ -12,6 +12,7 @@ from typing import Any, Final
 from triode_protocol.errors import CloseCode
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
 
+from triode_broker.core.identity import UNKNOWN
 from triode_broker.core.outbox import Outbox
 from triode_broker.edge import head
 from triode_broker.edge.frames import (
@@ -186,7 +187,7 @@ class Connection(Wire):
         shared.upgraded += 1
         self._outbox = Outbox(self, shared.dirty, text_frame, shared.limits.max_outbox_bytes)
         self._send_ahead(answer)
-        self._application = shared.accept(self._outbox)
+        self._application = shared.accept(self._outbox, UNKNOWN)
 
     # Reading frames
 
