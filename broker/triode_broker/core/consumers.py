@@ -35,8 +35,9 @@ SAVE_MS = 50
 #: How often names without members grow older, and after how many times that is written down.
 SWEEP_MS = 60_000
 SWEEPS_A_SAVE = 60
-#: Closes after which deliveries are given back cleanly: goodbye, replaced, shutdown, draining (SPEC 9.4.4).
-CLEAN_CLOSES = frozenset({1000, 4005, 4100, 4200})
+#: Closes after which deliveries are given back cleanly: goodbye, revoked, replaced, kicked, shutdown, sent away,
+#: draining (SPEC 9.4.4).
+CLEAN_CLOSES = frozenset({1000, 4002, 4005, 4006, 4100, 4107, 4200})
 
 
 class Consumers:
