@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test generate format lint types docs bench autobahn screenshot clean
+.PHONY: help run test generate format lint types docs bench autobahn screenshot audit sbom clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 19
@@ -58,6 +58,12 @@ autobahn: $(VENV)/.dev ## Autobahn's WebSocket cases against the edge (needs CPy
 
 screenshot: $(VENV)/.dev ## docs/demo.png, of the demo page in Chromium
 	@$(BIN)/python -m tests.browser.screenshot
+
+audit: $(VENV)/.dev ## known weaknesses of what is installed, from the registries' advisories
+	@$(BIN)/python .ci/audit.py
+
+sbom: $(VENV)/.dev ## the bill of materials of a release: .cache/sbom/triode.cdx.json
+	@$(BIN)/python .ci/sbom.py .cache/sbom/triode.cdx.json
 
 clean: ## away with everything that is made
 	rm -rf $(VENV) .cache .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
