@@ -123,6 +123,9 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     max_attempts: Positive = 1_000
     abandoned_seconds: Positive = 604_800  # a durable subscription without members is deleted after so long
 
+    # Revocations
+    max_revocations: Positive = 10_000  # kept at once; those of other nodes come on top
+
 
 #: What a rule retains where it does not say, by storage class.
 RETENTION = {

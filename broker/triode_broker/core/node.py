@@ -14,6 +14,7 @@ from triode_broker.core.away import Homes
 from triode_broker.core.consumers import Consumers
 from triode_broker.core.moving import Moving
 from triode_broker.core.presence import Presence
+from triode_broker.core.revocations import Revocations
 from triode_broker.core.router import Router
 from triode_broker.core.subscription import Subscription
 from triode_broker.core.timers import Timers
@@ -55,6 +56,7 @@ class Node:
     moving: Moving = attrs.field(init=False)
     presence: Presence = attrs.field(init=False)
     wills: Wills = attrs.field(init=False)
+    revocations: Revocations = attrs.field(init=False)
     _announced: AnnouncedLimits = attrs.field(init=False)  # the same for everybody: made once
     _reconnect: Reconnect = attrs.field(init=False)
     _capabilities: list[str] = attrs.field(init=False)
@@ -75,6 +77,7 @@ class Node:
         self.admission = Admission(limits, self.timers)
         self.presence = Presence(limits, self.timers, self.random_id)
         self.wills = Wills(self.router, limits, self.timers)
+        self.revocations = Revocations(limits.max_revocations)
         offered = {"delay": limits.max_delay_seconds > 0, "durable": self.router.has_disk}
         self._capabilities = [name for name in CAPABILITIES if offered.get(name, True)]
         self._reconnect = Reconnect(limits.reconnect_min_ms, limits.reconnect_max_ms)
