@@ -12,10 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from triode_protocol.topics import is_reserved
-
 from triode_broker.config import DEAD_LETTER_RULE, Config, TopicRule
 from triode_broker.core.policy import Policies
+from triode_broker.core.tenants import is_own
 from triode_broker.log.disk import DiskLog, StoreError, make_directory, open_log
 
 _LOG_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"  # 5 bits each
@@ -113,7 +112,7 @@ def close_stores(stores: Sequence[DiskLog | None]) -> None:
 
 
 def _rule_of(policies: Policies, topic: str) -> TopicRule:
-    return policies.of(topic, DEAD_LETTER_RULE) if is_reserved(topic) else policies.of(topic)
+    return policies.of(topic, DEAD_LETTER_RULE) if is_own(topic) else policies.of(topic)
 
 
 class StoreReport:

@@ -50,6 +50,7 @@ def test_list_has_every_name_in_a_few_words() -> None:
     assert (first["name"], first["kind"], first["filter"], first["members"]) == ("g", "group", "m/#", 1)
     assert second == {
         "name": "w",
+        "tenant": "",
         "kind": "shared",
         "filter": "d/#",
         "members": 1,

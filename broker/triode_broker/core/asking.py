@@ -14,6 +14,7 @@ from triode_broker.config import Limits
 from triode_broker.core.awaiting import RETRY_QUEUE_MS
 from triode_broker.core.dead_letters import topic_of
 from triode_broker.core.start import check_start
+from triode_broker.core.tenants import name_inside
 
 MAX_NAME_BYTES = 64
 #: History requests of one connection that wait for a disk; and reads of subscriptions, those that have ended
@@ -26,7 +27,7 @@ QUESTIONS_A_SUBSCRIPTION = 2
 class Asked:
     """The name a subscribe asks for."""
 
-    name: str
+    name: str  # as the core knows it
     field: str  # the one it stood in: durable or group
     is_durable: bool
     is_shared: bool
@@ -45,8 +46,8 @@ def is_acknowledged(packet: Subscribe) -> bool:
     return False
 
 
-def check_asked(packet: Subscribe, limits: Limits) -> Asked:
-    """What it asks for, within the limits. Raises Refused; the filter was checked."""
+def check_asked(packet: Subscribe, limits: Limits, tenant: str = "") -> Asked:
+    """What it asks for, within the limits, as a client says it. Raises Refused; the filter was checked."""
     _check_fields(packet)
     field = "durable" if packet.durable else "group"
     name = packet.durable or packet.group
@@ -66,7 +67,8 @@ def check_asked(packet: Subscribe, limits: Limits) -> Asked:
         message = "it would be fed its own dead letters: choose another name"
         raise Refused(ErrorName.MALFORMED, message, field=field)
     is_durable = field == "durable"
-    return Asked(name, field, is_durable, packet.shared or not is_durable, packet.window or limits.default_window)
+    window = packet.window or limits.default_window
+    return Asked(name_inside(tenant, name), field, is_durable, packet.shared or not is_durable, window)
 
 
 def _check_fields(packet: Subscribe) -> None:

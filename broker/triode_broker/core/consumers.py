@@ -27,6 +27,7 @@ from triode_broker.core.roster import Member
 from triode_broker.core.router import Router
 from triode_broker.core.source import Source
 from triode_broker.core.summaries import details, summary
+from triode_broker.core.tenants import name_outside, outside
 from triode_broker.core.timers import Timers
 
 PREFIX: Final = "consumer/"
@@ -110,15 +111,16 @@ class Consumers:
         return consumer
 
     def _check_same(self, consumer: Consumer, asked: Asked, packet: Subscribe) -> None:
+        name = name_outside(asked.name)
         if consumer.is_durable != asked.is_durable or consumer.is_shared != asked.is_shared:
-            message = f"{asked.name} is a {consumer.kind} subscription" if consumer.is_durable else ""
-            message = message or f"{asked.name} is a group"
+            message = f"{name} is a {consumer.kind} subscription" if consumer.is_durable else ""
+            message = message or f"{name} is a group"
             raise Refused(ErrorName.CONFLICT, message, field=asked.field)
         if consumer.filter != packet.filter:
-            message = f"{asked.name} has the filter {consumer.filter}"
+            message = f"{name} has the filter {outside(consumer.filter)}"
             raise Refused(ErrorName.CONFLICT, message, field=asked.field)
         if asked.is_shared and len(consumer.members) >= self._limits.max_consumer_members:
-            message = f"{asked.name} has {len(consumer.members)} members, the most it may have"
+            message = f"{name} has {len(consumer.members)} members, the most it may have"
             raise Refused(ErrorName.QUOTA, message, field=asked.field)
 
     def begin(self, member: Member, packet: Subscribe, now_ms: int) -> None:
@@ -376,7 +378,8 @@ class Consumers:
         """Raises Refused where there is no such name."""
         consumer = self.by_name.get(name)
         if consumer is None:
-            raise Refused(ErrorName.NO_SUCH_SUBSCRIPTION, f"there is no durable subscription or group {name}")
+            message = f"there is no durable subscription or group {name_outside(name)}"
+            raise Refused(ErrorName.NO_SUCH_SUBSCRIPTION, message)
         return consumer
 
     def rewind(
@@ -392,7 +395,8 @@ class Consumers:
         """
         consumer = self.find(name)
         if isinstance(start, dict) and (unknown := start.keys() - consumer.by_log.keys()):
-            raise Refused(ErrorName.MALFORMED, f"{min(unknown)} is not a log of {name}", field="after")
+            message = f"{min(unknown)} is not a log of {name_outside(name)}"
+            raise Refused(ErrorName.MALFORMED, message, field="after")
         go_on = partial(self._rewound, consumer, now_ms, done)
         if isinstance(start, Start) or start == "earliest":
             wanted = start if isinstance(start, Start) else Start()

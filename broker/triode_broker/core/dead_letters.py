@@ -2,6 +2,7 @@
 
 Makes the packet, and is told what became of it. A letter's key is the place of the message, so there is one letter
 for one message, and a deletion by key takes it away. Headers of that name from a publisher are not believed.
+Those of a tenant's names are the tenant's (`core.tenants`), and say nothing of the inside.
 """
 
 from collections.abc import Callable
@@ -12,6 +13,15 @@ from triode_protocol.codec import Refused
 from triode_protocol.packets import ABSENT, Message, Publish, ServerPacket
 
 from triode_broker.core.item import Item
+from triode_broker.core.tenants import (
+    inside,
+    is_own,
+    name_inside,
+    name_outside,
+    outside,
+    tenant_of,
+    tenant_of_name,
+)
 
 PREFIX: Final = "$dead/"
 HEADER: Final = "triode-dead-"
@@ -23,8 +33,15 @@ _NULL: Final = msgspec.Raw(b"null")
 
 
 def topic_of(name: str) -> str:
-    """Where the dead letters of a name go."""
-    return PREFIX + name
+    """Where the dead letters of a name go; of a client's name, or one of the core and then inside."""
+    return inside(tenant_of_name(name), PREFIX + name_outside(name))
+
+
+def name_of(topic: str) -> str:
+    """Whose dead letters go to a topic of the core; "" for another topic."""
+    own = outside(topic)
+    is_dead = is_own(topic) and own.startswith(PREFIX)
+    return name_inside(tenant_of(topic), own.removeprefix(PREFIX)) if is_dead else ""
 
 
 def make_letter(name: str, item: Item, now_ms: int) -> tuple[Publish, str]:
@@ -34,7 +51,7 @@ def make_letter(name: str, item: Item, now_ms: int) -> tuple[Publish, str]:
     headers = {
         **{name: value for name, value in message.headers.items() if not name.startswith(HEADER)},
         HEADER + "reason": item.reason,
-        HEADER + "topic": record.topic,
+        HEADER + "topic": outside(record.topic),
         HEADER + "log": message.log,
         HEADER + "pos": str(record.pos),
         HEADER + "offset": str(record.offset),

@@ -1,6 +1,7 @@
 """Policies: which rule holds for a topic. The first matching `[[topics]]` rule does, else the defaults.
 
-A rule also says where its topics are stored, and so which shards a filter covers.
+A rule also says where its topics are stored, and so which shards a filter covers. Rules hold for all tenants: they
+match what clients say.
 """
 
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from collections.abc import Sequence
 from triode_protocol.topics import HARD_MAX_BYTES, HARD_MAX_LEVELS, check_filter, covers, matches, overlap
 
 from triode_broker.config import TopicRule
+from triode_broker.core.tenants import outside
 
 #: For a topic that no rule matches: 1,000 messages, 300 s, 1 MiB.
 DEFAULT_RULE = TopicRule()
@@ -31,6 +33,7 @@ class Policies:
     def storages(self, filter: str) -> set[str]:
         """The storage classes of the topics that a checked filter can match; "jobs/#" may well have one only."""
         found: set[str] = set()
+        filter = outside(filter)
         for rule in self._rules:
             if overlap(rule.filter, filter):
                 found.add(rule.storage)
@@ -40,4 +43,5 @@ class Policies:
 
     def of(self, topic: str, default: TopicRule = DEFAULT_RULE) -> TopicRule:
         """The rule for a checked topic."""
+        topic = outside(topic)
         return next((rule for rule in self._rules if matches(rule.filter, topic)), default)

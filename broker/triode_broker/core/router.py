@@ -18,7 +18,7 @@ from triode_broker.config import DEAD_LETTER_RULE, DEAD_LETTER_RULE_IN_MEMORY, L
 from triode_broker.core.awaiting import Awaiting
 from triode_broker.core.catch_up import CatchUp, Skip
 from triode_broker.core.conflate import Conflation
-from triode_broker.core.dead_letters import PREFIX
+from triode_broker.core.dead_letters import PREFIX, name_of
 from triode_broker.core.delayed import Delayed, Later
 from triode_broker.core.interfaces import Acceptor, Coverage, DurableLog, Log, Publisher
 from triode_broker.core.message_ids import Remembered, check_same, digest_of
@@ -29,6 +29,7 @@ from triode_broker.core.publish_check import check_publish
 from triode_broker.core.record import Record
 from triode_broker.core.shard import Shard, Topic, Topics, shard_index
 from triode_broker.core.subscription import Subscription
+from triode_broker.core.tenants import check_own, is_own, outside
 from triode_broker.core.topic_tree import TopicTree
 
 
@@ -132,12 +133,12 @@ class Router:
     def count_on(self, shard: Shard, counters: Mapping[str, int]) -> None:
         """Go on with these, in a log that was not begun here."""
         for name, offset in counters.items():
-            topics = self._own if is_reserved(name) else self._topics
+            topics = self._own if is_own(name) else self._topics
             topics.add(Topic(name, self.rule_of(name), shard, offset))
 
     def rule_of(self, name: str) -> TopicRule:
         """Of a client's topic, or one of the broker's own."""
-        return self._own_rule(name) if is_reserved(name) else self._policies.of(name)
+        return self._own_rule(name) if is_own(name) else self._policies.of(name)
 
     @property
     def shards(self) -> tuple[Shard, ...]:
@@ -288,7 +289,7 @@ class Router:
         return Published(packet.id, shard.log.name, first.pos, first.offset, shard.log.level, True)
 
     def _open(self, name: str) -> Topic:
-        self.check_topic(name)
+        self.check_topic(outside(name))
         return self._topic_of(name)
 
     def _topic_of(self, name: str) -> Topic:
@@ -301,7 +302,7 @@ class Router:
         return topic
 
     def check_readable(self, name: str) -> None:
-        """Raise Refused unless clients may ask for its history: dead letters may be read (SPEC 6, 9.8)."""
+        """Raise Refused unless clients may so ask for its history: dead letters may be read (SPEC 6, 9.8)."""
         if not name.startswith(PREFIX):
             self.check_topic(name)
         else:
@@ -313,7 +314,7 @@ class Router:
             awaiting.is_ending = True
 
     def check_topic(self, name: str) -> None:
-        """Raise Refused unless clients may publish to it (SPEC 6)."""
+        """Raise Refused unless clients may publish to what they say (SPEC 6)."""
         self._check_grammar(name)
         if is_reserved(name):
             raise Refused(ErrorName.BAD_TOPIC, "topics beginning with $ belong to the broker", field="topic")
@@ -330,8 +331,9 @@ class Router:
             raise Refused(ErrorName.BAD_TOPIC, f"not a topic: {error}", field="topic") from None
 
     def check_filter(self, filter: str) -> None:
-        """Raise Refused unless it is a filter (SPEC 6)."""
+        """Raise Refused unless clients may say it as a filter (SPEC 6)."""
         try:
+            check_own(filter)
             check_filter(filter, self._limits.max_topic_levels, self._limits.max_topic_bytes)
         except BadTopic as error:
             raise Refused(ErrorName.BAD_TOPIC, f"not a filter: {error}", field="filter") from None
@@ -340,7 +342,7 @@ class Router:
         """The shards that hold topics the filter can match."""
         if not is_wildcard(filter):
             return (self._shard_of(filter),)
-        if is_reserved(filter):
+        if is_own(filter):
             return self._of_storage("disk" if self._durable else "memory")
         storages = self._policies.storages(filter)
         return tuple(shard for storage in sorted(storages) for shard in self._of_storage(storage))
@@ -350,8 +352,8 @@ class Router:
 
     def _shard_of(self, topic: str) -> Shard:
         """Topics of the broker's own are on disk where there is one: `$dead/<name>` at the home of the name."""
-        if is_reserved(topic):
-            return self.home_of(topic.removeprefix(PREFIX))
+        if is_own(topic):
+            return self.home_of(name_of(topic) or topic)
         shards = self._of_storage(self._policies.of(topic).storage)
         return shards[shard_index(topic, len(shards))]
 

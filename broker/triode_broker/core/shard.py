@@ -17,6 +17,7 @@ from triode_broker.config import TopicRule
 from triode_broker.core.interfaces import Acceptor, Log
 from triode_broker.core.message_ids import MessageIds, Remembered
 from triode_broker.core.record import Record
+from triode_broker.core.tenants import outside
 
 HASH_VERSION = 1  # of `shard_index`; fixed when a cluster is created
 
@@ -34,10 +35,11 @@ def shard_of_log(log: str) -> str:
 class Topic:
     """A topic's counters and what was looked up for it once."""
 
-    __slots__ = ("name", "offset", "rule", "seen_offset", "shard")
+    __slots__ = ("name", "offset", "outside", "rule", "seen_offset", "shard")
 
     def __init__(self, name: str, rule: TopicRule, shard: "Shard", offset: int) -> None:
         self.name = name
+        self.outside = outside(name)  # as its messages and its clients have it
         self.rule = rule
         self.shard = shard
         self.offset = offset  # of its newest message; -1: take pos for the next one
@@ -104,7 +106,7 @@ class Shard:
         name = topic.name
         payload = encode(
             Message(
-                name,
+                topic.outside,
                 offset,
                 self.log.name,
                 pos,

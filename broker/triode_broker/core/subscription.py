@@ -11,6 +11,7 @@ from triode_protocol.topics import is_wildcard
 from triode_broker.core.outbox import Outbox
 from triode_broker.core.presence import Attendance
 from triode_broker.core.shard import Shard
+from triode_broker.core.tenants import outside
 
 
 class Pending(Protocol):
@@ -72,5 +73,5 @@ class Subscription:
 
     @property
     def only_topic(self) -> str:
-        """The topic, where the filter names exactly one; else ""."""
-        return "" if self.is_wildcard else self.filter
+        """The topic as its client knows it, where the filter names exactly one; else ""."""
+        return "" if self.is_wildcard else outside(self.filter)

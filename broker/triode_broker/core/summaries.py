@@ -5,6 +5,7 @@ from itertools import chain, islice
 from triode_broker.core.consumer import Consumer
 from triode_broker.core.dead_letters import topic_of
 from triode_broker.core.source import Source
+from triode_broker.core.tenants import name_outside, outside, tenant_of_name
 
 #: Pending messages and members that one answer tells of.
 MAX_SHOWN = 100
@@ -13,9 +14,10 @@ MAX_SHOWN = 100
 def summary(consumer: Consumer) -> dict[str, object]:
     """One name in a few words. `lag` counts places of the logs, so also what the filter does not match."""
     return {
-        "name": consumer.name,
+        "name": name_outside(consumer.name),
+        "tenant": tenant_of_name(consumer.name),
         "kind": consumer.kind,
-        "filter": consumer.filter,
+        "filter": outside(consumer.filter),
         "members": len(consumer.members),
         "in_flight": sum(len(member.held) for member in consumer.members),
         "pending": sum(len(source.items) + len(source.restored) for source in consumer.sources),
@@ -32,7 +34,7 @@ def details(consumer: Consumer) -> dict[str, object]:
         **summary(consumer),
         "ack_wait_ms": consumer.ack_wait_ms,
         "max_attempts": consumer.max_attempts,
-        "dead_letter_topic": topic_of(consumer.name),
+        "dead_letter_topic": outside(topic_of(consumer.name)),
         "created_ms": consumer.created_ms,
         "seen_ms": consumer.seen_ms,
         "positions": positions,
@@ -70,7 +72,7 @@ def _pending(consumer: Consumer) -> list[dict[str, object]]:
                 {
                     "log": log,
                     "pos": pos,
-                    "topic": item.record.topic if item is not None else "",
+                    "topic": outside(item.record.topic) if item is not None else "",
                     "attempt": item.attempt if item is not None else source.restored[pos].failed + 1,
                     "holder": item.holder.connection_id if item is not None and item.holder is not None else "",
                 }
