@@ -76,6 +76,13 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     max_connect_wait_ms: NotNegative = 2_000  # for its turn; clients that resume go first
     max_reconnect_after_ms: Positive = 60_000  # how far ahead those who are sent away are spread
 
+    # Rates: how much is allowed stands in [[quotas]]; what is beyond is told when to come back
+    rate_burst_ms: Positive = 1_000  # after a quiet time, what a rate allows in so long may come at once
+    max_refused_packets: Positive = (
+        20_000  # of one connection, over its rates, within refused_window_ms; beyond: closed
+    )
+    refused_window_ms: Positive = 10_000
+
     # Drain: the node is taken out of service
     drain_window_ms: NotNegative = 10_000  # over which clients are sent to the other nodes; 0 = at once
     drain_alone_ms: NotNegative = 1_000  # the same where there is no other node: they come back to this one
@@ -222,6 +229,64 @@ class Permission(Struct, frozen=True, forbid_unknown_fields=True):
     deny_consume: Filters = ()
 
 
+#: Stands for "what a later row says that fits".
+NOT_SAID = -1
+Allowance = Annotated[int, Meta(ge=NOT_SAID)]
+
+
+class Quota(Struct, frozen=True, forbid_unknown_fields=True):
+    """How much clients may do. Each value is that of the first row that fits a client and says it; 0 = no bound.
+
+    What of a whole tenant is bounded stands in rows without `role` and `method`.
+    """
+
+    role: str = ""  # one that the client has, such as "anonymous"; "" = any client
+    tenant: str = ""  # of this tenant only; "" = of any
+    method: Literal["", "open", "anonymous", "token", "key", "callout", "certificate"] = ""  # how it was let in
+
+    # Of one connection
+    publishes_per_second: Allowance = NOT_SAID
+    bytes_per_second: Allowance = NOT_SAID  # of all that it sends; beyond, publishes and requests are refused
+    requests_per_second: Allowance = NOT_SAID  # subscribe, history, presence, auth
+    control_packets_per_second: Allowance = (
+        NOT_SAID  # ack, nack, extend, unsubscribe, ping, pong, what is malformed
+    )
+    max_subscriptions: Allowance = NOT_SAID  # beside limits.max_subscriptions: the lower one holds
+    max_wildcard_subscriptions: Allowance = NOT_SAID  # the same
+
+    # Of all connections of one user together, on all nodes
+    user_publishes_per_second: Allowance = NOT_SAID
+    user_bytes_per_second: Allowance = NOT_SAID
+    user_max_connections: Allowance = NOT_SAID
+
+    # Of all connections of one tenant together, on all nodes
+    tenant_publishes_per_second: Allowance = NOT_SAID
+    tenant_bytes_per_second: Allowance = NOT_SAID
+    tenant_max_connections: Allowance = NOT_SAID
+    tenant_max_subscriptions: Allowance = NOT_SAID
+    tenant_max_wildcard_subscriptions: Allowance = NOT_SAID
+
+
+def _unbounded(method: Literal["open", "key", "certificate"]) -> Quota:
+    return Quota("", "", method, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+
+
+#: Behind the rows of the settings. Programs that an operator gave a key or a certificate, and all clients where
+#: nobody is asked who they are, have no bounds; everybody else may be a browser.
+DEFAULT_QUOTAS = (
+    *(_unbounded(method) for method in ("open", "key", "certificate")),
+    Quota(
+        publishes_per_second=1_000,
+        bytes_per_second=1_048_576,
+        requests_per_second=100,
+        control_packets_per_second=5_000,
+        user_publishes_per_second=2_000,
+        user_bytes_per_second=2_097_152,
+        user_max_connections=100,
+    ),
+)
+
+
 class Tls(Struct, frozen=True, forbid_unknown_fields=True):
     """A listener's certificate; without one it speaks plain text."""
 
@@ -277,6 +342,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     tokens: tuple[TokenKey, ...] = field(default_factory=tuple)
     permissions: tuple[Permission, ...] = field(default_factory=tuple)
     limits: Limits = Limits()
+    quotas: tuple[Quota, ...] = field(default_factory=tuple)
     topics: tuple[TopicRule, ...] = field(default_factory=tuple)
 
     def __post_init__(self) -> None:

@@ -217,14 +217,28 @@ class Reconnect(Struct):
     max_ms: int
 
 
-class Limits(Struct):
-    """What the server announces in `connected` (SPEC 4.1)."""
+class Limits(Struct, omit_defaults=True):
+    """What the server announces in `connected` (SPEC 4.1). Of the rates, one that is absent has no bound."""
 
     max_packet_bytes: int
     max_frame_bytes: int
     max_subscriptions: int
     max_inflight_publishes: int
     dedupe_window_ms: int
+    max_wildcard_subscriptions: int = 0
+    publishes_per_second: int = 0  # of this connection
+    bytes_per_second: int = 0
+    requests_per_second: int = 0
+    control_packets_per_second: int = 0
+    rate_burst_ms: int = 0
+    user_publishes_per_second: int = 0  # of all connections of its user
+    user_bytes_per_second: int = 0
+    user_max_connections: int = 0
+    tenant_publishes_per_second: int = 0  # of all connections of its tenant
+    tenant_bytes_per_second: int = 0
+    tenant_max_connections: int = 0
+    tenant_max_subscriptions: int = 0
+    tenant_max_wildcard_subscriptions: int = 0
 
 
 class Connected(ServerPacket, tag="connected"):

@@ -12,7 +12,7 @@ from triode_protocol.topics import BadTopic, check_filter, is_reserved
 
 from triode_broker.cli.known_settings import row_name, shown
 from triode_broker.cluster.secret import HOW_TO_MAKE_ONE, BadSecret, read_secret
-from triode_broker.config import DELIVERY_OVERHEAD_BYTES, EVERYWHERE, Config, Limits
+from triode_broker.config import DELIVERY_OVERHEAD_BYTES, EVERYWHERE, NOT_SAID, Config, Limits
 from triode_broker.edge.listeners import parse_address
 from triode_broker.posture import is_loopback, unsafe
 
@@ -35,6 +35,7 @@ def contradictions(config: Config, given: Mapping[str, object]) -> list[Problem]
         *addresses,
         *_data(config, given),
         *_limits(config.limits),
+        *_quotas(config),
         *_topics(config),
         *_cluster(config),
         *(_way_back(config) if not addresses else ()),
@@ -113,6 +114,14 @@ def _limits(limits: Limits) -> Iterator[Problem]:
     if limits.max_packet_bytes <= limits.max_frame_bytes < room:
         wrong = f" = {limits.max_frame_bytes}: a message must fit with what surrounds it: at least {room}"
         yield "limits.max_frame_bytes", wrong
+
+
+def _quotas(config: Config) -> Iterator[Problem]:
+    for number, row in enumerate(config.quotas, 1):
+        for name in row.__struct_fields__:
+            if name.startswith("tenant_") and (row.role or row.method) and getattr(row, name) != NOT_SAID:
+                wrong = ": what a whole tenant may do stands in a row without role and method"
+                yield row_name("quotas", number, name), f" = {getattr(row, name)}{wrong}"
 
 
 def _topics(config: Config) -> Iterator[Problem]:

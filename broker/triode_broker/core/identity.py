@@ -4,9 +4,15 @@ Records only. The surprising decision: rights stand in the identity, not beside 
 say what it may do, and a new token is a new identity: nothing is ever changed in place.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
 import attrs
 
 from triode_broker.core.rights import EVERYTHING, Rights
+
+NO_LIMITS: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 @attrs.frozen(eq=False)
@@ -21,6 +27,10 @@ class Identity:
     token_id: str = ""  # `jti`
     key: str = ""  # the API key, by its public name
     method: str = "open"  # how it was found out: open, anonymous, token, key, callout or certificate
+    roles: tuple[str, ...] = ()  # by which its quotas are chosen, and its rights were
+    limits: Mapping[str, int] = (
+        NO_LIMITS  # the claim `limits`, as `quotas.check_claim` returns it: lowers its quotas
+    )
 
     def is_same(self, other: "Identity") -> bool:
         """Whether a token of the other may take the place of this one's: same tenant and user (SPEC 3.7)."""
