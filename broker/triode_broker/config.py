@@ -12,8 +12,11 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, field
 from msgspec.structs import force_setattr
 
-Positive = Annotated[int, Meta(ge=1)]
-NotNegative = Annotated[int, Meta(ge=0)]
+#: What JSON carries exactly everywhere; no setting means anything beyond.
+MAX_INTEGER = 2**53 - 1
+Positive = Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
+NotNegative = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
+Retention = Annotated[int, Meta(ge=-1, le=MAX_INTEGER)]
 
 
 #: Allocations before the garbage collector looks, and how often it looks at all it knows (Python: 700, 10, 10).
@@ -38,6 +41,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     max_before_connect_bytes: Positive = 65_536  # all that is read until connect has succeeded
     max_fragments: Positive = 1_024  # frames since the last complete message (S4)
     max_control_frames: Positive = 256  # WebSocket pings and pongs per keep-alive interval (S4)
+    min_compressed_bytes: Positive = 256  # with `compression`: shorter packets go as they are
 
     # HTTP heads
     max_head_bytes: Positive = 8_192
@@ -68,6 +72,18 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     close_timeout_ms: Positive = 5_000  # from our close frame to the peer's
     drain_timeout_ms: Positive = 30_000  # an outbox over its bound, until the connection is closed
     ping_ms: Positive = 25_000  # between pings; silent for twice as long: closed
+
+    # Credentials
+    max_token_bytes: Positive = 8_192
+    max_waiting_credentials: Positive = 1_024  # connections that wait for keys or a callout; beyond: unavailable
+    max_callouts: Positive = 64  # asked at the same time; the others wait
+    max_callout_bytes: Positive = 65_536  # of an answer
+    max_callout_cache: Positive = 10_000  # answers that are kept
+
+    # One network address; of IPv6 its first 64 bits. Not counted: this machine, trusted proxies
+    max_address_connections: NotNegative = 10_000  # at once; 0 = max_connections. Many people share an address
+    max_address_handshakes_per_second: NotNegative = 500  # 0 = as many as come
+    max_address_handshake_burst: Positive = 5_000  # at once, after a quiet time
 
     # Storms of connects: what is beyond is told when to come back
     max_handshakes: NotNegative = 8_192  # connections that have not got through `connect`; 0 = max_connections
@@ -149,9 +165,9 @@ class TopicRule(Struct, frozen=True, forbid_unknown_fields=True):
     filter: str = "#"
     storage: Literal["memory", "disk"] = "memory"  # disk: acknowledged and delivered once flushed; needs `data`
     compact: bool = False  # only the newest message of each key is retained, whatever its age
-    retention_messages: Annotated[int, Meta(ge=-1)] = BY_STORAGE  # of a compacted topic: keys
-    retention_seconds: Annotated[int, Meta(ge=-1)] = BY_STORAGE
-    retention_bytes: Annotated[int, Meta(ge=-1)] = BY_STORAGE
+    retention_messages: Retention = BY_STORAGE  # of a compacted topic: keys
+    retention_seconds: Retention = BY_STORAGE
+    retention_bytes: Retention = BY_STORAGE
     tombstone_seconds: NotNegative = 86_400  # a deleted key's mark on a compacted topic
     ttl_seconds: NotNegative = 0  # 0 = messages do not expire before retention ends
     max_payload_bytes: NotNegative = 0  # of `data` or `b64`; 0 = what max_packet_bytes allows
@@ -191,6 +207,10 @@ class Auth(Struct, frozen=True, forbid_unknown_fields=True):
     callout_secret_file: str = ""  # sent along as `Authorization: Bearer`, so that the answerer knows the broker
     callout_timeout_ms: Positive = 2_000
     callout_cache_seconds: NotNegative = 60  # an answer is kept, at most as long as it says; 0 = not at all
+    callout_failures: Positive = 5  # in a row; then nobody is asked for `callout_pause_ms`
+    callout_pause_ms: Positive = 5_000
+    jwks_refresh_seconds: Positive = 300  # keys are fetched anew so often
+    jwks_stale_seconds: Positive = 86_400  # keys that cannot be fetched anew go on for so long
 
 
 class TokenKey(Struct, frozen=True, forbid_unknown_fields=True):
@@ -205,15 +225,17 @@ class TokenKey(Struct, frozen=True, forbid_unknown_fields=True):
     issuer: str = ""  # what `iss` must be; "" = anything
     audience: str = ""  # what `aud` must name; "" = anything
     user_claim: str = "sub"
-    tenant_claim: str = "tenant"
+    tenant_claim: str = "tenant"  # "" = tokens do not say
     tenant: str = ""  # of tokens that name none
+    roles_claim: str = "roles"  # a list of texts, or one with spaces; a path has dots; "" = tokens do not say
+    permissions_claim: str = "permissions"  # {"publish": [filters], "deny_publish": …}; "" = tokens do not say
 
 
 Filters = tuple[str, ...]
 
 
 class Permission(Struct, frozen=True, forbid_unknown_fields=True):
-    """What the clients of a role may do: filters with {user}, {tenant} and {claim} as levels; deny wins."""
+    """What the clients of a role may do: filters with {user}, {tenant}, {claims.NAME} as levels; deny wins."""
 
     role: str = ""  # one of the claim `roles`, "anonymous", or "" = everybody who has a credential
     tenant: str = ""  # of this tenant only; "" = of any

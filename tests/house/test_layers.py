@@ -45,6 +45,8 @@ ADMIN = "triode_broker.admin"
 AUTH, CLUSTER, CLI = "triode_broker.auth", "triode_broker.cluster", "triode_broker.cli"
 WORKERS, CONFORMANCE = "triode_broker.workers", "triode_broker.conformance"
 CORE_FACES = tuple(f"triode_broker.core.{face}" for face in ("handed", "interfaces", "message_ids", "record"))
+AUTH_FACES = tuple(f"triode_broker.core.{face}" for face in ("identity", "interfaces", "placeholders", "rights"))
+SECRETS = "triode_broker.secrets_on_disk"
 
 TABLE = {
     "triode_protocol": Row(("triode_protocol",), ("attrs", "msgspec"), is_pure=True),
@@ -58,6 +60,7 @@ TABLE = {
     "triode_broker.config": Row((), ("attrs", "msgspec"), is_pure=True),
     "triode_broker.printable": Row((), (), is_pure=True),
     "triode_broker.logs": broker(),
+    SECRETS: broker(),
     "triode_broker.posture": broker(),
     "triode_broker.draining": broker("triode_broker.core", "triode_broker.edge", libraries=("trio",)),
     CORE: Row(("triode_protocol", "triode_broker.config", CORE), ("attrs", "msgspec"), is_pure=True),
@@ -66,7 +69,9 @@ TABLE = {
     EDGE: broker(CORE, EDGE, libraries=("trio", "h11", "wsproto", "websockets")),
     HTTP: broker(CORE, HTTP),
     ADMIN: broker(CORE, ADMIN, libraries=("trio",)),
-    AUTH: broker("triode_broker.core.interfaces", AUTH, libraries=("jwt",)),
+    # Identities and rights are made here, and every file it reads is one with secrets.
+    AUTH: broker(*AUTH_FACES, SECRETS, "triode_broker.posture", AUTH, libraries=("jwt", "cryptography")),
+    f"{AUTH}.authority": broker(*AUTH_FACES, "triode_broker.posture", AUTH, libraries=("trio",)),
     CLUSTER: broker(CORE, CLUSTER, libraries=("trio", "trio_websocket")),
     # A broker only in words: it plays scripts for clients of any make, so it knows the protocol and no broker.
     CONFORMANCE: Row(("triode_protocol", CONFORMANCE), ("attrs", "msgspec", "trio", "trio_websocket")),

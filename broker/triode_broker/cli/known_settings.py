@@ -11,6 +11,7 @@ from typing import Any, get_args, get_origin
 import msgspec
 from msgspec import Struct, inspect
 
+from triode_broker import config
 from triode_broker.config import Config
 from triode_broker.printable import escape, shorten
 
@@ -73,7 +74,7 @@ def allowed(type: Any) -> str:
             return "true or false"
         case inspect.IntType(ge=None):
             return "a whole number"
-        case inspect.IntType(ge=low, le=None):
+        case inspect.IntType(ge=low, le=None | config.MAX_INTEGER):
             return f"a whole number of at least {low}"
         case inspect.IntType(ge=low, le=high):
             return f"a whole number from {low} to {high}"

@@ -1,0 +1,1 @@
+"""Who clients are: each kind of credential, and rules made into rights."""
