@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test generate format lint types docs bench autobahn screenshot audit sbom clean
+.PHONY: help run test generate format lint types docs bench autobahn screenshot fuzz audit sbom clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 19
@@ -58,6 +58,9 @@ autobahn: $(VENV)/.dev ## Autobahn's WebSocket cases against the edge (needs CPy
 
 screenshot: $(VENV)/.dev ## docs/demo.png, of the demo page in Chromium
 	@$(BIN)/python -m tests.browser.screenshot
+
+fuzz: $(VENV)/.dev ## a million cases at everything that takes bytes from outside, some minutes
+	@$(BIN)/python -m tests.fuzz.run --keep
 
 audit: $(VENV)/.dev ## known weaknesses of what is installed, from the registries' advisories
 	@$(BIN)/python .ci/audit.py

@@ -4,8 +4,9 @@ Knows a finished `Config`, not where its values came from. The surprising decisi
 opened here too. A node that cannot prove who it is would start, look well, and stay alone.
 """
 
+import os
+import stat
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from triode_protocol.topics import BadTopic, check_filter, is_reserved
@@ -15,6 +16,7 @@ from triode_broker.cluster.secret import HOW_TO_MAKE_ONE, BadSecret, read_secret
 from triode_broker.config import DELIVERY_OVERHEAD_BYTES, EVERYWHERE, NOT_SAID, Config, Limits
 from triode_broker.edge.listeners import parse_address
 from triode_broker.posture import is_loopback, unsafe
+from triode_broker.printable import escape
 
 #: Pairs of limits, the first not above the second: else what the one allows, the other never lets by.
 _ORDERED = (
@@ -98,8 +100,13 @@ def _url(name: str, url: str, example: str) -> Iterator[Problem]:
 
 
 def _data(config: Config, given: Mapping[str, object]) -> Iterator[Problem]:
-    if config.data and Path(config.data).exists() and not Path(config.data).is_dir():
-        yield "data", f" = {shown(config.data)}: is not a directory"
+    try:
+        if config.data and not stat.S_ISDIR(os.stat(config.data).st_mode):
+            yield "data", f" = {shown(config.data)}: is not a directory"
+    except FileNotFoundError:
+        pass  # it will be made
+    except (OSError, ValueError) as error:  # too long, a NUL, no right to look
+        yield "data", f" = {shown(config.data)}: is no directory that can be used: {escape(str(error.args[-1]))}"
     for name in ("restored", "create_store"):
         if given.get(name) and not config.data:
             yield name, " = true: of which data? give its directory: --data DIR"

@@ -1,0 +1,97 @@
+"""S1: heads and frames, to one edge; a second client stays alive all the time.
+
+Nothing is asserted about answers. What counts is that no exception passes its barrier, that nothing is left
+behind, and that whoever behaves does not notice.
+"""
+
+import random
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from triode_broker.config import Limits
+
+from tests.edge.rig import BINARY, CLOSE, HANDSHAKE, PING, PONG, TEXT, Rig, close_payload, frame, text
+from tests.fuzz.running import Run, Target
+
+LIMITS = Limits(max_frame_bytes=70_000, max_outbox_bytes=30_000, max_fragments=50, max_control_frames=50)
+HEADS = [
+    HANDSHAKE,
+    HANDSHAKE[:-2] + b"Sec-WebSocket-Protocol: triode.v1.json\r\nOrigin: http://x\r\n\r\n",
+    HANDSHAKE[:-2] + b"Authorization: Bearer abc.def.ghi\r\nX-Forwarded-For: 1.2.3.4, ::1\r\n\r\n",
+    HANDSHAKE[:-2] + b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"HEAD /page?a=b HTTP/1.0\r\n\r\n",
+    b"GET /ws?token=abc HTTP/1.1\r\nHost: x\r\nOrigin: null\r\n\r\n",
+    b"POST /ws HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\nhello",
+]
+FRAMES = [
+    text("hello"),
+    text("say 2000"),
+    text("say 40000"),
+    text("leave 4100"),
+    text("batch"),
+    text("é" * 200),
+    frame(TEXT, b"x" * 66_000),
+    frame(BINARY, b"\x00\xff"),
+    frame(TEXT, b"frag", fin=False) + frame(PING, b"p") + frame(0, b"ment"),
+    frame(0, b"", fin=False),
+    frame(PONG),
+    frame(CLOSE, close_payload(1000, "bye")),
+    frame(CLOSE),
+]
+SEEDS = [*HEADS, *(HANDSHAKE + one for one in FRAMES), HANDSHAKE + b"".join(FRAMES[:6])]
+
+
+@contextmanager
+def begin(chance: random.Random) -> Iterator[Run]:
+    rig = Rig(LIMITS, {"/": lambda target: (200, "text/plain", target.encode())})
+    try:
+        good = rig.client()
+
+        def run(data: bytes, chance: random.Random) -> str:
+            said = hostile(rig, data, chance)
+            good.send(text("say 3"))
+            assert [one for one in good.texts() if one != '{"type":"ping"}'] == ["xxx"]
+            return said
+
+        yield run
+        assert "connection_failed" not in rig.log.events
+        for one in rig.clients[1:]:
+            one.socket.close()
+        good.socket.close()
+        rig.turn()
+        assert rig.edge.statistics().connections == 0
+        assert all(talker.detached == 1 for talker in rig.talkers)
+    finally:
+        rig.end()
+
+
+def hostile(rig: Rig, data: bytes, chance: random.Random) -> str:
+    """One connection, from its first byte to its end; what it was answered: the status, and how it was closed."""
+    before = rig.edge.statistics().closes
+    client = rig.client(b"", send_buffer=chance.choice((0, 4096)))
+    sizes = chance.choice(((1,), (7, 100), (10_000,), (100_000,)))
+    heard = b""
+    while data and not client.is_closed:
+        size = chance.choice(sizes) if len(data) < 5_000 else 100_000
+        piece, data = data[:size], data[size:]
+        try:
+            client.send(piece)
+        except OSError:
+            break
+        if chance.random() < 0.3:
+            heard = heard or client.receive()[:200]
+    match chance.randrange(3):
+        case 0:
+            client.socket.shutdown(socket.SHUT_WR)
+        case 1:
+            client.socket.close()
+        case _:
+            rig.after(0.25)
+    rig.turn()
+    closes = rig.edge.statistics().closes
+    return f"{heard.split(b' ')[1:2]} {[code for code in closes if closes[code] != before.get(code)]}"
+
+
+EDGE = Target("edge", SEEDS, begin)
