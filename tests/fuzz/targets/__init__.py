@@ -6,5 +6,6 @@ from tests.fuzz.targets.edge import EDGE
 from tests.fuzz.targets.packets import PACKETS
 from tests.fuzz.targets.peers import HELLO, PEERS
 from tests.fuzz.targets.settings import SETTINGS
+from tests.fuzz.targets.tokens import TOKENS
 
-ALL: tuple[Target, ...] = (EDGE, PACKETS, PEERS, HELLO, SETTINGS, CLIENT)
+ALL: tuple[Target, ...] = (EDGE, PACKETS, PEERS, HELLO, SETTINGS, TOKENS, CLIENT)
