@@ -9,12 +9,15 @@ import socket
 from collections.abc import Callable
 from typing import Any, Final
 
+import attrs
 from triode_protocol.errors import CloseCode
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
 
-from triode_broker.core.identity import UNKNOWN
+from triode_broker.core.identity import Arrival
 from triode_broker.core.outbox import Outbox
 from triode_broker.edge import head
+from triode_broker.edge.credentials import token_of
+from triode_broker.edge.deflate import DeflatingOutbox, negotiate
 from triode_broker.edge.frames import (
     INVALID_TEXT,
     POLICY_VIOLATION,
@@ -24,12 +27,15 @@ from triode_broker.edge.frames import (
     skip_to_close,
     text_frame,
 )
+from triode_broker.edge.origins import is_this_machine
 from triode_broker.edge.poller import HANGUP, READ, WRITE
 from triode_broker.edge.shared import LOOKS_PER_PING, Shared
 from triode_broker.edge.websocket import Failure, Unusual
 from triode_broker.edge.wire import CLOSING, FINISHED, GONE, HEAD, LEAVING, LINGERING, NOTHING, OPEN, Wire
+from triode_broker.printable import escape, shorten
 
 RECV_BYTES: Final = 65_536  # of one connection in one tick
+_SHOWN_CHARACTERS: Final = 120  # of an origin, in the log
 
 
 class Connection(Wire):
@@ -51,6 +57,18 @@ class Connection(Wire):
         shared.newcomers += 1
         self._is_new = True
         shared.connect_deadlines.add(self, shared.now)
+
+    def take_seat(self, address: str) -> None:
+        """Be counted as one from there; refused where that is one too many."""
+        if (refusal := self._sit(address)) is not None:
+            self.refuse(refusal)
+
+    def _sit(self, address: str) -> head.Refusal | None:
+        shared = self._shared
+        self._seat, refusal = shared.addresses.enter(address, shared.now)
+        if refusal is not None:
+            shared.complaints.say("address_refused", shared.now, address=address, reason=refusal.text)
+        return refusal
 
     # Called when the socket is ready
 
@@ -128,7 +146,7 @@ class Connection(Wire):
         if self.phase == LEAVING:
             return  # its bytes can wait for the end of the tick
         limit = self._shared.limits.max_before_connect_bytes
-        allowed = limit + 1 - self._early_bytes if self.phase <= OPEN else RECV_BYTES
+        allowed = max(limit + 1 - self._early_bytes, 1) if self.phase <= OPEN else RECV_BYTES
         try:
             data = self._socket.recv(min(allowed, RECV_BYTES))
         except BlockingIOError:
@@ -170,7 +188,7 @@ class Connection(Wire):
             method = request.method
             if request.path == shared.websocket_path:
                 shared.check_open()
-                self._upgrade(head.upgrade(request), request.size)
+                self._upgrade(request)
                 return
             route = shared.routes.get(request.path)
             if route is None:
@@ -180,14 +198,52 @@ class Connection(Wire):
         except head.Refusal as refusal:
             self.refuse(refusal, method)
 
-    def _upgrade(self, answer: bytes, head_bytes: int) -> None:
+    def _upgrade(self, request: head.Request) -> None:
         shared = self._shared
-        self._keep(self._buffer, head_bytes)  # frames may have come right behind
+        arrival = self._arrival(request)
+        if token := token_of(request, takes_query_token=shared.door.takes_query_token):
+            arrival = attrs.evolve(arrival, token=token)
+        if self._seat is None and (refusal := self._sit(arrival.address)) is not None:
+            raise refusal  # behind a proxy it has an address of its own only now
+        extension = self._extension(request)
+        answer = head.upgrade(request, extension)
+        self._keep(self._buffer, request.size)  # frames may have come right behind
         self.phase = OPEN
         shared.upgraded += 1
-        self._outbox = Outbox(self, shared.dirty, text_frame, shared.limits.max_outbox_bytes)
+        limit = shared.limits.max_outbox_bytes
+        if extension:
+            self._outbox = DeflatingOutbox(self, shared.dirty, shared.deflating.frame, limit)
+        else:
+            self._outbox = Outbox(self, shared.dirty, text_frame, limit)
         self._send_ahead(answer)
-        self._application = shared.accept(self._outbox, UNKNOWN)
+        if self._may_enter(request, arrival):
+            self._application = shared.accept(self._outbox, arrival)
+        else:
+            self.close(CloseCode.FORBIDDEN_ORIGIN)
+
+    def _arrival(self, request: head.Request) -> Arrival:
+        """What is known of the client, before it says anything."""
+        return Arrival(address=self.address)
+
+    def _extension(self, request: head.Request) -> bytes:
+        if not self._shared.door.compresses:
+            return b""
+        return negotiate(request.headers.get(b"sec-websocket-extensions", b""))
+
+    def _may_enter(self, request: head.Request, arrival: Arrival) -> bool:
+        """S9: whether the page, if there is one, may connect."""
+        origin = request.headers.get(b"origin")
+        if origin is None:
+            return True
+        shared = self._shared
+        text, host = origin.decode("ascii"), request.headers[b"host"].decode("ascii")
+        is_local = not arrival.address or is_this_machine(arrival.address)
+        if shared.door.origins.allows(text, host, is_encrypted=arrival.is_encrypted, is_local=is_local):
+            return True
+        shown = shorten(escape(text), _SHOWN_CHARACTERS)
+        advice = "to let pages of this origin connect, list it in the setting origins"
+        shared.complaints.say("origin_refused", shared.now, origin=shown, advice=advice)
+        return False
 
     # Reading frames
 
@@ -245,7 +301,7 @@ class Connection(Wire):
                 if is_plain(self._buffer, self._shared.plain_bytes):
                     self._take_texts(self._buffer, now, now_ms)
                 else:
-                    self._unusual = Unusual(self._shared.limits)
+                    self._unusual = Unusual(self._shared.limits, self._max_inflated_bytes())
             if self._unusual is not None:
                 self._take_unusual(self._unusual, now, now_ms)
             if len(self._buffer) == before:
@@ -264,6 +320,15 @@ class Connection(Wire):
         if self.phase == OPEN and self._outbox.is_over:
             self._pause(now)
 
+    def _max_inflated_bytes(self) -> int:
+        """S3: of one compressed message; 0 = it takes none. Before connect it counts as read (S2)."""
+        if type(self._outbox) is not DeflatingOutbox:
+            return 0
+        limits = self._shared.limits
+        if self._is_live:
+            return limits.max_frame_bytes
+        return max(limits.max_before_connect_bytes - self._early_bytes, 1)
+
     def _keep(self, data: bytes | bytearray, at: int) -> None:
         """What is behind `at` waits in the buffer, which `data` may be."""
         if at == len(data):
@@ -275,10 +340,16 @@ class Connection(Wire):
             self._buffer = bytearray(data[at:])
 
     def _on_text(self, event: TextMessage, now_ms: int) -> None:
+        self._count_inflated(len(event.data))
         self._application.receive_text(event.data, now_ms)
 
     def _on_binary(self, event: BytesMessage, now_ms: int) -> None:
+        self._count_inflated(len(event.data))
         self._application.receive_binary(bytes(event.data), now_ms)
+
+    def _count_inflated(self, size: int) -> None:
+        if not self._is_live and type(self._outbox) is DeflatingOutbox:
+            self._early_bytes += size
 
     def _on_ping(self, event: Ping, now_ms: int) -> None:
         self._on_pong(event, now_ms)

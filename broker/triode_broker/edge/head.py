@@ -23,7 +23,7 @@ from triode_broker.edge.plain_head import plain_head
 _ALLOWED: Final = bytes(range(0x20, 0x7F)) + b"\r\n\t"
 _ACCEPT_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 #: What a handshake may say once only; other repeated headers are lists, by RFC 9110 section 5.3.
-_ONCE: Final = frozenset({b"sec-websocket-key", b"sec-websocket-version"})
+_ONCE: Final = frozenset({b"authorization", b"host", b"origin", b"sec-websocket-key", b"sec-websocket-version"})
 _SUBPROTOCOL: Final = SUBPROTOCOL.encode()
 _SELECTED: Final = b"Sec-WebSocket-Protocol: " + _SUBPROTOCOL + b"\r\n"
 _VERSIONS: Final = (b"1.0", b"1.1")
@@ -116,8 +116,8 @@ def check_method(request: Request, allowed: tuple[str, ...]) -> None:
         raise Refusal(405, text, [("Allow", ", ".join(allowed))])
 
 
-def upgrade(request: Request) -> bytes:
-    """The 101 that turns this request into a WebSocket (SPEC 1.1, 1.2). Raises Refusal."""
+def upgrade(request: Request, extension: bytes = b"") -> bytes:
+    """The 101 that turns this request into a WebSocket (SPEC 1.1, 1.2), with this extension. Raises Refusal."""
     check_method(request, ("GET",))
     if b"websocket" not in request.tokens(b"upgrade"):
         text = f"{request.path} speaks WebSocket, subprotocol {SUBPROTOCOL}. In a browser: new WebSocket(url)."
@@ -132,7 +132,7 @@ def upgrade(request: Request) -> bytes:
     accept = _accept(request.headers.get(b"sec-websocket-key", b""))
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: " + accept + b"\r\n" + _subprotocol(request) + b"\r\n"
+        b"Sec-WebSocket-Accept: " + accept + b"\r\n" + _subprotocol(request) + _extensions(extension) + b"\r\n"
     )
 
 
@@ -154,6 +154,10 @@ def _subprotocol(request: Request) -> bytes:
     if _SUBPROTOCOL not in [offer.strip() for offer in offers.split(b",")]:
         raise Refusal(400, f"This server speaks the subprotocol {SUBPROTOCOL}; offer it, or none.")
     return _SELECTED
+
+
+def _extensions(extension: bytes) -> bytes:
+    return b"Sec-WebSocket-Extensions: " + extension + b"\r\n" if extension else b""
 
 
 def response(status: int, content_type: str, body: bytes, method: str = "GET", headers: Headers = ()) -> bytes:

@@ -20,7 +20,9 @@ from triode_broker.core.outbox import Outbox
 from triode_broker.edge.application import NO_CROWD, Accept, Crowd, Route
 from triode_broker.edge.connection import Connection
 from triode_broker.edge.deadlines import Deadlines
+from triode_broker.edge.door import Door
 from triode_broker.edge.frames import FASTEST, Unmasking
+from triode_broker.edge.fronted import Fronted
 from triode_broker.edge.poller import READ, make_poller
 from triode_broker.edge.shared import Shared, Statistics, come_back
 from triode_broker.edge.wire import GONE, OPEN
@@ -48,7 +50,7 @@ class Edge:
     """Everything that touches client sockets.
 
     `accept` makes the application of each WebSocket; `routes` answer other paths; `now_ms` is the wall clock.
-    `crowd` says who may come in when many want to at once.
+    `crowd` says who may come in when many want to at once, `door` what is asked of each.
     `dirty` is what outboxes enter: who puts into one outside of the edge's own calls ends its turn with `flush`.
     """
 
@@ -63,9 +65,12 @@ class Edge:
         websocket_path: str = "/ws",
         unmasking: Unmasking = FASTEST,
         crowd: Crowd = NO_CROWD,
+        door: Door | None = None,
     ) -> None:
         self._poller = make_poller()
-        self._shared = Shared(limits, self._poller, accept, routes, websocket_path, unmasking, crowd, log)
+        door = door or Door()
+        self._shared = Shared(limits, self._poller, accept, routes, websocket_path, unmasking, crowd, door, log)
+        self._connect = Connection if door.front.is_plain else Fronted
         self._now_ms = now_ms
         self._swept = 0.0  # when the deadlines were last looked at
         self._listeners: dict[int, socket.socket] = {}
@@ -199,8 +204,8 @@ class Edge:
 
     # One turn
 
-    def adopt(self, client: socket.socket) -> None:
-        """Serve a connected socket from now on, as if it had been accepted."""
+    def adopt(self, client: socket.socket, address: str = "") -> None:
+        """Serve a connected socket from now on, as if it had been accepted from `address`."""
         client.setblocking(False)
         self._shared.accepted += 1
         self._is_short = False
@@ -210,6 +215,8 @@ class Edge:
             connection.refuse(come_back("This server is full.", FULL_SECONDS * 1000))
         elif shared.newcomers > (shared.limits.max_handshakes or shared.newcomers):
             connection.refuse(come_back("Too many clients are connecting.", shared.crowd.later_ms()))
+        else:
+            connection.take_seat(address)
 
     def poll(self) -> Sequence[tuple[int, int]]:
         """What is ready, for one turn."""
@@ -285,7 +292,7 @@ class Edge:
         shared = self._shared
         for _ in range(ACCEPTS_PER_TURN):
             try:
-                client, _address = listener.accept()
+                client, place = listener.accept()
             except BlockingIOError:
                 return
             except OSError as error:
@@ -293,15 +300,16 @@ class Edge:
                     self._pause_accepting(error)
                     return
                 continue  # this one client was lost before it came
-            if len(shared.connections) < shared.limits.max_connections + _TOLD_THAT_IT_IS_FULL:
-                self._adopt_or_close(client)
-            else:
+            is_full = len(shared.connections) >= shared.limits.max_connections + _TOLD_THAT_IT_IS_FULL
+            if is_full or shared.addresses.is_overfull(place[0]):
                 shared.refused += 1
                 client.close()
+            else:
+                self._adopt_or_close(client, place[0])
 
-    def _adopt_or_close(self, client: socket.socket) -> None:
+    def _adopt_or_close(self, client: socket.socket, address: str) -> None:
         try:
-            self.adopt(client)
+            self.adopt(client, address)
         except OSError:  # gone already, or the kernel has no room to watch it
             self._shared.refused += 1
             client.close()

@@ -13,8 +13,12 @@ import attrs
 
 from triode_broker.config import Limits
 from triode_broker.core.outbox import Outbox
+from triode_broker.edge.addresses import Addresses
 from triode_broker.edge.application import Accept, Crowd, Route
+from triode_broker.edge.complaints import Complaints
 from triode_broker.edge.deadlines import Deadlines
+from triode_broker.edge.deflate import Deflating
+from triode_broker.edge.door import Door
 from triode_broker.edge.frames import Unmasking, text_frame
 from triode_broker.edge.head import Refusal
 from triode_broker.edge.poller import Poller
@@ -53,9 +57,13 @@ class Shared:
     websocket_path: str
     unmasking: Unmasking
     crowd: Crowd
+    door: Door
     log: Any
 
     plain_bytes: int = attrs.field(init=False)  # larger frames are not plain
+    addresses: Addresses = attrs.field(init=False)
+    complaints: Complaints = attrs.field(init=False)
+    deflating: Deflating = attrs.field(init=False)
     connections: "dict[int, Connection]" = attrs.field(init=False, factory=dict)  # by descriptor
     dirty: list[Outbox] = attrs.field(init=False, factory=list)  # to be written at the end of the tick
     leaving: "list[Wire]" = attrs.field(init=False, factory=list)  # to be closed then
@@ -81,6 +89,9 @@ class Shared:
     def __attrs_post_init__(self) -> None:
         limits = self.limits
         self.plain_bytes = min(limits.max_frame_bytes, self.unmasking.max_bytes)
+        self.addresses = Addresses(limits)
+        self.complaints = Complaints(self.log)
+        self.deflating = Deflating(limits.min_compressed_bytes)
         self.nowhere = Outbox(None, [], text_frame, limits.max_outbox_bytes)
         self.connect_deadlines = Deadlines(limits.connect_timeout_ms / 1000)
         self.look_deadlines = Deadlines(limits.ping_ms / 1000 / LOOKS_PER_PING)

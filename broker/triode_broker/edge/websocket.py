@@ -14,8 +14,10 @@ from collections.abc import Sequence
 import attrs
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
+from wsproto.extensions import Extension
 
 from triode_broker.config import Limits
+from triode_broker.edge.deflate import Inflation
 from triode_broker.edge.frames import TOO_BIG, extent
 
 
@@ -32,8 +34,10 @@ class Unusual:
 
     __slots__ = ("_bytes", "_frames", "_in_message", "_limits", "_message", "_wsproto", "left")
 
-    def __init__(self, limits: Limits) -> None:
-        self._wsproto = Connection(ConnectionType.SERVER)
+    def __init__(self, limits: Limits, max_inflated_bytes: int = 0) -> None:
+        """`max_inflated_bytes`: of a compressed message; 0 = there are none."""
+        extensions: list[Extension] = [Inflation(max_inflated_bytes)] if max_inflated_bytes else []
+        self._wsproto = Connection(ConnectionType.SERVER, extensions)
         self._limits = limits
         self._frames = 0  # of the unfinished message
         self._bytes = 0  # announced by them

@@ -19,6 +19,7 @@ from triode_protocol.errors import CloseCode
 from triode_protocol.packets import Bye
 
 from triode_broker.core.errors import Disconnect
+from triode_broker.edge.addresses import Seat
 from triode_broker.edge.application import Application, Nobody
 from triode_broker.edge.frames import ABNORMAL, batch_frames, close_frame
 from triode_broker.edge.head import Refusal, refusal_response
@@ -52,6 +53,7 @@ class Wire:
         "_is_new",
         "_outbox",
         "_paused_at",
+        "_seat",
         "_shared",
         "_socket",
         "fd",
@@ -68,6 +70,7 @@ class Wire:
         self._ahead = NOTHING  # wire bytes that go before what the outbox holds
         self._is_new = False  # counted as a newcomer: not live yet
         self._is_live = False  # open and connected: the hot path
+        self._seat: Seat | None = None  # where its address is counted
         self._paused_at: float | None = None  # since when nothing is read, because the outbox is over its bound
         self._interest = READ
         self._farewell: tuple[int, str, int, Sequence[str]] | None = None  # code, reason, reconnect_after_ms, urls
@@ -189,6 +192,8 @@ class Wire:
         self._is_live = False
         self._count_in()
         del self._shared.connections[self.fd]
+        if self._seat is not None:
+            self._shared.addresses.leave(self._seat, self._shared.now)
         self._socket.close()  # which also takes it out of the poller
         self._take_output()
         self._ahead = NOTHING
@@ -237,13 +242,17 @@ class Wire:
 
     def _watch(self) -> None:
         """Watch for what matters now. WRITE is also how `room` and the end of a pause get their turn."""
+        interest = self._wanted()
+        if interest != self._interest and self.phase != GONE:
+            self._interest = interest
+            self._shared.poller.modify(self.fd, interest)
+
+    def _wanted(self) -> int:
         is_paused = self._paused_at is not None
         interest = 0 if is_paused or self.phase == LEAVING else READ
         if is_paused or self._ahead or self._outbox.wants_room:
             interest |= WRITE
-        if interest != self._interest and self.phase != GONE:
-            self._interest = interest
-            self._shared.poller.modify(self.fd, interest)
+        return interest
 
     # The end
 
