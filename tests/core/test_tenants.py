@@ -33,6 +33,11 @@ def is_said(text: str) -> bool:
     return True
 
 
+def all_of(values: list[int], *topic: str) -> tuple[int, ...]:
+    """What the tree gathers."""
+    return tuple(values)
+
+
 topics = said.filter(is_said)
 filters = st.tuples(
     st.lists(levels | st.just("+"), min_size=1, max_size=4).map("/".join), st.sampled_from(["", "/#", "/+"])
@@ -63,7 +68,7 @@ def test_filter_matches_inside_what_it_matches_outside_and_only_in_its_tenant(
     wanted, given = inside(mine, filter), inside(other, topic)
     is_match = mine == other and matches(filter, topic)
     assert matches(wanted, given) == is_match
-    tree: TopicTree[int, tuple[int, ...]] = TopicTree(tuple, 100)
+    tree: TopicTree[int, tuple[int, ...]] = TopicTree(all_of, 100)
     tree.add(wanted, 1)
     assert tree.match(given) == ((1,) if is_match else ())
 

@@ -11,7 +11,7 @@ This holds only while no client can say such a name itself: `check_own` at the d
 import re
 from typing import Final
 
-from triode_protocol.topics import BadTopic, is_reserved
+from triode_protocol.topics import BadTopic, is_reserved, is_wildcard
 
 #: The first level of a tenant's plain topics begins with it.
 PREFIX: Final = "$t:"
@@ -52,6 +52,11 @@ def outside(topic: str) -> str:
     if not colon:
         return topic
     return rest if kind == _LEVEL else kind + slash + rest
+
+
+def only_topic(filter: str) -> str:
+    """What clients call the one topic that a filter of the core matches; "" where it may match more."""
+    return "" if is_wildcard(filter) else outside(filter)
 
 
 def tenant_of(topic: str) -> str:
