@@ -10,7 +10,7 @@ Tree = TopicTree[int, tuple[int, ...]]
 
 
 def make_tree(max_cached: int = 100) -> Tree:
-    return TopicTree(tuple, max_cached)
+    return TopicTree(lambda values, topic: tuple(values), max_cached)
 
 
 def tree_of(*filters: str) -> Tree:
@@ -93,7 +93,7 @@ def test_size_counts_values() -> None:
 def test_answers_are_gathered_once_until_something_changes() -> None:
     gathered: list[list[int]] = []
 
-    def gather(values: list[int]) -> tuple[int, ...]:
+    def gather(values: list[int], topic: str) -> tuple[int, ...]:
         gathered.append(values)
         return tuple(values)
 

@@ -16,7 +16,7 @@ from triode_protocol.topics import is_wildcard
 
 from triode_broker.cluster.frames import Frame, Watch
 from triode_broker.config import Limits
-from triode_broker.core.topic_tree import TopicTree
+from triode_broker.core.topic_tree import TopicTree, is_any
 
 #: Filters in one Watch, and that are not answered.
 CHUNK: Final = 1_000
@@ -86,11 +86,11 @@ class Asked:
         self.due: dict[str, bool] = dict.fromkeys(filters, True)  # what it is to be told: whether it is watched
         self.told: dict[str, None] = {}  # what it was told to watch
         # ... and is watched ever since
-        self.trusted: TopicTree[str, bool] = TopicTree(bool, limits.match_cache_values)
+        self.trusted: TopicTree[str, bool] = TopicTree(is_any, limits.match_cache_values)
         self.adding: dict[str, None] = {}  # of those it was told, what it has not answered
         self.is_busy = False  # it is to answer
         self.waiting: dict[str, None] = {}  # what is watched, and is due or not answered
-        self._unknown: TopicTree[str, bool] = TopicTree(bool, limits.match_cache_values)  # the same
+        self._unknown: TopicTree[str, bool] = TopicTree(is_any, limits.match_cache_values)  # the same
         for filter in filters:
             self._wait(filter)
         self.opening = max(-(-len(filters) // CHUNK), 1)  # answers that belong to the first list

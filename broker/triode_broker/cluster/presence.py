@@ -24,7 +24,7 @@ from triode_broker.cluster.frames import Call, Frame, Members, Reply, Watch
 from triode_broker.config import Limits
 from triode_broker.core.node import Node
 from triode_broker.core.presence import Answer, fitting
-from triode_broker.core.topic_tree import TopicTree
+from triode_broker.core.topic_tree import TopicTree, is_any
 
 #: `Call.method` of a question for the members of one topic, and of the notice that a connection was replaced.
 ASK: Final = "presence"
@@ -263,7 +263,7 @@ class FarPresence:
     def _topics(self, filters: list[str]) -> list[str]:
         """Those that may have members; all are walked only for wildcards."""
         topics = dict.fromkeys(filter for filter in filters if not is_wildcard(filter))
-        matching: TopicTree[str, bool] = TopicTree(bool, 0)
+        matching: TopicTree[str, bool] = TopicTree(is_any, 0)
         for filter in filters:
             if is_wildcard(filter):
                 matching.add(filter, filter)
@@ -385,7 +385,7 @@ def _expect(is_so: bool) -> None:
         raise ValueError("a frame of the other role")
 
 
-def _once(tellings: list[_Telling]) -> tuple[_Telling, ...]:
+def _once(tellings: list[_Telling], topic: str) -> tuple[_Telling, ...]:
     return tuple(dict.fromkeys(tellings))
 
 

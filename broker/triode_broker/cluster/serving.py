@@ -36,7 +36,7 @@ from triode_broker.core.interfaces import PAGE_RECORDS, Log, Page, Place
 from triode_broker.core.record import Record
 from triode_broker.core.router import Router
 from triode_broker.core.shard import Shard
-from triode_broker.core.topic_tree import TopicTree
+from triode_broker.core.topic_tree import TopicTree, is_any
 
 #: Rows of answers on their way to one peer, those counted that a log is being read for.
 ROWS_IN_FLIGHT_BYTES: Final = 262_144
@@ -100,7 +100,7 @@ class Asker:
         self._is_dirty = False
         self._is_closed = False
         self._filters: dict[str, None] = {}
-        self._wanted: TopicTree[str, bool] = TopicTree(bool, 10_000)  # for pages of everything
+        self._wanted: TopicTree[str, bool] = TopicTree(is_any, 10_000)  # for pages of everything
         self._streams: dict[str, Stream] = {}
         self._questions: deque[Read | ReadBack | Seek] = deque()
         self._running = 0

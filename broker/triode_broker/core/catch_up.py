@@ -196,11 +196,16 @@ class CatchUp:
 class Skip:
     """The overflow policy `gap`: once there is room, say what was not delivered and go on live from the heads."""
 
-    __slots__ = ("_go_live", "_sub")
+    __slots__ = ("_go_live", "_others", "_sub")
 
     def __init__(self, sub: Subscription, go_live: Callable[[Subscription], None]) -> None:
         self._sub = sub
         self._go_live = go_live
+        self._others: dict[GapReason, None] = {}  # to be told of too
+
+    def report(self, reason: GapReason) -> None:
+        """Tell of it with the rest: nothing is delivered before that."""
+        self._others[reason] = None
 
     def advance(self, now_ms: int) -> None:
         """Report and go live, or wait for room."""
@@ -209,7 +214,8 @@ class Skip:
             sub.outbox.wants_room = True
             return
         heads = sub.whole(sub.heads())
-        sub.outbox.put(encode(Gap(sub.number, heads, GapReason.SLOW, sub.only_topic)))
+        for reason in (GapReason.SLOW, *self._others):
+            sub.outbox.put(encode(Gap(sub.number, heads, reason, sub.only_topic)))
         self._go_live(sub)
         sub.outbox.put(encode(CaughtUp(sub.number, heads)))
 
@@ -229,7 +235,12 @@ def _have_looked(outbox: Outbox, records: int) -> None:
 
 
 def put_delivery(sub: Subscription, record: Record, prev: int | None) -> None:
-    """Put a `delivery` (SPEC 4.3); a `prev` of None, or of offset − 1, is left out."""
+    """Put a `delivery` (SPEC 4.3) if it is allowed; a `prev` of None, or of offset − 1, is left out.
+
+    The one door of what is not live, and so where permission is asked for (G10).
+    """
+    if not sub.may_have(record.topic):
+        return
     if prev is None or prev == record.offset - 1:
         prev = -1
     sub.outbox.put(record.delivery(sub.number, 1, prev))

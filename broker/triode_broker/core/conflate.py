@@ -74,6 +74,8 @@ class Conflation:
 
     def offer(self, record: Record) -> None:
         """Keep it; what it replaces is not due any more. Past the bound the oldest go, and a gap is owed."""
+        if not self._sub.may_have(record.topic):
+            return
         topic = self._topics.get(record.topic)
         if topic is None:
             topic = self._topics[record.topic] = _Topic(self._had_before(record))
@@ -113,7 +115,7 @@ class Conflation:
         while sub.outbox.has_room:
             if self._owes_gap:  # SPEC 4.6.1: before the next message
                 self._owes_gap = False
-                sub.outbox.put(encode(Gap(sub.number, sub.whole(self._position), GapReason.SLOW, sub.only_topic)))
+                self.report(GapReason.SLOW)
             elif self._kept:
                 self._deliver_oldest(now_ms)
             else:
@@ -121,6 +123,11 @@ class Conflation:
                 sub.outbox.put(encode(CaughtUp(sub.number, sub.whole(sub.heads()))))
                 return
         sub.outbox.wants_room = True
+
+    def report(self, reason: GapReason) -> None:
+        """Tell the client that something due is missing; delivery goes on behind the position so far."""
+        sub = self._sub
+        sub.outbox.put(encode(Gap(sub.number, sub.whole(self._position), reason, sub.only_topic)))
 
     def _deliver_oldest(self, now_ms: int) -> None:
         record, topic = self._take_oldest()

@@ -6,15 +6,15 @@ encoding inside the loop. Subscriptions enter and leave live delivery here and n
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
 import attrs
 from triode_protocol.codec import Refused, encode
 from triode_protocol.errors import CloseCode, ErrorName, GapReason
-from triode_protocol.packets import CatchingUp, Publish, Published
+from triode_protocol.packets import CatchingUp, Gap, Publish, Published
 from triode_protocol.topics import BadTopic, check_filter, check_topic, is_reserved, is_wildcard
 
 from triode_broker.config import DEAD_LETTER_RULE, DEAD_LETTER_RULE_IN_MEMORY, Limits, TopicRule
+from triode_broker.core.audience import Audience, Follower
 from triode_broker.core.awaiting import Awaiting
 from triode_broker.core.catch_up import CatchUp, Skip
 from triode_broker.core.conflate import Conflation
@@ -31,34 +31,6 @@ from triode_broker.core.shard import Shard, Topic, Topics, shard_index
 from triode_broker.core.subscription import Subscription
 from triode_broker.core.tenants import check_own, is_own, outside
 from triode_broker.core.topic_tree import TopicTree
-
-
-class Follower(Protocol):
-    """Who is offered the messages of a filter without an outbox of its own: a consumer, a conflating reader.
-
-    Offered in order of pos, in the step in which the log's head moves to them, after the live outboxes.
-    """
-
-    def offer(self, record: Record) -> None:
-        """Take note of a message; must not publish, attach or detach anybody."""
-
-
-class Audience:
-    """Who gets a topic's messages: followers, and each outbox once, however many of its subscriptions match."""
-
-    __slots__ = ("followers", "groups", "is_empty", "size", "subscriptions")
-
-    def __init__(self, values: "list[Subscription | Follower]") -> None:
-        self.subscriptions = [value for value in values if isinstance(value, Subscription)]
-        self.followers = tuple(value for value in values if not isinstance(value, Subscription))
-        boxes = dict.fromkeys(sub.outbox for sub in self.subscriptions)
-        self.size = len(boxes)
-        self.is_empty = not values
-        # By what makes an item of a payload: once for all who take the same (frames, or payloads for arrays).
-        groups: dict[Callable[[bytes], bytes], list[Outbox]] = {}
-        for box in boxes:
-            groups.setdefault(box.frame, []).append(box)
-        self.groups = tuple(groups.items())
 
 
 @attrs.define
@@ -479,6 +451,16 @@ class Router:
         self.forget_pending(sub)
         sub.is_live = True
         self._tree.add(sub.filter, sub)
+
+    def permit(self, sub: Subscription, allows: Callable[[str], bool] | None) -> None:
+        """Its topics are other ones from here on (SPEC 11.2): it is told where, and goes on behind that."""
+        sub.allows = allows
+        if sub.is_live:
+            self._tree.remove(sub.filter, sub)
+            self._tree.add(sub.filter, sub)  # audiences are found again
+            sub.outbox.put(encode(Gap(sub.number, sub.whole(sub.heads()), GapReason.PERMISSION, sub.only_topic)))
+        elif sub.pending is not None:
+            sub.pending.report(GapReason.PERMISSION)
 
     def close(self, sub: Subscription) -> None:
         """End a subscription; nothing more is put into its outbox. Idempotent."""

@@ -4,8 +4,10 @@ State only; `router` and `catch_up` decide. While live it holds no position: eve
 its outbox, so its position *is* the heads. Out of live, `pending` knows what it still has to be told.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
+from triode_protocol.errors import GapReason
 from triode_protocol.topics import is_wildcard
 
 from triode_broker.core.outbox import Outbox
@@ -20,11 +22,15 @@ class Pending(Protocol):
     def advance(self, now_ms: int) -> None:
         """Say what fits into the outbox now; go live when all is said."""
 
+    def report(self, reason: GapReason) -> None:
+        """Tell the client of something due that is missing; delivery goes on behind the position so far."""
+
 
 class Subscription:
     """What one `subscribe` asked for (SPEC 3.2)."""
 
     __slots__ = (
+        "allows",
         "attendance",
         "filter",
         "is_live",
@@ -50,6 +56,11 @@ class Subscription:
         self.is_live = False
         self.pending: Pending | None = None
         self.attendance: Attendance | None = None  # what it has to do with presence
+        self.allows: Callable[[str], bool] | None = None  # topics it may be told of; None: all that match
+
+    def may_have(self, topic: str) -> bool:
+        """Whether the rights in force let messages of a topic into its outbox (G10)."""
+        return self.allows is None or self.allows(topic)
 
     def heads(self) -> dict[str, int]:
         """The position that has everything so far, of the shards that are reached."""

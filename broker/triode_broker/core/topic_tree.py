@@ -1,12 +1,12 @@
 """Topic tree: which subscriptions match a topic, with `+`, `#` and a bounded cache of answers.
 
-Generic and pure: it knows values and an injected `gather` that turns the list of matching values into what
-callers want (the router's audience). The surprising decision: the cache holds gathered answers and is emptied as
-a whole when a wildcard comes or goes, but only one entry is dropped for an exact filter, which is what nearly all
-filters are.
+Generic and pure: it knows values and an injected `gather` that turns the list of values that match a topic into
+what callers want (the router's audience). The surprising decision: the cache holds gathered answers and is emptied
+as a whole when a wildcard comes or goes, but only one entry is dropped for an exact filter, which is what nearly
+all filters are.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from triode_protocol.topics import is_reserved, is_wildcard
@@ -16,6 +16,11 @@ ANSWER_VALUES = 20
 
 Value = TypeVar("Value")
 Answer = TypeVar("Answer")
+
+
+def is_any(values: Sequence[object], topic: str) -> bool:
+    """A `gather` for those who only ask whether there are any."""
+    return bool(values)
 
 
 class _Node(Generic[Value]):
@@ -31,7 +36,7 @@ class TopicTree(Generic[Value, Answer]):
 
     __slots__ = ("_cached", "_exact", "_gather", "_max_cached", "_root", "cache", "size")
 
-    def __init__(self, gather: Callable[[list[Value]], Answer], max_cached: int) -> None:
+    def __init__(self, gather: Callable[[list[Value], str], Answer], max_cached: int) -> None:
         self._gather = gather
         self._max_cached = max_cached  # values in all cached answers, an answer itself counting as ANSWER_VALUES
         self._cached = 0
@@ -82,7 +87,7 @@ class TopicTree(Generic[Value, Answer]):
         answer = self.cache.get(topic)
         if answer is None:
             found = self._find(topic)
-            answer = self._gather(found)
+            answer = self._gather(found, topic)
             if not self.cache:
                 self._cached = 0
             self._cached += len(found) + ANSWER_VALUES

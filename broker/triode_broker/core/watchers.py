@@ -26,7 +26,7 @@ class Owed(Struct):
     was_told: bool  # of the member before: a `left` is not spared
 
 
-def _boxes(values: list[Watching]) -> tuple[Outbox, ...]:
+def _boxes(values: list[Watching], topic: str) -> tuple[Outbox, ...]:
     """Each connection once, however many of its subscriptions match."""
     return tuple(dict.fromkeys(value.outbox for value in values))
 
@@ -110,6 +110,12 @@ class Watchers:
             box.wants_room = True
         else:
             del self._owed[box]
+
+    def forgive(self, box: Outbox) -> None:
+        """A connection may watch less than before: it is owed only what it would still be told."""
+        owed = self._owed.get(box, {})
+        for key in [key for key in owed if box not in self._tree.match(key[0])]:
+            del owed[key]
 
     def forget(self, box: Outbox) -> None:
         """Its connection is gone."""
