@@ -205,6 +205,7 @@ class Auth(Struct, frozen=True, forbid_unknown_fields=True):
     certificates: bool = False  # a verified client certificate (`tls.client_ca`) is a credential
     callout_url: str = ""  # asked who a client is, by POST; "" = nobody is
     callout_secret_file: str = ""  # sent along as `Authorization: Bearer`, so that the answerer knows the broker
+    callout_secret_env: str = ""  # the same in an environment variable
     callout_timeout_ms: Positive = 2_000
     callout_cache_seconds: NotNegative = 60  # an answer is kept, at most as long as it says; 0 = not at all
     callout_failures: Positive = 5  # in a row; then nobody is asked for `callout_pause_ms`

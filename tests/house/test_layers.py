@@ -45,7 +45,9 @@ ADMIN = "triode_broker.admin"
 AUTH, CLUSTER, CLI = "triode_broker.auth", "triode_broker.cluster", "triode_broker.cli"
 WORKERS, CONFORMANCE = "triode_broker.workers", "triode_broker.conformance"
 CORE_FACES = tuple(f"triode_broker.core.{face}" for face in ("handed", "interfaces", "message_ids", "record"))
-AUTH_FACES = tuple(f"triode_broker.core.{face}" for face in ("identity", "interfaces", "placeholders", "rights"))
+AUTH_FACES = tuple(
+    f"triode_broker.core.{face}" for face in ("identity", "interfaces", "placeholders", "quotas", "rights")
+)
 SECRETS = "triode_broker.secrets_on_disk"
 
 TABLE = {
@@ -72,6 +74,9 @@ TABLE = {
     # Identities and rights are made here, and every file it reads is one with secrets.
     AUTH: broker(*AUTH_FACES, SECRETS, "triode_broker.posture", AUTH, libraries=("jwt", "cryptography")),
     f"{AUTH}.authority": broker(*AUTH_FACES, "triode_broker.posture", AUTH, libraries=("trio",)),
+    f"{AUTH}.callout": broker(*AUTH_FACES, AUTH, libraries=("trio",)),
+    f"{AUTH}.jwks": broker(*AUTH_FACES, AUTH, libraries=("trio",)),
+    f"{AUTH}.web": broker(AUTH, libraries=("trio", "httpx")),
     CLUSTER: broker(CORE, CLUSTER, libraries=("trio", "trio_websocket")),
     # A broker only in words: it plays scripts for clients of any make, so it knows the protocol and no broker.
     CONFORMANCE: Row(("triode_protocol", CONFORMANCE), ("attrs", "msgspec", "trio", "trio_websocket")),

@@ -5,6 +5,7 @@ by its looks, and only that kind is asked. One that is refused never falls throu
 shown a wrong one is never let in as anonymous.
 """
 
+import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
@@ -13,14 +14,21 @@ import trio
 from triode_protocol.codec import Refused
 from triode_protocol.errors import ErrorName
 
-from triode_broker.auth.known import Known, NotAccepted, NotKnown
+from triode_broker.auth.api_keys import PREFIX
+from triode_broker.auth.asking import Ask, NoReply, Reply
+from triode_broker.auth.callout import Callout
+from triode_broker.auth.jwks import KeysOfUrl
+from triode_broker.auth.known import Known, NotAccepted, NotKnown, check_name
 from triode_broker.auth.refusals import Refusals
 from triode_broker.auth.rules import ANONYMOUS, Rules
-from triode_broker.auth.static_keys import read_key
-from triode_broker.auth.tokens import FORM, KeysLacking, OneKey, Row, Tokens
+from triode_broker.auth.static_keys import BadCredentials, read_api_keys, read_callout_secret, read_key
+from triode_broker.auth.tokens import FORM, KeysLacking, OneKey, Row, Source, Tokens
 from triode_broker.config import Config
 from triode_broker.core.identity import OPEN, Arrival, Identity
+from triode_broker.core.rights import BadRules
 from triode_broker.posture import is_open
+
+__all__ = ["Authority", "BadCredentials"]
 
 #: What a client is told; more stands in the log (`refusals`).
 _TOLD: Final = {
@@ -32,14 +40,18 @@ _RETRY_MS: Final = 1_000
 
 Answer = Identity | Refused
 Done = Callable[[Answer], None]
+FindOut = Callable[[], Awaitable[Known]]
 
 
 class Authority:
     """Who clients are, by `config.auth`, `tokens` and `permissions`; where nothing of it is set everybody is OPEN.
 
     `now_ms`: the wall clock. `flush`: called after each `done` that comes later than `ask`, out of a task of
-    `run`; as everybody who enters the core beside the edge. `environ`: where keys of `key_env` stand.
-    Raises BadCredentials where a file or a key cannot be used (S14); nothing is read again but by `reload`.
+    `run`; as everybody who enters the core beside the edge. `environ`: where keys of `key_env` stand. `ask`: HTTP,
+    the real one where it is None.
+
+    Raises BadCredentials where a file or a key cannot be used (S14). `run` is started before anybody may connect:
+    without it, what has to be fetched or asked for is `unavailable`.
     """
 
     def __init__(
@@ -50,37 +62,67 @@ class Authority:
         *,
         flush: Callable[[], None],
         environ: Mapping[str, str],
+        ask: Ask | None = None,
     ) -> None:
         self._config = config
+        self._environ = environ
         self._log = log
         self._now_ms = now_ms
         self._flush = flush
-        self._is_open = is_open(config)
+        self._ask = ask
         self._refusals = Refusals(log, now_ms)
-        self._rules = Rules(config.permissions)
-        rows = [Row(row, OneKey(read_key(row, environ))) for row in config.tokens if not row.jwks_url]
-        self._tokens = Tokens(rows, config.auth)
+        try:
+            self._rules = Rules(config.permissions)
+        except BadRules as error:
+            raise BadCredentials("permissions", str(error)) from None
+        self._sources = self._make_sources()
+        self._tokens = self._read_tokens()
+        self._api_keys = read_api_keys(config.auth)
+        self._callout = self._make_callout() if config.auth.callout_url else None
+        self._is_open = is_open(config)
         self._nursery: trio.Nursery | None = None
         self._waiting = 0
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Fetch keys and ask the callout, until cancelled; before and after, what needs them is `unavailable`."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            task_status.started()
-            try:
-                await trio.sleep_forever()
-            finally:
-                self._nursery = None
+    # Called by the server
 
-    def reload(self) -> None:
-        """Read files of keys again (SIGHUP). What cannot be used changes nothing, and the log says so."""
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Fetch keys and ask the callout, until cancelled."""
+        web = self._open_web()
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                for source in self._sources.values():
+                    nursery.start_soon(source.run)
+                task_status.started()
+                await trio.sleep_forever()
+        finally:
+            self._nursery = None
+            if web is not None:
+                with trio.CancelScope(shield=True):
+                    await web.aclose()
+
+    def reload(self) -> frozenset[str]:
+        """Read the files of keys again (SIGHUP). What cannot be used changes nothing, and the log says so (S14).
+
+        Returns the API keys that were good and are not any more, by id: their connections are to end.
+        """
+        now_ms = self._now_ms()
+        try:
+            tokens, api_keys = self._read_tokens(), read_api_keys(self._config.auth)
+        except BadCredentials as error:
+            self._log.error("credentials_not_reloaded", setting=error.setting, reason=error.wrong)
+            return frozenset()
+        gone = self._api_keys.ids(now_ms) - api_keys.ids(now_ms)
+        self._tokens, self._api_keys = tokens, api_keys
+        self._log.info("credentials_reloaded", api_keys=len(api_keys), gone=sorted(gone))
+        return gone
+
+    # Called by sessions
 
     def ask(self, token: str, arrival: Arrival, done: Done) -> None:
         """`core.interfaces.Gate.ask`."""
-        given = token or arrival.token
         try:
-            answer: Answer | Callable[[], Awaitable[Known]] = self._judge(given, arrival)
+            answer: Answer | FindOut = self._judge(token or arrival.token, arrival)
         except Exception as error:  # noqa: BLE001  # S1: the barrier; whoever asked must hear something
             answer = self._refusal(error, arrival)
         if callable(answer):
@@ -88,47 +130,71 @@ class Authority:
         else:
             done(answer)
 
-    def _judge(self, given: str, arrival: Arrival) -> Identity | Callable[[], Awaitable[Known]]:
+    def _judge(self, given: str, arrival: Arrival) -> Identity | FindOut:
         """Who this is, or how to find out. Raises NotAccepted, NotKnown."""
         if self._is_open:
             return OPEN
+        found: Known | FindOut
         if not given:
-            return self._rules.identity(self._without_token(arrival))
-        if len(given) > self._config.limits.max_token_bytes:  # of ASCII; anything else is refused below
+            found = self._without_token(arrival)
+        elif len(given) > self._config.limits.max_token_bytes:  # in ASCII, and every kind but one is
             raise NotAccepted(f"it is longer than {self._config.limits.max_token_bytes} bytes")
-        if self._config.tokens and FORM.fullmatch(given):
-            try:
-                return self._rules.identity(self._tokens.check(given, self._now_ms()))
-            except KeysLacking as error:
-                return partial(self._check_again, given, error.sources)
-        raise NotAccepted("it looks like none of the kinds that are configured")
+        elif given.startswith(PREFIX) and self._config.auth.api_keys_file:
+            found = self._api_keys.check(given, self._now_ms())
+        elif self._config.tokens and FORM.fullmatch(given):
+            found = self._check_token(given)
+        elif self._callout is not None:
+            found = self._callout.cached(given, arrival) or partial(self._callout.find_out, given, arrival)
+        else:
+            raise NotAccepted("it looks like none of the kinds that are configured")
+        return self._rules.identity(found) if isinstance(found, Known) else found
 
     def _without_token(self, arrival: Arrival) -> Known:
         if self._config.auth.certificates and arrival.certificate:
-            name = arrival.certificate[0]
+            name = check_name(arrival.certificate[0], "the certificate's name")
             return Known(user=name, method="certificate", roles=frozenset({"certificate", f"certificate:{name}"}))
         if self._config.auth.anonymous:
             return Known(user="", method=ANONYMOUS, roles=frozenset({ANONYMOUS}))
         raise NotAccepted("there is none")
 
-    async def _check_again(self, token: str, sources: Sequence[Any]) -> Known:
-        return self._tokens.check(token, self._now_ms())
+    def _check_token(self, token: str) -> Known | FindOut:
+        try:
+            return self._tokens.check(token, self._now_ms())
+        except KeysLacking as error:
+            return partial(self._check_again, token, error.sources)
 
-    def _later(self, find_out: Callable[[], Awaitable[Known]], arrival: Arrival, done: Done) -> None:
+    async def _check_again(self, token: str, sources: Sequence[Source]) -> Known:
+        for source in sources:
+            await source.renew()
+        try:
+            return self._tokens.check(token, self._now_ms())
+        except KeysLacking:
+            raise NotAccepted("it names a key that none of the configured URLs has") from None
+
+    # Answers that come later
+
+    def _later(self, find_out: FindOut, arrival: Arrival, done: Done) -> None:
         if self._nursery is None or self._waiting >= self._config.limits.max_waiting_credentials:
-            done(self._refusal(NotKnown("too many wait already"), arrival))
+            done(self._refusal(NotKnown("too many wait already, or the node is ending"), arrival))
             return
         self._waiting += 1
         self._nursery.start_soon(self._answer, find_out, arrival, done)
 
-    async def _answer(self, find_out: Callable[[], Awaitable[Known]], arrival: Arrival, done: Done) -> None:
+    async def _answer(self, find_out: FindOut, arrival: Arrival, done: Done) -> None:
+        answer: Answer = self._unavailable(_RETRY_MS)  # where the node ends meanwhile
         try:
-            answer: Answer = self._rules.identity(await find_out())
+            answer = self._rules.identity(await find_out())
         except Exception as error:  # noqa: BLE001  # S1: the barrier of this task
             answer = self._refusal(error, arrival)
         finally:
             self._waiting -= 1
-        done(answer)
+            self._hand_over(answer, done)
+
+    def _hand_over(self, answer: Answer, done: Done) -> None:
+        try:
+            done(answer)
+        except Exception as error:  # noqa: BLE001  # S1: one session's fault must not end all that wait
+            self._log.error("credential_answer_failed", **_where(error))
         self._flush()
 
     def _refusal(self, error: Exception, arrival: Arrival) -> Refused:
@@ -139,10 +205,60 @@ class Authority:
                 return Refused(error.name, _TOLD[error.name])
             case NotKnown():
                 self._refusals.tell(error.reason, arrival.address)
-                after_ms = error.retry_after_ms or _RETRY_MS
-                return Refused(ErrorName.UNAVAILABLE, "credentials cannot be checked now", retry_after_ms=after_ms)
-            case _:  # a bug; its text may hold anything, so only its kind is told
-                self._log.error("credential_check_failed", kind=type(error).__name__, address=arrival.address)
-                return Refused(
-                    ErrorName.UNAVAILABLE, "credentials cannot be checked now", retry_after_ms=_RETRY_MS
-                )
+                return self._unavailable(error.retry_after_ms or _RETRY_MS)
+            case _:
+                self._log.error("credential_check_failed", **_where(error))
+                return self._unavailable(_RETRY_MS)
+
+    @staticmethod
+    def _unavailable(after_ms: int) -> Refused:
+        return Refused(ErrorName.UNAVAILABLE, "credentials cannot be checked now", retry_after_ms=after_ms)
+
+    # What it is made of
+
+    def _make_sources(self) -> dict[str, KeysOfUrl]:
+        algorithms: dict[str, list[str]] = {}
+        for row in self._config.tokens:
+            if row.jwks_url:
+                algorithms.setdefault(row.jwks_url, []).append(row.algorithm)
+        refresh, stale = self._config.auth.jwks_refresh_seconds, self._config.auth.jwks_stale_seconds
+        return {
+            url: KeysOfUrl(url, sorted(set(named)), refresh, stale, self._request, self._log)
+            for url, named in algorithms.items()
+        }
+
+    def _read_tokens(self) -> Tokens:
+        rows = []
+        for number, row in enumerate(self._config.tokens, 1):
+            fetched = self._sources.get(row.jwks_url)
+            rows.append(Row(row, fetched or OneKey(read_key(row, number, self._environ))))
+        return Tokens(rows, self._config.auth)
+
+    def _make_callout(self) -> Callout:
+        auth = self._config.auth
+        secret = read_callout_secret(auth, self._environ)
+        return Callout(auth, self._config.limits, secret, self._request, self._log, self._now_ms)
+
+    def _open_web(self) -> Any:
+        if self._ask is not None or not (self._sources or self._callout):
+            return None
+        from triode_broker.auth.web import Web  # httpx takes 0.1 s to import, and most brokers ask nobody
+
+        web = Web(self._config.limits.max_callouts + len(self._sources))
+        self._ask = web.ask
+        return web
+
+    async def _request(
+        self, url: str, *, body: bytes | None, headers: Mapping[str, str], max_bytes: int, timeout_seconds: float
+    ) -> Reply:
+        if self._ask is None:
+            raise NoReply("not begun yet")
+        return await self._ask(
+            url, body=body, headers=headers, max_bytes=max_bytes, timeout_seconds=timeout_seconds
+        )
+
+
+def _where(error: Exception) -> dict[str, object]:
+    """Of a bug, what it is and where; not its text, which may hold a part of a credential (S10)."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return {"kind": type(error).__name__, "at": [f"{frame.name}:{frame.lineno}" for frame in frames[-5:]]}

@@ -12,6 +12,8 @@ import attrs
 from triode_protocol.errors import ErrorName
 
 from triode_broker.auth.grants import NOTHING, Grants
+from triode_broker.core.identity import NO_LIMITS
+from triode_broker.core.quotas import check_claim
 from triode_broker.printable import escape, shorten
 
 MAX_NAME_BYTES: Final = 255
@@ -44,8 +46,9 @@ class Known:
     method: str
     tenant: str = ""
     roles: frozenset[str] = frozenset()
-    values: Mapping[str, str] = attrs.field(factory=dict)  # claims, for placeholders in rules
+    values: Mapping[str, object] = attrs.field(factory=dict)  # claims, for placeholders in rules
     grants: Grants = NOTHING  # what the credential itself allows and denies
+    limits: Mapping[str, int] = NO_LIMITS  # what lowers its quotas
     expires_ms: int = 0
     issued_ms: int = 0
     token_id: str = ""
@@ -67,6 +70,14 @@ def check_tenant(name: object, what: str) -> str:
     if not isinstance(name, str) or not TENANT.fullmatch(name):
         raise NotAccepted(f"{what} is not a tenant's name: 1 to 64 of A-Z, a-z, 0-9, _, ., -")
     return name
+
+
+def check_limits(limits: object, what: str) -> Mapping[str, int]:
+    """What lowers the quotas of a bearer. Raises NotAccepted."""
+    try:
+        return check_claim(limits)
+    except ValueError as error:
+        raise NotAccepted(f"{what} cannot hold: {error}") from None
 
 
 def shown(text: str) -> str:

@@ -62,7 +62,8 @@ class Rules:
             token_id=known.token_id,
             key=known.key,
             method=known.method,
-            roles=tuple(sorted(known.roles)),
+            roles=known.roles,
+            limits=known.limits,
         )
 
 

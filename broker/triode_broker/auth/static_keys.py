@@ -1,36 +1,76 @@
-"""Keys of `[[tokens]]` that stand in a file or a variable of the environment.
+"""Secrets and keys of the configuration that stand in a file or a variable of the environment.
 
 Knows where they stand; what a key must be is `signing_keys`' business.
 """
 
 from collections.abc import Mapping
+from typing import Final
 
+from triode_broker.auth.api_keys import ApiKeys, read_keys
 from triode_broker.auth.signing_keys import SECRET_BYTES, BadKey, SigningKey, from_text
-from triode_broker.config import TokenKey
+from triode_broker.config import Auth, TokenKey
 from triode_broker.secrets_on_disk import BadFile, read_private, read_trusted
 
-MAX_KEY_BYTES = 65_536
+MAX_KEY_BYTES: Final = 65_536
+MIN_SECRET_BYTES: Final = 16
 
 
 class BadCredentials(Exception):
-    """What is wrong with a configured file or key: a whole sentence, in which no secret stands."""
+    """What is wrong with a configured file or key: a setting's name, and a sentence in which no secret stands."""
+
+    def __init__(self, setting: str, wrong: str) -> None:
+        super().__init__(f"{setting}: {wrong}")
+        self.setting = setting
+        self.wrong = wrong
 
 
-def read_key(row: TokenKey, environ: Mapping[str, str]) -> SigningKey:
-    """The key of a row that is not fetched. Raises BadCredentials."""
-    place = f"key_file {row.key_file}" if row.key_file else f"key_env {row.key_env}"
+def read_key(row: TokenKey, number: int, environ: Mapping[str, str]) -> SigningKey:
+    """The key of a row of `[[tokens]]` that is not fetched; `number`: which, from 1. Raises BadCredentials."""
+    is_secret = row.algorithm in SECRET_BYTES
+    setting = f"tokens #{number} {'key_file' if row.key_file else 'key_env'}"
+    text = _text(setting, row.key_file, row.key_env, environ, is_secret=is_secret)
     try:
-        return from_text(row.algorithm, _text(row, environ))
+        return from_text(row.algorithm, text)
+    except BadKey as error:
+        raise BadCredentials(setting, str(error)) from None
+
+
+def read_api_keys(auth: Auth) -> ApiKeys:
+    """Those of `auth.api_keys_file`. Raises BadCredentials."""
+    if not auth.api_keys_file:
+        return ApiKeys(())
+    try:
+        return ApiKeys(read_keys(auth.api_keys_file))
     except FileNotFoundError:
-        raise BadCredentials(f"{place}: there is no such file") from None
-    except (BadFile, BadKey) as error:
-        raise BadCredentials(f"{place}: {error}") from None
+        how = (
+            f"there is no such file; triode token key create --file {auth.api_keys_file} makes it with a first key"
+        )
+        raise BadCredentials("auth.api_keys_file", how) from None
+    except BadFile as error:
+        raise BadCredentials("auth.api_keys_file", str(error)) from None
 
 
-def _text(row: TokenKey, environ: Mapping[str, str]) -> bytes:
-    if not row.key_file:
-        if not environ.get(row.key_env, "").strip():
-            raise BadKey("this variable of the environment is not set")
-        return environ[row.key_env].encode("utf-8", "surrogateescape")
-    read = read_private if row.algorithm in SECRET_BYTES else read_trusted
-    return read(row.key_file, MAX_KEY_BYTES)
+def read_callout_secret(auth: Auth, environ: Mapping[str, str]) -> str:
+    """What is sent to the callout; "" where nothing is configured. Raises BadCredentials."""
+    if not auth.callout_secret_file and not auth.callout_secret_env:
+        return ""
+    setting = "auth.callout_secret_file" if auth.callout_secret_file else "auth.callout_secret_env"
+    secret = _text(setting, auth.callout_secret_file, auth.callout_secret_env, environ, is_secret=True).strip()
+    if len(secret) < MIN_SECRET_BYTES:
+        raise BadCredentials(setting, f"holds {len(secret)} bytes, fewer than {MIN_SECRET_BYTES}")
+    if not secret.isascii() or not secret.decode("ascii").isprintable():
+        raise BadCredentials(setting, "holds what cannot stand in an HTTP header: printable ASCII can")
+    return secret.decode("ascii")
+
+
+def _text(setting: str, file: str, variable: str, environ: Mapping[str, str], *, is_secret: bool) -> bytes:
+    if not file:
+        if not environ.get(variable, "").strip():
+            raise BadCredentials(setting, f"the variable {variable} of the environment is not set")
+        return environ[variable].encode("utf-8", "surrogateescape")
+    try:
+        return (read_private if is_secret else read_trusted)(file, MAX_KEY_BYTES)
+    except FileNotFoundError:
+        raise BadCredentials(setting, "there is no such file") from None
+    except BadFile as error:
+        raise BadCredentials(setting, str(error)) from None

@@ -17,7 +17,7 @@ import attrs
 from triode_protocol.errors import ErrorName
 
 from triode_broker.auth.grants import NOTHING, BadGrants, Grants, parse_grants
-from triode_broker.auth.known import Known, NotAccepted, check_name, check_tenant, shown
+from triode_broker.auth.known import Known, NotAccepted, check_limits, check_name, check_tenant, shown
 from triode_broker.auth.signing_keys import SigningKey
 from triode_broker.auth.strict_json import BadJson, parse_object
 from triode_broker.config import Auth, TokenKey
@@ -42,6 +42,9 @@ class Source(Protocol):
     def may_know_more(self) -> bool:
         """Whether it is worth waiting for `renew`."""
 
+    async def renew(self) -> None:
+        """Wait until it knows what can be known now."""
+
 
 @attrs.frozen
 class OneKey:
@@ -56,6 +59,9 @@ class OneKey:
     def may_know_more(self) -> bool:
         """It never does."""
         return False
+
+    async def renew(self) -> None:
+        """There is nothing to wait for."""
 
 
 @attrs.frozen(eq=False)
@@ -92,7 +98,7 @@ class Tokens:
             raise NotAccepted(f"no configured key{named} is for {shown(algorithm)}")
         failure, lacking = None, []
         for row in rows:
-            keys = row.source.find(row.config.algorithm, kid)[:_MAX_SIGNATURES]
+            keys = row.source.find(row.config.algorithm, kid or row.config.kid)[:_MAX_SIGNATURES]
             payload = next((said for key in keys if (said := key.payload(token)) is not None), None)
             if payload is None:
                 lacking += [row.source] if not keys and row.source.may_know_more() else []
@@ -118,6 +124,7 @@ class Tokens:
             roles=roles,
             values=claims,
             grants=_grants(claims.get(config.permissions_claim) if config.permissions_claim else None),
+            limits=check_limits(claims.get("limits", {}), "its limits"),
             expires_ms=expires_ms,
             issued_ms=issued_ms,
             token_id="" if "jti" not in claims else check_name(claims["jti"], "its jti"),
