@@ -271,6 +271,9 @@ class _Walk:
             return
         for one in self._known.between(self._stream.filter, log, self._position[log], upto):
             # Retention takes the oldest of a topic: what a gap is about ends where the topic goes on.
+            who = self._stream.who
+            if not self._facts.stayed_allowed(who, "subscribe", one.topic, one.t, step.t):
+                continue
             if not (self._in_gap and self._facts.is_bounded(one.topic) and one.topic not in self._had):
                 text = f"{_of(self._stream)} was never handed {_say(one)} and told of no gap"
                 yield Violation("I6", text, (one.t, self._last, step.t))
@@ -284,6 +287,8 @@ def i14_everybody_catches_up(facts: Facts) -> Iterator[Violation]:
             # Logs that were there at the end are due to everybody, whether they knew them or not.
             for log, pos in (dict.fromkeys(sorted(facts.final_logs), 0) | stream.position).items():
                 for one in known.between(stream.filter, log, pos, MAX_INTEGER):
+                    if not facts.stayed_allowed(stream.who, "subscribe", one.topic, one.t, MAX_INTEGER):
+                        continue
                     text = f"{_of(stream)} was never handed {_say(one)}"
                     yield Violation("I14", text, (one.t, stream.steps[-1].t))
 
@@ -373,6 +378,49 @@ def i10_places_rise(facts: Facts) -> Iterator[Violation]:
                 text = f"{_of(stream)} was handed {_say(one)} after {_say(before)}"
                 yield Violation("I10", text, (before.t, one.t))
             top[one.log] = one
+
+
+def i12_what_is_handed_over_is_allowed(facts: Facts) -> Iterator[Violation]:
+    """I12: delivered ⇒ allowed at a moment at which it can have entered the connection's outbox."""
+    first: dict[tuple[str, str], int] = {}
+    for attempt in facts.attempts:
+        first.setdefault((attempt.topic, attempt.message_id), attempt.t)
+    for stream in facts.streams.values():
+        action = "consume" if stream.name else "subscribe"
+        for step in stream.steps:
+            if (one := step.message) is None:
+                continue
+            begin = max(facts.sent_after(stream.who, step.line, step.t), first.get((one.topic, one.message_id), 0))
+            if not facts.was_allowed(stream.who, action, one.topic, begin, step.t):
+                text = f"{_of(stream)} was handed {_say(one)}, which it was not allowed"
+                yield Violation("I12", text, (begin, step.t))
+
+
+def i12_what_is_accepted_is_allowed(facts: Facts) -> Iterator[Violation]:
+    """I12: accepted ⇒ allowed at a moment between sending and the answer, or its first sight."""
+    times = _times_sent(facts)
+    first: dict[tuple[str, str], int] = {}
+    for one in facts.sightings:
+        first.setdefault((one.topic, one.message_id), one.t)
+    for attempt in facts.attempts:
+        key = attempt.topic, attempt.message_id
+        is_seen = key in first and times[key] == 1
+        if not is_seen and (not attempt.answered or attempt.error):
+            continue
+        until = min(attempt.answered or MAX_INTEGER, first.get(key, MAX_INTEGER))
+        if not facts.was_allowed(attempt.who, "publish", attempt.topic, attempt.t, until):
+            text = (
+                f"{attempt.message_id} on {attempt.topic} was accepted from {attempt.who}, who may not publish it"
+            )
+            yield Violation("I12", text, (attempt.t, until))
+
+
+def i12_what_is_looked_at_is_allowed(facts: Facts) -> Iterator[Violation]:
+    """I12: an answer to a history or presence request ⇒ allowed at a moment between."""
+    for look in facts.looks:
+        if not facts.was_allowed(look.who, look.action, look.topic, look.t, look.answered):
+            text = f"{look.who} was told the {look.action} of {look.topic}, which it was not allowed"
+            yield Violation("I12", text, (look.t, look.answered))
 
 
 def i14_publishes_succeed_again(facts: Facts) -> Iterator[Violation]:
@@ -560,6 +608,9 @@ INVARIANTS: tuple[Callable[[Facts], Iterator[Violation]], ...] = (
     i9_sent_again_is_stored_once,
     i9_sent_once_is_stored_once,
     i10_places_rise,
+    i12_what_is_handed_over_is_allowed,
+    i12_what_is_accepted_is_allowed,
+    i12_what_is_looked_at_is_allowed,
     i14_everybody_catches_up,
     i14_publishes_succeed_again,
     i15_every_publish_is_answered,

@@ -10,15 +10,18 @@ from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
+from triode_protocol.topics import matches
 
 Packet = dict[str, Any]
 
 #: rules: what holds for the topics, first of all. start, up, kill, ended: the broker's lives.
+#: rights: from here on, as the broker has been told, a client may do this (`Rights`).
 #: open, lost: one connection of a client. sent, got: a packet on it.
 #: stop, continue, fault, heal: what befell nodes and the ways between them; heal ends all of it.
 #: final: from here on, what `who` is handed is what can still be read at the end; one reader for each node.
 Op = Literal[
     "rules",
+    "rights",
     "start",
     "up",
     "kill",
@@ -54,6 +57,18 @@ class Rules(Struct):
     bounded: list[str] = []  # retention may remove messages: that is due to be told, and no loss
     expiring: list[str] = []  # messages expire or are compacted: that is no gap
     compacted: list[str] = []  # among those: the newest of each key stays
+
+
+class Rights(Struct):
+    """What a client may do from then on, by action; filters. Before the first of these it may do everything."""
+
+    allow: dict[str, list[str]] = {}
+    deny: dict[str, list[str]] = {}  # wins
+
+    def may(self, action: str, topic: str) -> bool:
+        """Whether it may, worked out as simply as can be."""
+        is_allowed = any(matches(filter, topic) for filter in self.allow.get(action, ()))
+        return is_allowed and not any(matches(filter, topic) for filter in self.deny.get(action, ()))
 
 
 class Recorder:

@@ -7,7 +7,7 @@ from attrs import define, field
 from triode_protocol.positions import MAX_INTEGER
 from triode_protocol.topics import matches
 
-from tests.history.events import Event, Packet, Rules
+from tests.history.events import Event, Packet, Rights, Rules
 from tests.history.streams import Seen, Stream, content_of, seen
 
 
@@ -44,6 +44,17 @@ class Settled:
     is_rejected: bool = False
 
 
+@define
+class Look:
+    """A history or presence request that was answered."""
+
+    who: str
+    action: str
+    topic: str
+    t: int
+    answered: int = 0
+
+
 @define(slots=False)
 class Facts:
     """One history."""
@@ -62,6 +73,33 @@ class Facts:
     #: Per connection: (got, since): what comes after `got` was sent by the server after the moment `since`.
     barriers: dict[tuple[str, int], list[tuple[int, int]]] = field(factory=dict)
     lost: set[tuple[str, int]] = field(factory=set)
+    looks: list[Look] = field(factory=list)
+    rights: dict[str, list[tuple[int, Rights]]] = field(factory=dict)  # by client: since when, and what it may
+
+    def in_force(self, who: str, since: int, until: int) -> list[Rights]:
+        """All that a client's rights were at some moment between; none: nobody said that it has bounds."""
+        known = self.rights.get(who, [])
+        before = [rights for t, rights in known if t <= since]
+        between = [rights for t, rights in known if since < t <= until]
+        if not before and known:  # until the first of them it might do everything
+            return []
+        return before[-1:] + between
+
+    def was_allowed(self, who: str, action: str, topic: str, since: int, until: int) -> bool:
+        """Whether it was at some moment between."""
+        known = self.in_force(who, since, until)
+        return not known or any(rights.may(action, topic) for rights in known)
+
+    def stayed_allowed(self, who: str, action: str, topic: str, since: int, until: int) -> bool:
+        """Whether it was at every moment between."""
+        known = self.rights.get(who, [])
+        before = [rights for t, rights in known if t <= since][-1:]
+        between = [rights for t, rights in known if since < t <= until]
+        return all(rights.may(action, topic) for rights in before + between)
+
+    def sent_after(self, who: str, line: int, t: int) -> int:
+        """A moment behind which what came on a connection at `t` was sent by the server."""
+        return max((since for got, since in self.barriers[who, line] if got < t), default=0)
 
     @property
     def was_read_back(self) -> bool:
@@ -119,6 +157,7 @@ class _Request:
 
     t: int
     attempt: Attempt | None = None
+    look: Look | None = None
     settles: list[Settled] = field(factory=list)
 
 
@@ -141,6 +180,8 @@ class _Collector:
         match event.op:
             case "rules":
                 facts.rules = msgspec.convert(event.about, Rules)
+            case "rights":
+                facts.rights.setdefault(event.who, []).append((event.t, msgspec.convert(event.about, Rights)))
             case "kill" | "fault":
                 facts.kills.append(event.t)
             case "stop":
@@ -187,6 +228,8 @@ class _Collector:
             stream = self.facts.streams.get(key) or Stream(*key, packet["filter"], name)
             self.facts.streams[key] = stream
             stream.sent(event.line, packet)
+        elif packet["type"] in ("history", "presence"):
+            request.look = Look(event.who, packet["type"], packet["topic"], event.t)
         elif packet["type"] in ("ack", "nack"):
             request.settles = self._let_go(event)
         if id := packet.get("id"):
@@ -220,6 +263,9 @@ class _Collector:
             if request.attempt is not None:
                 request.attempt.answered_ms = event.ms
                 _answer(request.attempt, event.t, packet)
+            elif request.look is not None and packet["type"] == request.look.action:
+                request.look.answered = event.t
+                self.facts.looks.append(request.look)
             elif packet["type"] == "acked":
                 for settled in request.settles:
                     settled.t = event.t

@@ -300,6 +300,44 @@ def take_long(story: list[Event]) -> None:
     answer(story, "p1-1").ms = 11_000
 
 
+def allow(story: list[Event], who: str, **rights: list[str]) -> None:
+    """From the beginning a client may do no more than this."""
+    story.insert(1, Event(0, "rights", who, about={"allow": rights}))
+
+
+def deliver_too_much(story: list[Event]) -> None:
+    """I12: a subscriber is handed a topic of its filter that is not its own."""
+    allow(story, "s1", subscribe=["durable/a", "durable/state"])
+
+
+def hand_to_a_worker(story: list[Event]) -> None:
+    """I12: subscribing is not enough for an acknowledged subscription."""
+    allow(story, "w1", subscribe=["#"])
+
+
+def accept_too_much(story: list[Event]) -> None:
+    """I12: a publish is accepted that is not allowed."""
+    allow(story, "p1", publish=["durable/a", "live/#"])
+
+
+def store_what_was_refused(story: list[Event]) -> None:
+    """I12: it is refused, as it should be, and delivered all the same."""
+    accept_too_much(story)
+    refused = answer(story, "p1-8")
+    refused.packet = {"type": "error", "id": refused.packet["id"], "name": "forbidden"}
+
+
+def tell_the_past(story: list[Event]) -> None:
+    """I12: a history request is answered to one who may only subscribe."""
+    allow(story, "s1", subscribe=["#"])
+    number = story.index(next(e for e in story if e.op == "open" and e.who == "final"))
+    asked = {"type": "history", "id": 900, "topic": "durable/a"}
+    story[number:number] = [
+        Event(900, "sent", "s1", 3, asked),
+        Event(901, "got", "s1", 3, {"type": "history", "id": 900, "messages": [], "complete": True, "after": {}}),
+    ]
+
+
 def disagree(story: list[Event]) -> None:
     """G3: another node lacks a message."""
     others = [event for event in deepcopy(story) if event.who == "final"]
@@ -330,6 +368,11 @@ LIES: list[tuple[Callable[[list[Event]], None], str]] = [
     (read_nothing, "reading"),
     (refuse_when_all_is_well, "I14"),
     (take_long, "I15"),
+    (deliver_too_much, "I12"),
+    (hand_to_a_worker, "I12"),
+    (accept_too_much, "I12"),
+    (store_what_was_refused, "I12"),
+    (tell_the_past, "I12"),
     (store_elsewhere_too, "I9"),
     (disagree, "G3"),
     (keep_the_log_and_lose_of_it, "I1"),
@@ -371,6 +414,25 @@ def test_rejected_message_that_is_a_dead_letter_is_right() -> None:
     letter.packet["message"] |= {"topic": "$dead/worker", "key": "d0-a.2", "pos": 50, "offset": 1}
     story.append(letter)
     assert found(story) == set()
+
+
+def test_what_is_allowed_is_no_violation() -> None:
+    """I12: rights that cover what happened, also if they are taken away when all is over."""
+    story = events()
+    allow(story, "s1", subscribe=["durable/#"])
+    allow(story, "p1", publish=["durable/#"])
+    allow(story, "w1", consume=["durable/#"])
+    story += [Event(len(story) + 1, "rights", who) for who in ("s1", "p1", "w1")]
+    assert found(story) == set()
+
+
+def test_what_is_not_allowed_is_not_missed() -> None:
+    """I6, I14: what rights keep from a subscriber is due to nobody."""
+    story = events()
+    allow(story, "s1", subscribe=["durable/a", "durable/state"])
+    others = [e for e in story if e.who == "s1" and is_handing(e) and message(e)["topic"] == "durable/b"]
+    assert others
+    assert found([e for e in story if e not in others]) == set()
 
 
 def test_every_invariant_is_shown_a_lie() -> None:
