@@ -223,7 +223,7 @@ class Connection(Wire):
 
     def _arrival(self, request: head.Request) -> Arrival:
         """What is known of the client, before it says anything."""
-        return Arrival(address=self.address)
+        return self._shared.door.front.arrival(request, self.address)
 
     def _extension(self, request: head.Request) -> bytes:
         if not self._shared.door.compresses:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import attrs
 
 from triode_broker.core.identity import Arrival
-from triode_broker.edge.forwarded import Proxies, normal
+from triode_broker.edge.forwarded import Proxies
 from triode_broker.edge.head import Request
 
 #: Names in the certificate that a client has shown, by what `ssl` says of it. Raises OSError: it is over.
@@ -37,13 +37,15 @@ class Front:
         """Whether a connection begins with its own first byte."""
         return self.tls is None and not self.has_header
 
-    def arrival(self, request: Request, address: str, token: str) -> Arrival:
-        """What is known of whom a request with this token has come from; `address`: where the connection has."""
-        address, headers = normal(address), request.headers
+    def arrival(
+        self, request: Request, address: str, *, is_encrypted: bool = False, certificate: tuple[str, ...] = ()
+    ) -> Arrival:
+        """What is known of whom a request has come from, over a connection from `address`."""
+        headers = request.headers
         return Arrival(
             address=self.proxies.client(address, headers.get(b"x-forwarded-for")),
-            token=token,
-            is_encrypted=self.proxies.is_encrypted(address, headers.get(b"x-forwarded-proto")),
+            certificate=certificate,
+            is_encrypted=is_encrypted or self.proxies.is_encrypted(address, headers.get(b"x-forwarded-proto")),
         )
 
 

@@ -9,11 +9,8 @@ socket that happens to decrypt.
 import socket
 from typing import Any, Final
 
-import attrs
-
 from triode_broker.core.identity import Arrival
 from triode_broker.edge.connection import Connection
-from triode_broker.edge.forwarded import normal
 from triode_broker.edge.head import Refusal, Request
 from triode_broker.edge.poller import WRITE
 from triode_broker.edge.proxy import BadHeader, most_bytes, read_header
@@ -28,14 +25,20 @@ _MAX_REASON: Final = 200  # characters of what OpenSSL says; it says constants o
 class Fronted(Connection):
     """As its class, but that it begins later."""
 
-    __slots__ = ("_header", "_is_encrypted", "_tls")
+    __slots__ = ("_address", "_header", "_is_encrypted", "_tls")
 
-    def __init__(self, client: socket.socket, shared: Shared, address: str = "") -> None:
+    def __init__(self, client: socket.socket, shared: Shared) -> None:
         front = shared.door.front
         self._header: bytes | bytearray | None = NOTHING if front.has_header else None  # None: it has been read
+        self._address = ""  # of the client, where a proxy has said it
         self._is_encrypted = front.tls is not None
         self._tls = TlsSocket(client, front.tls()) if front.tls is not None else None  # until it is ready
-        super().__init__(self._tls or client, shared, address)  # type: ignore[arg-type]  # the half of one that it uses
+        super().__init__(self._tls or client, shared)  # type: ignore[arg-type]  # the half of one that it uses
+
+    @property
+    def address(self) -> str:
+        """Of the client, by the proxy's word if there is one."""
+        return self._address or super().address
 
     @property
     def _raw(self) -> socket.socket:
@@ -44,14 +47,14 @@ class Fronted(Connection):
         return raw
 
     def _arrival(self, request: Request) -> Arrival:
-        known = super()._arrival(request)
+        front = self._shared.door.front
         names: tuple[str, ...] = ()
         if isinstance(self._socket, TlsSocket):
             try:
-                names = self._shared.door.front.names(self._socket.certificate())
+                names = front.names(self._socket.certificate())
             except OSError as error:  # it was good when it was shown, in a session that goes on
                 raise Refusal(403, f"{error}.") from None
-        return attrs.evolve(known, certificate=names, is_encrypted=self._is_encrypted or known.is_encrypted)
+        return front.arrival(request, self.address, is_encrypted=self._is_encrypted, certificate=names)
 
     # Before its first byte
 
@@ -66,7 +69,7 @@ class Fronted(Connection):
         """Whether all of the proxy's header is there; not a byte behind it is read."""
         front = self._shared.door.front
         try:
-            if normal(self._address) not in front.proxies:
+            if super().address not in front.proxies:
                 raise BadHeader("from an address that is not among trusted_proxies")
             assert self._header is not None
             before = len(self._header)
@@ -87,7 +90,8 @@ class Fronted(Connection):
         self._is_encrypted = self._is_encrypted or found.is_encrypted
         if found.address:
             self._address = found.address
-            self.take_seat(found.address)
+            if self._seat is None:
+                self.take_seat(found.address)
         return True
 
     def _shake(self, tls: TlsSocket) -> bool:
@@ -119,7 +123,7 @@ class Fronted(Connection):
         """There is no way to say it that the other end would understand, or that it has not been told."""
         shared = self._shared
         shared.refused += 1
-        shared.complaints.say(event, shared.now, address=self._address, reason=reason)
+        shared.complaints.say(event, shared.now, address=self.address, reason=reason)
         self.drop()
 
     # What waits below

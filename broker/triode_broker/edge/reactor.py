@@ -209,7 +209,7 @@ class Edge:
         client.setblocking(False)
         self._shared.accepted += 1
         self._is_short = False
-        connection = Connection(client, self._shared)
+        connection = self._connect(client, self._shared)
         shared = self._shared
         if len(shared.connections) > shared.limits.max_connections:
             connection.refuse(come_back("This server is full.", FULL_SECONDS * 1000))

@@ -21,6 +21,7 @@ from triode_broker.edge.deflate import Deflating
 from triode_broker.edge.door import Door
 from triode_broker.edge.frames import Unmasking, text_frame
 from triode_broker.edge.head import Refusal
+from triode_broker.edge.origins import is_this_machine
 from triode_broker.edge.poller import Poller
 
 if TYPE_CHECKING:
@@ -89,7 +90,8 @@ class Shared:
     def __attrs_post_init__(self) -> None:
         limits = self.limits
         self.plain_bytes = min(limits.max_frame_bytes, self.unmasking.max_bytes)
-        self.addresses = Addresses(limits)
+        proxies = self.door.front.proxies
+        self.addresses = Addresses(limits, lambda address: is_this_machine(address) or address in proxies)
         self.complaints = Complaints(self.log)
         self.deflating = Deflating(limits.min_compressed_bytes)
         self.nowhere = Outbox(None, [], text_frame, limits.max_outbox_bytes)

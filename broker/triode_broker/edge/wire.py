@@ -21,6 +21,7 @@ from triode_protocol.packets import Bye
 from triode_broker.core.errors import Disconnect
 from triode_broker.edge.addresses import Seat
 from triode_broker.edge.application import Application, Nobody
+from triode_broker.edge.forwarded import normal
 from triode_broker.edge.frames import ABNORMAL, batch_frames, close_frame
 from triode_broker.edge.head import Refusal, refusal_response
 from triode_broker.edge.poller import READ, WRITE
@@ -74,6 +75,15 @@ class Wire:
         self._paused_at: float | None = None  # since when nothing is read, because the outbox is over its bound
         self._interest = READ
         self._farewell: tuple[int, str, int, Sequence[str]] | None = None  # code, reason, reconnect_after_ms, urls
+
+    @property
+    def address(self) -> str:
+        """Of the other end, in its one spelling; "" where it has none. Asked of the system: it costs no memory."""
+        try:
+            name = self._socket.getpeername()
+        except OSError:  # gone already
+            return ""
+        return normal(name[0]) if isinstance(name, tuple) else ""
 
     # Called by the core, from anywhere
 
