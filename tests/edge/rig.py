@@ -15,6 +15,7 @@ from triode_broker.core.errors import Disconnect
 from triode_broker.core.identity import Arrival
 from triode_broker.core.outbox import Outbox
 from triode_broker.edge.application import NO_CROWD, Accept, Crowd, Route
+from triode_broker.edge.door import Door
 from triode_broker.edge.frames import FASTEST, Unmasking, extent
 from triode_broker.edge.reactor import Edge
 
@@ -192,6 +193,7 @@ class Rig:
         unmasking: Unmasking = FASTEST,
         accept: Accept | None = None,
         crowd: Crowd = NO_CROWD,
+        door: Door | None = None,
     ) -> None:
         self.now = 1_000.0
         self.log = Log()
@@ -206,6 +208,7 @@ class Rig:
             log=self.log,
             unmasking=unmasking,
             crowd=crowd,
+            door=door,
         )
         self.edge.sweep(self.now)
 
@@ -214,7 +217,7 @@ class Rig:
         self.talkers.append(talker)
         return talker
 
-    def client(self, greeting: bytes = HANDSHAKE, *, send_buffer: int = 0) -> Client:
+    def client(self, greeting: bytes = HANDSHAKE, *, send_buffer: int = 0, address: str = "") -> Client:
         """A new connection that has sent `greeting`; the answer to the handshake is taken off."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
@@ -222,7 +225,7 @@ class Rig:
             theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         client = Client(self, ours)
         self.clients.append(client)
-        self.edge.adopt(theirs)
+        self.edge.adopt(theirs, address)
         if greeting:
             client.send(greeting)
         if greeting == HANDSHAKE:

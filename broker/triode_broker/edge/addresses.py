@@ -14,7 +14,6 @@ from typing import Final
 
 from triode_broker.config import Limits
 from triode_broker.edge.head import Refusal
-from triode_broker.edge.origins import is_this_machine
 
 _TOLD: Final = 16  # so many more are told that they are too many; what comes on top is closed without a word
 _FULL_SECONDS: Final = 5  # until one who is told so may try again
@@ -39,7 +38,7 @@ class Addresses:
 
     __slots__ = ("_burst", "_empty", "_is_exempt", "_most", "_per_second", "_rows")
 
-    def __init__(self, limits: Limits, is_exempt: Callable[[str], bool] = is_this_machine) -> None:
+    def __init__(self, limits: Limits, is_exempt: Callable[[str], bool]) -> None:
         self._most: Final = limits.max_address_connections
         self._per_second: Final = limits.max_address_handshakes_per_second
         self._burst: Final = float(limits.max_address_handshake_burst)

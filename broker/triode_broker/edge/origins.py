@@ -72,7 +72,7 @@ def _split(place: str) -> tuple[str, str | None]:
 def _is_host(host: str) -> bool:
     try:
         if host.startswith("["):
-            return f"[{ipaddress.IPv6Address(host[1:-1])}]" == host
+            return "%" not in host and f"[{ipaddress.IPv6Address(host[1:-1])}]" == host
     except ValueError:
         return False
     return _NAME.fullmatch(host) is not None
