@@ -24,9 +24,9 @@ from triode_protocol.errors import CloseCode
 from triode_broker.admin.calls import make_calls
 from triode_broker.admin.drain import drain_calls
 from triode_broker.admin.elsewhere import for_others, from_anywhere
-from triode_broker.admin.listener import serve_calls
+from triode_broker.admin.listener import BadSocket, Call, serve_calls
 from triode_broker.cluster.neighbours import Neighbours
-from triode_broker.config import GC_THRESHOLDS, Config, Worker
+from triode_broker.config import GC_THRESHOLDS, SOCKET_NAME, Config, Worker
 from triode_broker.core.identity import Arrival
 from triode_broker.core.node import Node
 from triode_broker.core.outbox import Outbox
@@ -35,6 +35,7 @@ from triode_broker.core.router import Router
 from triode_broker.core.session import Session
 from triode_broker.core.shard import Shard
 from triode_broker.draining import Draining, Readiness
+from triode_broker.edge.door import make_door
 from triode_broker.edge.listeners import listen, url
 from triode_broker.edge.reactor import Edge
 from triode_broker.http.pages import pages
@@ -120,6 +121,7 @@ class Broker:
             now_ms=self._begin_turn,
             log=self._log,
             crowd=self.node.admission,
+            door=make_door(config),
         )
         self.draining = Draining(self.node, self.edge, random.random, self._log)
         self.drain = self.draining.begin  # what `triode drain` asks; one of several processes asks the others too
@@ -256,15 +258,26 @@ class Broker:
             self.joining.cluster.calls.methods |= for_others(calls)
             others = Neighbours(self.joining.cluster, self.router)
             calls = from_anywhere(self.config.node, calls, others)
-        if self.config.data and self.worker.number == 0:
-            calls["cluster"] = no_cluster if self.joining is None else self.joining.status
-            calls |= drain_calls(lambda seconds: self.drain(seconds), lambda: self.edge.statistics().connections)
-            await nursery.start(partial(serve_calls, Path(self.config.data), calls, log=self._log))
+        await self._serve_admin(nursery, calls)
         if self.config.demo:
             from triode_broker import demo  # a client of ours: nothing else here needs one
 
             feed_url = urls[0].replace("http", "ws", 1) + "/ws"
             nursery.start_soon(lambda: demo.feed(feed_url, log=self._log))
+
+    async def _serve_admin(self, nursery: trio.Nursery, calls: dict[str, Call]) -> None:
+        """A host has one socket: at the path that is named, or under its data."""
+        config = self.config
+        if self.worker.number != 0 or not (config.admin_socket or config.data):
+            return
+        calls["cluster"] = no_cluster if self.joining is None else self.joining.status
+        calls |= drain_calls(lambda seconds: self.drain(seconds), lambda: self.edge.statistics().connections)
+        path = Path(config.admin_socket or Path(config.data) / SOCKET_NAME)
+        is_demanded = bool(config.admin_socket)
+        try:
+            await nursery.start(partial(serve_calls, path, calls, log=self._log, is_demanded=is_demanded))
+        except BadSocket as error:
+            raise StoreError(str(error)) from None
 
     async def _settle(self) -> None:
         """Take nothing more for the disks, and let them take what was accepted: so it can still be answered."""

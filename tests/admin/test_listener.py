@@ -1,5 +1,6 @@
 """The administration socket: who may open it, what garbage and floods come to, and that nothing ends it."""
 
+import contextlib
 import errno
 import os
 import socket
@@ -15,7 +16,7 @@ import pytest
 import trio
 import trio.testing
 from triode_broker.admin import listener
-from triode_broker.admin.listener import MAX_LINE_BYTES, MAX_PEERS, BadCall, serve_calls
+from triode_broker.admin.listener import MAX_LINE_BYTES, MAX_PEERS, BadCall, BadSocket, serve_calls
 
 from tests.admin.running import PATIENCE_SECONDS, EventLog, hear
 
@@ -49,7 +50,7 @@ class Calls:
 async def serving(directory: Path) -> AsyncIterator[tuple[Calls, EventLog]]:
     calls, log = Calls(), EventLog()
     async with trio.open_nursery() as nursery:
-        await nursery.start(partial(serve_calls, directory, calls.table(), log=log))
+        await nursery.start(partial(serve_calls, directory / "admin.sock", calls.table(), log=log))
         yield calls, log
         nursery.cancel_scope.cancel()
 
@@ -128,7 +129,7 @@ async def test_a_peer_that_goes_in_the_middle_ends_only_its_own_call(tmp_path: P
         await stream.aclose()
         calls.gate.set()
         assert await hear(tmp_path, b'{"call":"echo"}') == {"ok": {}}
-        assert log.events == []
+        assert {(level, event) for level, event, _ in log.events} == {("info", "admin_call")}
 
 
 async def test_no_more_are_served_at_once_than_there_are_places_and_the_next_wait(tmp_path: Path) -> None:
@@ -206,6 +207,108 @@ async def test_a_path_too_long_for_a_socket_costs_only_the_socket(tmp_path: Path
         (told,) = log.told("no_admin_socket")
         assert told["reason"] == "its path is longer than 107 bytes"
     assert os.listdir(directory) == []
+
+
+@asynccontextmanager
+async def demanded(path: Path, log: EventLog | None = None) -> AsyncIterator[None]:
+    """The socket at a path that the settings name."""
+    async with trio.open_nursery() as nursery:
+        calls = Calls().table()
+        await nursery.start(partial(serve_calls, path, calls, log=log or EventLog(), is_demanded=True))
+        yield
+        nursery.cancel_scope.cancel()
+
+
+async def refusal(path: Path) -> str:
+    """Why there is no socket where one is demanded."""
+    with pytest.RaisesGroup(pytest.RaisesExc(BadSocket)) as raised:
+        async with demanded(path):
+            pass
+    return str(raised.value.exceptions[0])
+
+
+async def test_one_that_is_demanded_is_the_owners_alone_and_left_behind_it_is_replaced(tmp_path: Path) -> None:
+    """S29: mode 0600, whatever the umask."""
+    before = os.umask(0)
+    try:
+        for _ in range(2):
+            async with demanded(tmp_path / "admin.sock"):
+                assert stat.S_IMODE((tmp_path / "admin.sock").stat().st_mode) == 0o600
+                assert stat.S_IMODE((tmp_path / "admin.sock.lock").stat().st_mode) == 0o600
+                assert await hear(tmp_path, b'{"call":"echo"}') == {"ok": {}}
+            assert os.listdir(tmp_path) == ["admin.sock.lock"]
+            left = socket.socket(socket.AF_UNIX)
+            left.bind(str(tmp_path / "admin.sock"))
+            left.close()
+            os.umask(before)
+    finally:
+        os.umask(before)
+
+
+async def test_no_two_nodes_have_one_path(tmp_path: Path) -> None:
+    async with demanded(tmp_path / "admin.sock"):
+        assert "another node is administered there" in await refusal(tmp_path / "admin.sock")
+        assert await hear(tmp_path, b'{"call":"echo"}') == {"ok": {}}
+    async with serving(tmp_path):  # of a node whose data directory this is
+        assert "another node is administered there" in await refusal(tmp_path / "admin.sock")
+        assert await hear(tmp_path, b'{"call":"echo"}') == {"ok": {}}
+
+
+async def test_one_whose_queue_is_full_is_another_nodes_too(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as silent, contextlib.ExitStack() as stack:
+        silent.bind(str(tmp_path / "admin.sock"))
+        silent.listen(0)
+        for _ in range(2):
+            waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+            waiting.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                waiting.connect(str(tmp_path / "admin.sock"))
+        assert "another node" in await refusal(tmp_path / "admin.sock")
+
+
+async def test_one_that_is_demanded_and_cannot_be_had_is_an_error(tmp_path: Path) -> None:
+    assert "No such file or directory" in await refusal(tmp_path / "nowhere" / "admin.sock")
+    assert "longer than 107 bytes" in await refusal(tmp_path / ("x" * 120))
+    (tmp_path / "link.lock").symlink_to(tmp_path / "elsewhere")
+    assert "admin_socket" in await refusal(tmp_path / "link")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707])
+async def test_it_is_not_put_where_others_could_put_theirs(mode: int, tmp_path: Path) -> None:
+    """S29: an operator's command must not reach a stranger."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(mode)
+    assert "others may write to" in await refusal(shared / "admin.sock")
+    shared.chmod(mode | stat.S_ISVTX)  # as /tmp
+    async with demanded(shared / "admin.sock"):
+        assert await hear(shared, b'{"call":"echo"}') == {"ok": {}}
+
+
+async def test_who_has_asked_for_what_is_in_the_log(tmp_path: Path) -> None:
+    """S29: the user is the one that the kernel names, not one that the peer does; S27: values are values."""
+    async with serving(tmp_path) as (_, log):
+        await hear(tmp_path, b'{"call":"echo","uid":7,"value":"a\\nb"}')
+        await hear(tmp_path, msgspec.json.encode({"call": "echo", "value": "x" * 5_000}))
+        first, second = log.told("admin_call")
+        assert first == {"call": "echo", "uid": os.getuid(), "parameters": '{"uid":7,"value":"a\\nb"}'}
+        assert "(5012 characters)" in second["parameters"]
+
+
+async def test_who_only_looks_is_not_in_everybodys_log(tmp_path: Path) -> None:
+    log = EventLog()
+    async with trio.open_nursery() as nursery:
+        table = {"cluster": Calls().echo}
+        await nursery.start(partial(serve_calls, tmp_path / "admin.sock", table, log=log))
+        await hear(tmp_path, b'{"call":"cluster"}')
+        nursery.cancel_scope.cancel()
+    assert [(level, event) for level, event, _ in log.events] == [("debug", "admin_call")]
+
+
+def test_where_the_kernel_does_not_say_who_it_is_nobody_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(socket, "SO_PEERCRED")
+    assert listener.uid_of(None) == -1
 
 
 async def test_a_directory_in_its_place_costs_only_the_socket(tmp_path: Path) -> None:

@@ -44,11 +44,13 @@ class Neighbours:
         except BadQuestion as error:
             raise ValueError(str(error)) from None
 
-    async def ask_all(self, method: str, parameters: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    async def ask_all(
+        self, method: str, parameters: Mapping[str, Any], seconds: float = ADMIN_SECONDS
+    ) -> tuple[dict[str, Any], list[str]]:
         """What all others answer, by node, and which of those that are known have not."""
         cluster = self._cluster
         links = cluster.asking_links()
-        answers = await cluster.calls.ask_all(links, method, parameters, ADMIN_SECONDS)
+        answers = await cluster.calls.ask_all(links, method, parameters, seconds)
         names = [link.peer.node for link in [*links, *cluster.links.links]]
         names += [*cluster.table.holders.values(), *(entry.node for entry in cluster.table.entries())]
         known = dict.fromkeys(name for name in names if name != cluster.identity.node)
