@@ -15,6 +15,7 @@ from triode_broker.cli.known_settings import row_name, shown
 from triode_broker.cluster.secret import HOW_TO_MAKE_ONE, BadSecret, read_secret
 from triode_broker.config import DELIVERY_OVERHEAD_BYTES, EVERYWHERE, NOT_SAID, Config, Limits
 from triode_broker.edge.listeners import parse_address
+from triode_broker.edge.origins import ANY, parse_origin
 from triode_broker.posture import is_loopback, unsafe
 from triode_broker.printable import escape
 
@@ -35,6 +36,7 @@ def contradictions(config: Config, given: Mapping[str, object]) -> list[Problem]
     addresses = [*_addresses(config, given)]
     return [
         *addresses,
+        *_origins(config),
         *_data(config, given),
         *_limits(config.limits),
         *_quotas(config),
@@ -45,6 +47,16 @@ def contradictions(config: Config, given: Mapping[str, object]) -> list[Problem]
         *_workers(config),
         *(_posture(config) if not addresses else ()),
     ]
+
+
+def _origins(config: Config) -> Iterator[Problem]:
+    for entry in config.origins:
+        if entry != ANY and parse_origin(entry) is None:
+            yield (
+                "origins",
+                f": {shown(entry)} is not an origin: write scheme://host or scheme://host:port, like"
+                ' "https://chat.example.org" (names beyond ASCII as xn--…), or "*" for all',
+            )
 
 
 def _posture(config: Config) -> Iterator[Problem]:

@@ -7,6 +7,7 @@ client would come back for ever; so it is let in, told `forbidden_origin`, and c
 
 import attrs
 
+from triode_broker.config import Config
 from triode_broker.edge.front import PLAIN, Front
 from triode_broker.edge.origins import Origins
 
@@ -19,3 +20,8 @@ class Door:
     origins: Origins = attrs.field(factory=Origins)
     takes_query_token: bool = False
     compresses: bool = False
+
+
+def make_door(config: Config, front: Front = PLAIN) -> Door:
+    """As it is configured. Raises ValueError where `origins` holds what is none."""
+    return Door(front, Origins(config.origins), config.auth.query_token, config.compression)
