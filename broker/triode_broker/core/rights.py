@@ -17,8 +17,8 @@ ACTIONS: Final[tuple[Action, ...]] = ("publish", "subscribe", "presence", "histo
 Verdict = Literal["all", "some", "none"]
 
 #: Filters of one identity, of all actions, allowed and denied: a topic is compared with all of an action, once. A
-#: judgement of 512 with wildcards takes 0.25 ms, of the usual two or three 2 µs, a remembered answer 0.1 µs.
-MAX_FILTERS: Final = 512
+#: judgement of 256 with `+` takes 0.2 ms, of the usual two or three 2 µs, a remembered answer 0.1 µs.
+MAX_FILTERS: Final = 256
 #: Topics whose answers are remembered, of all actions of one identity's rights (or of all identities that share
 #: them), and their characters: about 100 KB. Beyond, it begins anew.
 MAX_REMEMBERED: Final = 512
@@ -98,18 +98,25 @@ class Rights:
 
 
 class _Rules:
-    """Filters to compare a topic with; most name one topic and are looked up."""
+    """Filters to compare a topic with. Most name one topic or all below one: those are not looked at singly."""
 
-    __slots__ = ("_exact", "_wild", "filters")
+    __slots__ = ("_exact", "_prefixes", "_wild", "filters")
 
     def __init__(self, filters: Iterable[str]) -> None:
         self.filters = tuple(sorted(set(filters)))
-        self._exact = frozenset(one for one in self.filters if not is_wildcard(one))
-        self._wild = tuple(one for one in self.filters if is_wildcard(one))
+        below = [one[:-2] for one in self.filters if one.endswith("/#") and "+" not in one]
+        self._exact = frozenset([*below, *(one for one in self.filters if not is_wildcard(one))])
+        self._prefixes = tuple(f"{one}/" for one in below)
+        self._wild = tuple(one for one in self.filters if "+" in one or one == "#")
 
     def match(self, topic: str) -> bool:
         """Whether one of them does."""
-        return topic in self._exact or any(matches(one, topic) for one in self._wild)
+        if topic in self._exact or topic.startswith(self._prefixes):
+            return True
+        for one in self._wild:  # noqa: SIM110  # 0.5 µs less than any()
+            if matches(one, topic):
+                return True
+        return False
 
     def meeting(self, filter: str) -> frozenset[str]:
         """Those that have a topic in common with another filter."""
