@@ -1,4 +1,4 @@
-"""The measurement of permission: every kind delivers to everybody, and is set beside no rules; nothing about time."""
+"""The measurement of permission: every kind delivers to everybody and is set beside no rules; not about time."""
 
 import pytest
 from triode_broker.core.rights import Rights
