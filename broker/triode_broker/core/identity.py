@@ -27,7 +27,7 @@ class Identity:
     token_id: str = ""  # `jti`
     key: str = ""  # the API key, by its public name
     method: str = "open"  # how it was found out: open, anonymous, token, key, callout or certificate
-    roles: tuple[str, ...] = ()  # by which its quotas are chosen, and its rights were
+    roles: frozenset[str] = frozenset()  # by which its quotas are chosen, and its rights were
     limits: Mapping[str, int] = (
         NO_LIMITS  # the claim `limits`, as `quotas.check_claim` returns it: lowers its quotas
     )
