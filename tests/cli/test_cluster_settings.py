@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 from triode_broker.cli.settings import BadSettings, load
-from triode_broker.cluster.secret import BadSecret, is_too_open, read_secret
+from triode_broker.cluster.secret import BadSecret, read_secret
 from triode_broker.config import Config
+from triode_broker.secrets_on_disk import is_too_open
 
 SECRET = "hXQ3cFz5nqv0Wj8pA1sLrg=="
 

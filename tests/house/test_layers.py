@@ -77,7 +77,7 @@ TABLE = {
     f"{AUTH}.callout": broker(*AUTH_FACES, AUTH, libraries=("trio",)),
     f"{AUTH}.jwks": broker(*AUTH_FACES, AUTH, libraries=("trio",)),
     f"{AUTH}.web": broker(AUTH, libraries=("trio", "httpx")),
-    CLUSTER: broker(CORE, CLUSTER, libraries=("trio", "trio_websocket")),
+    CLUSTER: broker(CORE, CLUSTER, SECRETS, libraries=("trio", "trio_websocket")),
     # A broker only in words: it plays scripts for clients of any make, so it knows the protocol and no broker.
     CONFORMANCE: Row(("triode_protocol", CONFORMANCE), ("attrs", "msgspec", "trio", "trio_websocket")),
     WORKERS: broker("triode_broker.edge.listeners", WORKERS, libraries=("trio",)),
@@ -101,7 +101,10 @@ TABLE = {
 #: They may import everything, and nobody may import them; but the command line starts the server.
 ROOMS_AT_THE_TOP = {"triode_broker.server": (CLI,), CLI: (), "triode_broker.demo": ("triode_broker.server",)}
 #: What `triode pub` and `triode sub` must do without: the extra `server`.
-SERVER_ONLY = ("structlog", "h11", "wsproto", "websockets", "triode_broker.server", "triode_broker.logs")
+SERVER_ONLY = (
+    *("structlog", "h11", "wsproto", "websockets", "jwt", "cryptography", "httpx"),
+    *("triode_broker.server", "triode_broker.logs"),
+)
 
 
 def test_every_module_imports_only_what_its_row_allows() -> None:

@@ -28,12 +28,12 @@ from triode_broker.config import Config
 from triode_broker.workers.parent import Parent
 from triode_broker.workers.plan import count_workers, hold_ports, plan
 
-SERVER_DEPENDENCIES = frozenset({"h11", "wsproto", "structlog"})
+SERVER_DEPENDENCIES = frozenset({"cryptography", "h11", "httpx", "jwt", "structlog", "wsproto"})
 #: Names of the settings that have a flag.
 FLAGS = (
     *("listen", "workers", "data", "restored", "demo", "insecure", "log_level", "log_format"),
     *("node", "cluster", "cluster_listen", "cluster_advertise", "cluster_secret_file", "seeds"),
-    *("durable", "create_store", "advertise"),
+    *("durable", "create_store", "advertise", "admin_socket"),
 )
 
 

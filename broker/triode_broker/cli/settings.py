@@ -15,6 +15,7 @@ import msgspec
 from attrs import field, frozen
 from msgspec import Struct
 
+from triode_broker.cli.access import access_problems
 from triode_broker.cli.contradictions import contradictions
 from triode_broker.cli.known_settings import (
     PREFIX,
@@ -36,6 +37,8 @@ from triode_broker.printable import escape
 OTHER_VARIABLES = frozenset({"CONFIG", "URL", "TOKEN", "REQUIRE_BROWSER", "FUZZ_SECONDS"})
 #: Flags that are given once for each value of a list, and so are not named as the list is.
 FLAGS_OF_LISTS = {"seeds": "seed"}
+#: Settings that name the variable in which a secret stands.
+VARIABLES_OF_SECRETS = ("key_env", "secret_env")
 
 _Record = TypeVar("_Record", bound=Struct)
 
@@ -74,6 +77,7 @@ def load(
         raise BadSettings(layers.problems)
     config = layers.record(Config)
     found = contradictions(config, {name: value for name, (value, _) in layers.values.items()})
+    found += access_problems(config, environ or {})
     problems = [f"{layers.source(name)}{name}{text}" for name, text in found]
     if problems:
         raise BadSettings(problems)
@@ -140,6 +144,7 @@ class _Layers:
     def add_environment(self, environ: Mapping[str, str]) -> None:
         known = {variable(name): (name, type) for name, type in single_settings().items()}
         lists = {variable(name): name for name in tables()}
+        secrets = {value for name, (value, _) in self.values.items() if name.endswith(VARIABLES_OF_SECRETS)}
         for key in sorted(key for key in environ if key.startswith(PREFIX)):
             if key in known:
                 name, type = known[key]
@@ -147,7 +152,7 @@ class _Layers:
                 self._add(name, as_list(text) if is_list(type) else text, f"environment {key}", type, is_text=True)
             elif key in lists:
                 self.problems.append(f"environment {key}: [[{lists[key]}]] can only be set in the file")
-            elif key.removeprefix(PREFIX) not in OTHER_VARIABLES and not _is_service_link(key, environ):
+            elif key not in secrets and not _is_other(key, environ):
                 self.problems.append(f"environment: unknown variable {escape(key)}{nearest(key, list(known))}")
 
     def add_flags(self, flags: Mapping[str, object]) -> None:
@@ -182,6 +187,11 @@ class _Layers:
 
     def source(self, name: str) -> str:
         return f"{self.values[name][1]}: " if name in self.values else ""
+
+
+def _is_other(key: str, environ: Mapping[str, str]) -> bool:
+    """Whether a variable is not the broker's to know."""
+    return key.removeprefix(PREFIX) in OTHER_VARIABLES or _is_service_link(key, environ)
 
 
 def _is_service_link(key: str, environ: Mapping[str, str]) -> bool:
