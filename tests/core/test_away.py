@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from triode_broker.config import Limits
 from triode_broker.core.away import MAX_ASKED, Attachment, Away, unreached
+from triode_broker.core.identity import Identity
 from triode_broker.core.shard import Shard
 from triode_protocol.codec import Refused
 from triode_protocol.errors import CloseCode, ErrorName
@@ -297,12 +298,12 @@ def test_replaced_connection_leaves_before_the_new_one_asks() -> None:
 def test_visitor_is_served_but_sent_nowhere_else() -> None:
     desk, _ = make()
     visitor = desk.dial()
-    visitor.session.attend("c-elsewhere", "ada")
+    visitor.session.attend("c-elsewhere", Identity("ada"))
     (error,) = join(visitor)
     assert (error["name"], error["retry"]) == ("unavailable", "backoff")
     home = Desk()
     visitor = home.dial()
-    visitor.session.attend("c-elsewhere", "ada")
+    visitor.session.attend("c-elsewhere", Identity("ada"))
     assert home.node.sessions == {}  # nothing is told to it but what it asks for
     assert [packet["type"] for packet in join(visitor, name="team")] == ["subscribed"]
     assert home.node.consumers.show("team")["members"] == [

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from triode_broker.config import Limits
+from triode_broker.core.identity import OPEN, Identity
 from triode_broker.core.presence import Answer, Nobody
 
 from tests.core.desk import Desk, Line, Packet
@@ -107,7 +108,7 @@ def test_user_of_a_member_is_named_where_there_is_one() -> None:
     """SPEC 10.2"""
     desk = Desk()
     ann = desk.connect()
-    ann.session.user = "ann"
+    ann.session.identity, ann.session.user = Identity("ann"), "ann"
     _, joined = ann.subscribe(1, "room", presence={"state": None})
     assert joined["member"] == {"id": joined["member"]["id"], "user": "ann", "state": None}
 
@@ -296,12 +297,12 @@ def test_members_are_not_handed_to_another_identity() -> None:
     desk = Desk()
     ann = desk.connect()
     enter(ann, 1)
-    desk.node.replace(ann.session.connection_id, "c-eve", "eve")
+    desk.node.replace(ann.session.connection_id, "c-eve", Identity("eve"))
     assert not ann.closed_with
     ann.session.detach()
-    desk.node.replace(ann.session.connection_id, "c-eve", "eve")
+    desk.node.replace(ann.session.connection_id, "c-eve", Identity("eve"))
     eve = desk.connect(replaces=ann.session.connection_id)
-    eve.session.user = "eve"
+    eve.session.identity, eve.session.user = Identity("eve"), "eve"
     assert enter(eve, 2) != ann.session.connection_id
     assert len(who(eve)) == 2
     desk.wait(1_000)
@@ -315,8 +316,8 @@ def test_connection_that_is_replaced_on_another_node_is_closed_and_held() -> Non
     watcher = watch(desk)
     ann = desk.connect()
     enter(ann, 1)
-    desk.node.replaced_elsewhere(ann.session.connection_id, "")
-    desk.node.replaced_elsewhere("c-unknown", "")
+    desk.node.replaced_elsewhere(ann.session.connection_id, OPEN)
+    desk.node.replaced_elsewhere("c-unknown", OPEN)
     assert ann.closed_with == 4005
     assert changes(watcher) == [("joined", 1)]
     desk.wait(1_000)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from triode_broker.config import Limits, TopicRule
+from triode_broker.core.identity import Identity
 
 from tests.core.desk import Desk, Line, Packet
 
@@ -29,7 +30,7 @@ def test_will_is_published_when_the_connection_is_lost() -> None:
     watcher = desk.connect()
     watcher.subscribe(1, "status/#")
     ann = desk.connect(will=WILL)
-    ann.session.user = "ann"
+    ann.session.identity, ann.session.user = Identity("ann"), "ann"
     assert watcher.drain() == []
     lose(desk, ann)
     (message,) = watcher.drain()
@@ -104,7 +105,7 @@ def test_will_is_not_cancelled_by_another_identity() -> None:
     desk = Desk()
     ann = desk.connect(will=WILL | {"delay_ms": 5_000})
     lose(desk, ann)
-    desk.node.wills.cancel(ann.session.connection_id, "eve")
+    desk.node.wills.cancel(ann.session.connection_id, Identity("eve"))
     desk.wait(5_000)
     assert published(desk) == ["gone"]
 

@@ -269,6 +269,7 @@ class Attach(Frame, tag=30):
     number: int
     connection: str
     user: str
+    tenant: str = ""
 
 
 class Tell(Frame, tag=31):

@@ -23,6 +23,7 @@ from triode_broker.cluster.questions import Link
 from triode_broker.core.awaiting import RETRY_QUEUE_MS
 from triode_broker.core.away import Away, unreached
 from triode_broker.core.errors import Disconnect
+from triode_broker.core.identity import Identity
 from triode_broker.core.node import Node
 from triode_broker.core.outbox import Outbox
 from triode_broker.core.session import Session
@@ -49,7 +50,8 @@ class Ways:
     def add(self, number: int, away: Away) -> "Way":
         """A new one."""
         way = self.by_number[number] = self._by_away[away] = Way(self, number, away)
-        self.link.put(Attach(number, away.connection_id, away.user))
+        who = away.identity
+        self.link.put(Attach(number, away.connection_id, who.user, who.tenant))
         return way
 
     def drop(self, way: "Way") -> None:
@@ -119,7 +121,7 @@ class Visitor:
         self.close_code = 0
         self.outbox = Outbox(self, _Bell(self), bytes, min(VISITOR_BYTES, node.limits.max_outbox_bytes))
         self.session = Session(node, self.outbox)
-        self.session.attend(frame.connection, frame.user)
+        self.session.attend(frame.connection, Identity(frame.user, frame.tenant))
 
     # `interfaces.Connection`
 

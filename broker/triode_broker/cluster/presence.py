@@ -22,6 +22,7 @@ from triode_protocol.topics import is_wildcard
 from triode_broker.cluster.asked import COMPLETE, JOINED, KNOWN, LEFT, SNAPSHOT, Asked, Link, identify
 from triode_broker.cluster.frames import Call, Frame, Members, Reply, Watch
 from triode_broker.config import Limits
+from triode_broker.core.identity import Identity
 from triode_broker.core.node import Node
 from triode_broker.core.presence import Answer, fitting
 from triode_broker.core.topic_tree import TopicTree, is_any
@@ -46,6 +47,7 @@ class _Connection(Struct):
 
     connection: str
     user: str
+    tenant: str = ""
 
 
 class _Listed(Struct):
@@ -132,10 +134,10 @@ class FarPresence:
         for asked in self._asked.values():
             asked.drop(filter)
 
-    def replaced(self, connection: str, user: str) -> None:
+    def replaced(self, connection: str, who: Identity) -> None:
         """Whoever has that connection ends it, and its will is not needed."""
         if connection not in self._node.sessions:
-            params = msgspec.json.encode(_Connection(connection, user))
+            params = msgspec.json.encode(_Connection(connection, who.user, who.tenant))
             for asked in self._asked.values():
                 asked.link.put(Call(self._next_id(), REPLACED, params))
 
@@ -328,7 +330,7 @@ class FarPresence:
         """Another node asks, or tells. Raises msgspec.MsgspecError."""
         if frame.method == REPLACED:
             told = msgspec.json.decode(frame.params, type=_Connection)
-            self._node.replaced_elsewhere(told.connection, told.user)
+            self._node.replaced_elsewhere(told.connection, Identity(told.user, told.tenant))
             return
         topic = msgspec.json.decode(frame.params, type=_Topic).topic
         members = [member.json for member in self._presence.here_on(topic)]

@@ -14,10 +14,12 @@ from triode_protocol.packets import Ack, Extend, Nack, Subscribe, Unsubscribe, U
 from triode_broker.core.asking import Asked
 from triode_broker.core.away import Away, Homes
 from triode_broker.core.consumers import CLEAN_CLOSES
+from triode_broker.core.identity import Identity
 from triode_broker.core.interfaces import Publisher
 from triode_broker.core.node import Node
 from triode_broker.core.outbox import Outbox
 from triode_broker.core.roster import Member
+from triode_broker.core.tenants import inside
 
 
 @attrs.define(eq=False)
@@ -28,7 +30,7 @@ class Acknowledged:
     _homes: Homes | None  # of names that are not at home here; without them, no such name is reached
     _outbox: Outbox
     _connection_id: str
-    _user: str
+    _identity: Identity
     _publisher: Publisher
     _ended: Callable[[str], None]
     _members: dict[int, Member] = attrs.field(init=False, factory=dict)
@@ -47,6 +49,7 @@ class Acknowledged:
             self._go_away().subscribe(home, packet)
             return
         consumers = self._node.consumers
+        packet.filter = inside(self._identity.tenant, packet.filter)
         member = consumers.attach(asked, packet, self._outbox, self._connection_id, self._publisher, self._end)
         self._members[packet.sub] = member
 
@@ -105,7 +108,7 @@ class Acknowledged:
 
     def _go_away(self) -> Away:
         if self._away is None:
-            self._away = Away(self._homes, self._outbox, self._connection_id, self._user, self._ended)
+            self._away = Away(self._homes, self._outbox, self._connection_id, self._identity, self._ended)
         return self._away
 
     def _told_home(self, packet: Ack | Nack | Extend) -> bool:

@@ -11,6 +11,8 @@ from typing import Protocol
 from triode_broker.core.outbox import Outbox
 from triode_broker.core.record import Record
 from triode_broker.core.subscription import Subscription
+from triode_broker.core.tenancy import Tenants
+from triode_broker.core.tenants import tenant_of
 
 
 class Follower(Protocol):
@@ -26,9 +28,10 @@ class Follower(Protocol):
 class Audience:
     """Who gets a topic's messages: followers, and each outbox once, however many of its subscriptions match."""
 
-    __slots__ = ("followers", "groups", "is_empty", "size", "subscriptions")
+    __slots__ = ("counts", "followers", "groups", "is_empty", "size", "subscriptions")
 
-    def __init__(self, values: "list[Subscription | Follower]", topic: str) -> None:
+    def __init__(self, values: "list[Subscription | Follower]", topic: str, tenants: Tenants) -> None:
+        self.counts = tenants.of(tenant_of(topic)).counts
         self.subscriptions = [
             value
             for value in values

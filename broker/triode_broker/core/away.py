@@ -20,6 +20,7 @@ from triode_protocol.packets import Ack, Extend, Nack, Subscribe, Unsubscribe, U
 
 from triode_broker.core.awaiting import RETRY_QUEUE_MS, RETRY_STORE_MS
 from triode_broker.core.errors import answer_to
+from triode_broker.core.identity import Identity
 from triode_broker.core.outbox import Outbox
 from triode_broker.core.shard import Shard
 
@@ -86,17 +87,22 @@ class Away:
         "_untaken",
         "_ways",
         "connection_id",
-        "user",
+        "identity",
     )
 
     def __init__(
-        self, homes: Homes | None, outbox: Outbox, connection_id: str, user: str, ended: Callable[[str], None]
+        self,
+        homes: Homes | None,
+        outbox: Outbox,
+        connection_id: str,
+        identity: Identity,
+        ended: Callable[[str], None],
     ) -> None:
         """`ended` is told the filter of each that has come to its end. Without `homes` none is reached."""
         self._homes = homes
         self._outbox = outbox
         self.connection_id = connection_id
-        self.user = user
+        self.identity = identity
         self._ended = ended
         self._ways: dict[Attachment, None] = {}
         self._subs: dict[int, _Sub] = {}

@@ -12,7 +12,6 @@ from itertools import count
 from triode_protocol.codec import encode
 from triode_protocol.errors import GapReason
 from triode_protocol.packets import Gap, Subscribed
-from triode_protocol.topics import is_wildcard
 
 from triode_broker.core.dead_letters import FAILED, REJECTED
 from triode_broker.core.interfaces import PAGE_RECORDS
@@ -23,6 +22,8 @@ from triode_broker.core.roster import Member, Roster
 from triode_broker.core.shard import Shard
 from triode_broker.core.skips import Skips
 from triode_broker.core.source import Before, Place, Source
+from triode_broker.core.tenancy import Tenant
+from triode_broker.core.tenants import only_topic
 from triode_broker.core.timers import Alarm, Timers
 
 #: What is offered live is held for so many messages while no member has room; beyond, the log is read later.
@@ -53,6 +54,7 @@ class Consumer:
         "_serial",
         "_skips",
         "_source_of",
+        "_tenant",
         "_timers",
         "absent_ms",
         "ack_wait_ms",
@@ -92,6 +94,7 @@ class Consumer:
         max_bytes: int,
         bury: Callable[["Consumer", Item], None],
         save: Callable[["Consumer"], None],
+        tenant: Tenant,
     ) -> None:
         self.name = name
         self.filter = filter
@@ -116,6 +119,7 @@ class Consumer:
         self.absent_ms = 0  # how long a node has been running while it had no members
         self.letters = 0  # dead letters written, since it was created
         self._save = save
+        self._tenant = tenant
         self._timers = timers
         self._max_bytes = max_bytes
         self._bury = bury  # publishes an item's dead letter; tells `buried` or `postpone`
@@ -274,8 +278,8 @@ class Consumer:
 
     def _tell_gap(self, member: Member, source: Source) -> None:
         after = self.floors() | {source.shard.log.name: source.gap_at}
-        topic = "" if is_wildcard(self.filter) else self.filter
-        member.outbox.put(encode(Gap(member.number, after, source.gap_reason, topic)))
+        gap = Gap(member.number, after, source.gap_reason, only_topic(self.filter))
+        member.outbox.put(encode(gap))
 
     def have_read(self, looked_at: int, now_ms: int) -> None:
         """A log has answered."""
@@ -372,6 +376,7 @@ class Consumer:
         item.is_behind = record.pos < source.delivered_upto
         if not item.is_behind:
             source.delivered_upto = record.pos
+        self._tenant.counts.delivered += 1
         prev = 0 if self.is_shared else self._skips.prev(item)
         member.outbox.put(encode_delivery(member.number, record, item.failed + 1, prev))
         self.changed()

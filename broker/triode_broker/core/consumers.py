@@ -27,7 +27,7 @@ from triode_broker.core.roster import Member
 from triode_broker.core.router import Router
 from triode_broker.core.source import Source
 from triode_broker.core.summaries import details, summary
-from triode_broker.core.tenants import name_outside, outside
+from triode_broker.core.tenants import name_outside, outside, tenant_of_name
 from triode_broker.core.timers import Timers
 
 PREFIX: Final = "consumer/"
@@ -107,6 +107,7 @@ class Consumers:
             max_bytes=self._limits.max_consumer_bytes,
             bury=self._bury,
             save=self._save,
+            tenant=self._router.tenants.of(tenant_of_name(name)),
         )
         return consumer
 

@@ -12,6 +12,7 @@ from triode_broker.config import Limits
 from triode_broker.core.admission import Admission
 from triode_broker.core.away import Homes
 from triode_broker.core.consumers import Consumers
+from triode_broker.core.identity import Identity
 from triode_broker.core.moving import Moving
 from triode_broker.core.presence import Presence
 from triode_broker.core.revocations import Revocations
@@ -98,14 +99,14 @@ class Node:
             id,
         )
 
-    def replace(self, connection: str, by: str, user: str) -> None:
+    def replace(self, connection: str, by: str, who: Identity) -> None:
         """A client says that its connection `by` takes the place of an earlier one of its own (SPEC 3.1.4)."""
         old = self.sessions.get(connection)
-        if old is not None and old.user == user:
+        if old is not None and old.identity.is_same(who):
             old.give_way()
-        self.presence.replace(connection, by, user)
-        self.wills.cancel(connection, user)
+        self.presence.replace(connection, by, who)
+        self.wills.cancel(connection, who)
 
-    def replaced_elsewhere(self, connection: str, user: str) -> None:
+    def replaced_elsewhere(self, connection: str, who: Identity) -> None:
         """The same where the new connection is another node's: members that are held go when their time is up."""
-        self.replace(connection, connection, user)
+        self.replace(connection, connection, who)

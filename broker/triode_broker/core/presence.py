@@ -15,10 +15,12 @@ from msgspec import UNSET, Raw, Struct
 from triode_protocol.codec import Refused, encode
 from triode_protocol.errors import ErrorName
 from triode_protocol.packets import Joined, Left, Present, Seen, Subscribe
-from triode_protocol.topics import is_reserved, is_wildcard
+from triode_protocol.topics import is_wildcard
 
 from triode_broker.config import Limits
+from triode_broker.core.identity import Identity
 from triode_broker.core.outbox import Outbox
+from triode_broker.core.tenants import is_own, outside
 from triode_broker.core.timers import Timers
 from triode_broker.core.watchers import Watchers, Watching
 
@@ -54,7 +56,7 @@ class Attendance(Struct, eq=False):
 class _Held(Struct):
     """Members of a lost connection, until their time is up or it is replaced."""
 
-    user: str
+    who: Identity
     members: list[Member]
     serial: int  # of the timer
 
@@ -74,7 +76,7 @@ class Elsewhere(Protocol):
     def unwatched(self, filter: str) -> None:
         """Nobody does any more."""
 
-    def replaced(self, connection: str, user: str) -> None:
+    def replaced(self, connection: str, who: Identity) -> None:
         """A connection here takes the place of one that may be there."""
 
 
@@ -93,7 +95,7 @@ class Nobody:
     def unwatched(self, filter: str) -> None:
         """Nobody else was asked."""
 
-    def replaced(self, connection: str, user: str) -> None:
+    def replaced(self, connection: str, who: Identity) -> None:
         """Then it is nowhere."""
 
 
@@ -122,18 +124,18 @@ class Presence:
 
     # What sessions do
 
-    def check(self, packet: Subscribe, connection: str, user: str) -> None:
+    def check(self, packet: Subscribe, connection: str, who: Identity) -> None:
         """Raise Refused unless a subscribe may watch, and be seen where it asks for that."""
         wish = packet.presence
         if wish is UNSET:
             return
-        if is_reserved(packet.filter):
+        if is_own(packet.filter):
             message = "topics beginning with $ belong to the broker: nobody is present there"
             raise Refused(ErrorName.BAD_TOPIC, message, field="filter")
         if isinstance(wish, Seen):
-            self._check_seen(packet.filter, wish, connection, user)
+            self._check_seen(packet.filter, wish, connection, who)
 
-    def _check_seen(self, topic: str, wish: Seen, connection: str, user: str) -> None:
+    def _check_seen(self, topic: str, wish: Seen, connection: str, who: Identity) -> None:
         limits = self._limits
         if is_wildcard(topic):
             message = "one is present on exact topics; a filter can only be watched"
@@ -143,37 +145,37 @@ class Presence:
             raise Refused(ErrorName.TOO_LARGE, message, field="state")
         if len(self._here.get(topic, ())) >= limits.max_presence_members:
             held = self._held.get(connection)
-            if held is None or held.user != user or not _of_topic(held.members, topic):
+            if held is None or not held.who.is_same(who) or not _of_topic(held.members, topic):
                 message = f"{limits.max_presence_members} are present on this topic already"
                 raise Refused(ErrorName.QUOTA, message, field="presence")
 
-    def attend(self, packet: Subscribe, outbox: Outbox, connection: str, user: str) -> Attendance | None:
+    def attend(self, packet: Subscribe, outbox: Outbox, connection: str, who: Identity) -> Attendance | None:
         """For a checked subscribe: it is seen from here on, and watches from `begin` on."""
         wish = packet.presence
         if wish is UNSET:
             return None
         attendance = Attendance(packet.sub, Watching(packet.filter, outbox), self._begin)
         if isinstance(wish, Seen):
-            attendance.member = self._join(packet.filter, wish, connection, user)
+            attendance.member = self._join(packet.filter, wish, connection, who)
         return attendance
 
-    def _join(self, topic: str, wish: Seen, connection: str, user: str) -> Member:
-        member = self._take_back(topic, connection, user)
+    def _join(self, topic: str, wish: Seen, connection: str, who: Identity) -> Member:
+        member = self._take_back(topic, connection, who)
         is_new = member is None
         if member is None:
             member = Member("p-" + self._random_id(), topic, b"")
             self._here.setdefault(topic, {})[member.id] = member
-        json = encode(Present(member.id, wish.state, user))
+        json = encode(Present(member.id, wish.state, who.user))
         if json != member.json:
             member.json = json
             self._tell_joined(topic, member.id, json, is_new=is_new)
             self.elsewhere.joined(topic, json)
         return member
 
-    def _take_back(self, topic: str, connection: str, user: str) -> Member | None:
+    def _take_back(self, topic: str, connection: str, who: Identity) -> Member | None:
         """The member that a connection has from the one it replaced."""
         held = self._held.get(connection)
-        if held is None or held.user != user:
+        if held is None or not held.who.is_same(who):
             return None
         found = _of_topic(held.members, topic)
         if found is not None:
@@ -187,7 +189,7 @@ class Presence:
         if self._watchers.add(watching):
             self.elsewhere.watched(watching.filter)
         if (member := attendance.member) is not None:
-            watching.outbox.put(encode(Joined(member.topic, Raw(member.json), attendance.sub)))
+            watching.outbox.put(encode(Joined(outside(member.topic), Raw(member.json), attendance.sub)))
 
     def unwatch(self, attendance: Attendance) -> None:
         """Its connection hears no more because of it."""
@@ -196,14 +198,14 @@ class Presence:
             self._forget_unwatched(watching.filter)
             self.elsewhere.unwatched(watching.filter)
 
-    def leave(self, attendance: Attendance, connection: str, user: str, *, is_clean: bool) -> None:
+    def leave(self, attendance: Attendance, connection: str, who: Identity, *, is_clean: bool) -> None:
         """It is not seen any more. Unless `is_clean` the member is held for the connection that comes back."""
         if attendance.member is None:
             return
         if is_clean or not self._limits.presence_debounce_ms:
             self._leave(attendance.member)
         else:
-            self._hold(connection, user, [attendance.member])
+            self._hold(connection, who, [attendance.member])
 
     def gone(self, outbox: Outbox) -> None:
         """A connection's subscriptions have ended, and so has what it is owed."""
@@ -215,7 +217,7 @@ class Presence:
 
     # Coming back
 
-    def _hold(self, connection: str, user: str, members: list[Member]) -> None:
+    def _hold(self, connection: str, who: Identity, members: list[Member]) -> None:
         """The latest to be held has its whole time, and those held before have it with it."""
         before = self._held.pop(connection, None)
         if before is not None:
@@ -223,16 +225,16 @@ class Presence:
             members = before.members + members
         due_ms = self._timers.steady_ms() + self._limits.presence_debounce_ms
         serial = self._timers.at(due_ms, lambda now_ms: self._let_go(connection))
-        self._held[connection] = _Held(user, members, serial)
+        self._held[connection] = _Held(who, members, serial)
 
-    def replace(self, old: str, new: str, user: str) -> None:
+    def replace(self, old: str, new: str, who: Identity) -> None:
         """A connection takes the place of a lost one: it has its members for as long as it may be coming back."""
         held = self._held.get(old)
-        if held is None or held.user != user:
+        if held is None or not held.who.is_same(who):
             return
         del self._held[old]
         self._timers.drop(held.serial)
-        self._hold(new, user, held.members)
+        self._hold(new, who, held.members)
 
     def _let_go(self, connection: str) -> None:
         for member in self._held.pop(connection).members:
@@ -250,10 +252,10 @@ class Presence:
     # Telling
 
     def _tell_joined(self, topic: str, id: str, json: bytes, *, is_new: bool) -> None:
-        self._watchers.joined(topic, id, encode(Joined(topic, Raw(json))), is_new=is_new)
+        self._watchers.joined(topic, id, encode(Joined(outside(topic), Raw(json))), is_new=is_new)
 
     def _tell_left(self, topic: str, id: str, json: bytes) -> None:
-        self._watchers.left(topic, id, encode(Left(topic, Raw(json))))
+        self._watchers.left(topic, id, encode(Left(outside(topic), Raw(json))))
 
     def answered(self, outbox: Outbox, topic: str) -> None:
         """A connection has been told who is on a topic."""

@@ -55,6 +55,7 @@ from triode_broker.core.outbox import Outbox
 from triode_broker.core.presence import fitting
 from triode_broker.core.start import check_start, start
 from triode_broker.core.subscription import Subscription
+from triode_broker.core.tenants import inside
 from triode_broker.core.used_numbers import UsedNumbers
 
 NORMAL_CLOSE = 1000
@@ -74,9 +75,11 @@ class Session:
         "_node",
         "_outbox",
         "_subscriptions",
+        "_tenant",
         "_used",
         "_will",
         "connection_id",
+        "counts",
         "histories",
         "identity",
         "inflight",
@@ -93,6 +96,8 @@ class Session:
         self._subscriptions: dict[int, Subscription] | None = None  # made at need: idle connections are many
         self._acknowledged: Acknowledged | None = None  # ... and what came to those with acknowledgements
         self._used: UsedNumbers | None = None
+        self._tenant = node.router.tenants.default  # until it is known
+        self.counts = node.router.tenants.nobody
         self._will: tuple[Publish, int] | None = None  # what, and how long after the connection is lost
         self.connection_id = ""
         self.identity = OPEN  # until it is known
@@ -121,11 +126,12 @@ class Session:
         """Open subscriptions."""
         return len(self._subscriptions or ()) + len(self._acknowledged or ())
 
-    def attend(self, connection_id: str, user: str) -> None:
+    def attend(self, connection_id: str, identity: Identity) -> None:
         """Instead of `connect`: its client is connected to another node, and names of its are at home here."""
         self._entering = None
         self.connection_id = connection_id
-        self.identity, self.user = Identity(user), user
+        self.identity, self.user = identity, identity.user
+        self._tenant = self._node.router.tenants.of(identity.tenant)
         self._acknowledged = self._acknowledge(None)  # from here on nothing is passed on
 
     # Called by the edge
@@ -136,6 +142,7 @@ class Session:
         The edge does not call while the outbox is over its bound; what comes in spite of that waits for `room`.
         """
         packets = decode(text, self._max_packet_bytes)
+        self.counts.received_bytes += len(text)
         if self._entering is None or self._entering.may(packets, len(text)):
             self._serve(packets, now_ms)
 
@@ -176,6 +183,8 @@ class Session:
         self._outbox.is_closed = True  # what one of its members held goes to none of its others
         node = self._node
         node.sessions.pop(self.connection_id, None)
+        self.counts.connections -= 1
+        self.counts.subscriptions -= self.subscription_count
         code = self._outbox.connection.close_code
         self._be_absent(is_clean=code == NORMAL_CLOSE)
         for sub in (self._subscriptions or {}).values():
@@ -184,7 +193,7 @@ class Session:
         if self._acknowledged is not None:
             self._acknowledged.detach(code)
         if self._will is not None and code not in CLEAN_CLOSES:
-            node.wills.lost(self.connection_id, self.user, *self._will)
+            node.wills.lost(self.connection_id, self.identity, *self._will)
 
     def give_way(self) -> None:
         """Another connection of its client takes its place, its members included; its will is not needed."""
@@ -205,7 +214,7 @@ class Session:
                 presence.unwatch(attendance)
         presence.gone(self._outbox)
         for attendance in attendances:
-            presence.leave(attendance, self.connection_id, self.user, is_clean=is_clean)
+            presence.leave(attendance, self.connection_id, self.identity, is_clean=is_clean)
 
     # Serving
 
@@ -227,6 +236,7 @@ class Session:
                     raise Disconnect(CloseCode.PROTOCOL) from None
 
     def _answer_refused(self, refused: Refused, *_: object) -> None:
+        self.counts.refused += 1
         self._outbox.put(answer_to(refused))
 
     def _connect(self, packet: Connect, now_ms: int) -> None:
@@ -234,20 +244,26 @@ class Session:
             raise Refused(ErrorName.BAD_STATE, "this connection is connected already")
         node = self._node
         if packet.will is not UNSET:
-            self._will = node.wills.check(packet.will), packet.will.delay_ms
+            self._will = node.wills.check(packet.will, self.identity), packet.will.delay_ms
         # Not where something waits that was framed already: it cannot go into an array.
         if "batch" in packet.capabilities and not self._outbox.items:
             self._outbox.hold_payloads()
         self._entering = None
         self.connection_id = "c-" + node.random_id()
+        self._tenant = node.router.tenants.of(self.identity.tenant)
+        self.counts = self._tenant.counts
+        self.counts.connections += 1
         if packet.replaces:
-            node.replace(packet.replaces, self.connection_id, self.user)
-            node.presence.elsewhere.replaced(packet.replaces, self.user)
+            node.replace(packet.replaces, self.connection_id, self.identity)
+            node.presence.elsewhere.replaced(packet.replaces, self.identity)
         node.sessions[self.connection_id] = self
         self._outbox.put(encode(node.greet(self.connection_id, packet.id)))
 
     def _publish(self, packet: Publish, now_ms: int) -> None:
-        acknowledgement = self._node.router.publish(packet, self.user, now_ms, self)
+        self.counts.publishes += 1
+        tenant, router = self._tenant, self._node.router
+        packet.topic = tenant.topics.get(packet.topic) or tenant.let_in(packet.topic, router.check_topic)
+        acknowledgement = router.publish(packet, self.user, now_ms, self)
         if acknowledgement is not None and packet.id:
             self._outbox.put(encode(acknowledgement))
 
@@ -265,7 +281,7 @@ class Session:
     def _consume(self, packet: Subscribe, now_ms: int) -> None:
         """An acknowledged subscription (SPEC 9.1)."""
         self._check_subscribe(packet)
-        asked = check_asked(packet, self._node.limits)
+        asked = check_asked(packet, self._node.limits, self._tenant.name)
         self._check_room(is_wildcard(packet.filter))
         if self._acknowledged is None:
             self._acknowledged = self._acknowledge(self._node.homes)
@@ -275,23 +291,25 @@ class Session:
 
     def _acknowledge(self, homes: Homes | None) -> Acknowledged:
         return Acknowledged(
-            self._node, homes, self._outbox, self.connection_id, self.user, self, self._acknowledged_ended
+            self._node, homes, self._outbox, self.connection_id, self.identity, self, self._acknowledged_ended
         )
 
     def _acknowledged_ended(self, filter: str) -> None:
         self.wildcards -= is_wildcard(filter)
+        self.counts.subscriptions -= 1
 
     def _open(self, packet: Subscribe) -> Subscription:
         presence = self._node.presence
         self._check_subscribe(packet)
+        packet.filter = inside(self._tenant.name, packet.filter)
         overflow = "replay" if packet.overflow is UNSET else packet.overflow
         shards = self._node.router.covered(packet.filter)
         sub = Subscription(packet.sub, packet.filter, overflow, self._outbox, shards)
         check_start(packet, sub.is_wildcard)
         self._check_room(sub.is_wildcard)
-        presence.check(packet, self.connection_id, self.user)
+        presence.check(packet, self.connection_id, self.identity)
         self._use(packet)
-        sub.attendance = presence.attend(packet, self._outbox, self.connection_id, self.user)
+        sub.attendance = presence.attend(packet, self._outbox, self.connection_id, self.identity)
         if self._subscriptions is None:
             self._subscriptions = {}
         self._subscriptions[packet.sub] = sub
@@ -321,6 +339,7 @@ class Session:
         assert self._used is not None
         self._used.add(packet.sub)
         self.wildcards += is_wildcard(packet.filter)
+        self.counts.subscriptions += 1
 
     def _unsubscribe(self, packet: Unsubscribe, now_ms: int) -> None:
         sub = self._subscriptions.pop(packet.sub, None) if self._subscriptions else None
@@ -332,11 +351,12 @@ class Session:
             refused.sub = packet.sub
             raise refused
         self.wildcards -= sub.is_wildcard
+        self.counts.subscriptions -= 1
         self._node.router.close(sub)
         if (attendance := sub.attendance) is not None:
             presence = self._node.presence
             presence.unwatch(attendance)
-            presence.leave(attendance, self.connection_id, self.user, is_clean=True)
+            presence.leave(attendance, self.connection_id, self.identity, is_clean=True)
         self._outbox.put(encode(Unsubscribed(packet.sub, packet.id)))
 
     def _history(self, packet: HistoryRequest, now_ms: int) -> None:
@@ -344,6 +364,7 @@ class Session:
         node.router.check_readable(packet.topic)
         check_history(packet)
         check_questions(self.histories, MAX_HISTORIES)
+        packet.topic = inside(self._tenant.name, packet.topic)
         shard = node.router.covered(packet.topic)[0]
         if not shard.is_reachable:
             message = f"the owner of shard {shard.name} is not reached"
@@ -361,15 +382,16 @@ class Session:
         node.router.check_topic(packet.topic)
         check_questions(self.histories, MAX_HISTORIES)
         self.histories += 1
+        topic = inside(self._tenant.name, packet.topic)
 
         def answer(members: list[bytes], is_complete: bool) -> None:
             self.histories -= 1
-            node.presence.answered(self._outbox, packet.topic)
+            node.presence.answered(self._outbox, topic)
             told = fitting(members, node.limits.max_frame_bytes)
             complete = is_complete and len(told) == len(members)
             self.answer(Presence(packet.topic, list(map(Raw, told)), complete, packet.id))
 
-        node.presence.ask(packet.topic, answer)
+        node.presence.ask(topic, answer)
 
     def _ack(self, packet: Ack, now_ms: int) -> None:
         self._with_acknowledgements().ack(packet, now_ms)

@@ -13,7 +13,7 @@ from triode_protocol.topics import is_wildcard
 from triode_broker.core.outbox import Outbox
 from triode_broker.core.presence import Attendance
 from triode_broker.core.shard import Shard
-from triode_broker.core.tenants import outside
+from triode_broker.core.tenants import only_topic
 
 
 class Pending(Protocol):
@@ -85,4 +85,4 @@ class Subscription:
     @property
     def only_topic(self) -> str:
         """The topic as its client knows it, where the filter names exactly one; else ""."""
-        return "" if self.is_wildcard else outside(self.filter)
+        return only_topic(self.filter)

@@ -69,7 +69,7 @@ class Tenants:
         self._others = Counts()
         self._counts: dict[str, Counts] = {}
         self.nobody = Counts()  # of connections that are not counted, or not yet
-        self._default = self.of("")  # it keeps its row
+        self.default = self.of("")  # it keeps its row
 
     def of(self, name: str) -> Tenant:
         """The tenant of this name. Raises ValueError for what cannot be one: it would be part of another."""

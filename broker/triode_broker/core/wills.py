@@ -12,7 +12,9 @@ from triode_protocol.errors import ErrorName
 from triode_protocol.packets import Publish, ServerPacket, Will
 
 from triode_broker.config import Limits
+from triode_broker.core.identity import Identity
 from triode_broker.core.router import Router
+from triode_broker.core.tenants import inside
 from triode_broker.core.timers import Timers
 
 #: What a will that waits costs beside its payload, in bytes: names, timer.
@@ -22,7 +24,7 @@ WILL_OVERHEAD_BYTES = 1_024
 class _Waiting(Struct):
     """The will of a lost connection."""
 
-    user: str
+    who: Identity
     packet: Publish
     serial: int  # of the timer
 
@@ -47,29 +49,30 @@ class Wills:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def check(self, will: Will) -> Publish:
-        """The publish that it stands for. Raises Refused, as for one, with its field."""
+    def check(self, will: Will, who: Identity) -> Publish:
+        """The publish that it stands for, as the core knows it. Raises Refused, as for one, with its field."""
         limit = self._limits.max_will_delay_ms
         if will.delay_ms > limit:
             raise Refused(ErrorName.MALFORMED, f"delay_ms is at most {limit}", field="delay_ms")
         packet = Publish(will.topic, will.data, 1, key=will.key, b64=will.b64)  # with an id: answered
         self._router.check_publishable(packet)
+        packet.topic = inside(who.tenant, packet.topic)
         return packet
 
-    def lost(self, connection: str, user: str, packet: Publish, delay_ms: int) -> None:
+    def lost(self, connection: str, who: Identity, packet: Publish, delay_ms: int) -> None:
         """A connection is lost: its will is published after the delay, or at the next tick if too many wait."""
         size = _size(packet)
         if self.size + size > self._limits.max_will_bytes:
             delay_ms = 0
         due_ms = self._timers.steady_ms() + delay_ms
         serial = self._timers.at(due_ms, partial(self._is_due, connection))
-        self._waiting[connection] = _Waiting(user, packet, serial)
+        self._waiting[connection] = _Waiting(who, packet, serial)
         self.size += size
 
-    def cancel(self, connection: str, user: str) -> None:
+    def cancel(self, connection: str, who: Identity) -> None:
         """A connection of the same identity takes its place."""
         waiting = self._waiting.get(connection)
-        if waiting is not None and waiting.user == user:
+        if waiting is not None and waiting.who.is_same(who):
             del self._waiting[connection]
             self.size -= waiting.size
             self._timers.drop(waiting.serial)
@@ -79,7 +82,7 @@ class Wills:
         self.size -= waiting.size
         teller = _Teller(self)
         try:
-            published = self._router.publish(waiting.packet, waiting.user, now_ms, teller)
+            published = self._router.publish(waiting.packet, waiting.who.user, now_ms, teller)
         except Refused as refused:
             teller.refuse(refused)
         else:
