@@ -12,7 +12,7 @@ import attrs
 import trio
 from triode_broker.config import Limits
 from triode_broker.core.errors import Disconnect
-from triode_broker.core.identity import Arrival
+from triode_broker.core.identity import UNKNOWN, Arrival
 from triode_broker.core.outbox import Outbox
 from triode_broker.edge.application import NO_CROWD, Accept, Crowd, Route
 from triode_broker.edge.door import Door
@@ -92,6 +92,7 @@ class Talker:
     detached: int = 0
     more: int = 0  # times that `room` has something to say
     friends: list[Outbox] = attrs.field(factory=list)  # told when this one leaves
+    arrival: Arrival = UNKNOWN
 
     def receive_text(self, said: str, now_ms: int) -> None:
         """Remember, then obey."""
@@ -213,7 +214,7 @@ class Rig:
         self.edge.sweep(self.now)
 
     def _accept(self, outbox: Outbox, arrival: Arrival) -> Talker:
-        talker = Talker(outbox, self._is_connected)
+        talker = Talker(outbox, self._is_connected, arrival=arrival)
         self.talkers.append(talker)
         return talker
 
