@@ -47,13 +47,20 @@ class Watchers:
         return count == 1
 
     def remove(self, watching: Watching) -> bool:
-        """It is told no more; whether it was the last one of its filter."""
+        """It is told no more, nor owed anything because of it; whether it was the last one of its filter."""
         self._tree.remove(watching.filter, watching)
+        self._forgive(watching.outbox)
         self.filters[watching.filter] -= 1
         if self.filters[watching.filter]:
             return False
         del self.filters[watching.filter]
         return True
+
+    def _forgive(self, box: Outbox) -> None:
+        """A connection watches less than before: it is owed only what it would still be told (G10)."""
+        owed = self._owed.get(box, {})
+        for key in [key for key in owed if box not in self._tree.match(key[0])]:
+            del owed[key]
 
     def has_any(self, topic: str) -> bool:
         """Whether anybody watches a topic."""
@@ -110,12 +117,6 @@ class Watchers:
             box.wants_room = True
         else:
             del self._owed[box]
-
-    def forgive(self, box: Outbox) -> None:
-        """A connection may watch less than before: it is owed only what it would still be told."""
-        owed = self._owed.get(box, {})
-        for key in [key for key in owed if box not in self._tree.match(key[0])]:
-            del owed[key]
 
     def forget(self, box: Outbox) -> None:
         """Its connection is gone."""

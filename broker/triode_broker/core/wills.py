@@ -2,8 +2,12 @@
 
 Knows publishes and time, nothing of sessions: they say which connections are lost and which came back. The
 surprising decision: where too many wait, one is published early. Never to publish it would be worse than too soon.
+
+Whose will it is was allowed to publish it when it connected, and is asked about again when the time has come: who
+has been revoked by then, or may not publish there any more, has none. A token that ran out meanwhile is no reason.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 from msgspec import Struct
@@ -12,9 +16,10 @@ from triode_protocol.errors import ErrorName
 from triode_protocol.packets import Publish, ServerPacket, Will
 
 from triode_broker.config import Limits
+from triode_broker.core.door import check_topic
 from triode_broker.core.identity import Identity
 from triode_broker.core.router import Router
-from triode_broker.core.tenants import inside
+from triode_broker.core.tenants import inside, outside
 from triode_broker.core.timers import Timers
 
 #: What a will that waits costs beside its payload, in bytes: names, timer.
@@ -34,6 +39,11 @@ class _Waiting(Struct):
         return _size(self.packet)
 
 
+def _unchanged(who: Identity) -> Identity | Refused:
+    """Nobody is revoked, and rules stay as they are."""
+    return who
+
+
 class Wills:
     """The wills of lost connections that wait, and how the others went."""
 
@@ -43,6 +53,8 @@ class Wills:
         self._timers = timers
         self._waiting: dict[str, _Waiting] = {}  # by connection
         self.size = 0  # bytes of those that wait
+        #: Who an identity is by the rules in force, or why it is nobody any more.
+        self.judge: Callable[[Identity], Identity | Refused] = _unchanged
         self.published = 0
         self.refused = 0
 
@@ -82,12 +94,20 @@ class Wills:
         self.size -= waiting.size
         teller = _Teller(self)
         try:
+            self._check_in_force(waiting)
             published = self._router.publish(waiting.packet, waiting.who.user, now_ms, teller)
         except Refused as refused:
             teller.refuse(refused)
         else:
             if published is not None:
                 teller.answer(published)
+
+    def _check_in_force(self, waiting: _Waiting) -> None:
+        """Raise Refused unless it may be published by the rules in force (G10)."""
+        judged = self.judge(waiting.who)
+        if isinstance(judged, Refused):
+            raise judged
+        check_topic(judged.rights, "publish", outside(waiting.packet.topic))
 
 
 class _Teller:
