@@ -21,14 +21,17 @@ PATIENCE_SECONDS = 30.0
 
 
 class Node:
-    """A running node of this machine, found by its data directory."""
+    """A running node of this machine, found by its data directory or the path of its socket."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path | None, socket_path: Path | None = None) -> None:
+        """One of them."""
+        assert directory is not None or socket_path is not None
         self._directory = directory
+        self._path = socket_path or Path(directory or "") / SOCKET_NAME
 
     def call(self, name: str, /, **parameters: object) -> Any:
         """The result of one call. Raises Failure."""
-        path = self._directory / SOCKET_NAME
+        path = self._path
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
                 line.settimeout(PATIENCE_SECONDS)
@@ -47,7 +50,7 @@ class Node:
 
     def outlast(self, name: str, seconds: float) -> None:
         """Make a call that lasts as long as the node does. Raises Failure where that is longer than `seconds`."""
-        path = self._directory / SOCKET_NAME
+        path = self._path
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
                 line.settimeout(seconds)
@@ -66,10 +69,12 @@ class Node:
         if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
             message = f"{path} is too long for a socket: {MAX_SOCKET_PATH_BYTES} bytes are allowed"
             return Failure(ExitCode.USAGE, f"{message}; a relative --data, or a link to the directory, is shorter")
-        if isinstance(error, FileNotFoundError | NotADirectoryError) and not directory.is_dir():
+        is_absent = isinstance(error, FileNotFoundError | NotADirectoryError)
+        if directory is not None and is_absent and not directory.is_dir():
             return Failure(ExitCode.USAGE, f"there is no directory {directory}: --data names the broker's")
-        if isinstance(error, FileNotFoundError | ConnectionRefusedError):
-            message = f"no broker is running with --data {directory} on this machine"
+        if is_absent or isinstance(error, ConnectionRefusedError):
+            where = f"--data {directory}" if directory is not None else f"--admin-socket {path}"
+            message = f"no broker is running with {where} on this machine"
             return Failure(ExitCode.TIMEOUT, f"{message}; if one is, its log says no_admin_socket and why")
         if isinstance(error, PermissionError):
             message = f"{path}: only the user that the broker runs as may administer it"
@@ -81,15 +86,23 @@ class Node:
 
 
 def node(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Node:
-    """The node that --data, the environment or the file names. Raises Failure."""
-    directory = arguments.data or environ.get("TRIODE_DATA") or _from_file(arguments, environ)
-    if not directory:
-        message = "which broker? give its data directory: --data DIR (or TRIODE_DATA, or --config FILE)"
-        raise Failure(ExitCode.USAGE, message)
-    return Node(Path(directory))
+    """The node that flags, else the environment, else the file name. Raises Failure."""
+    named = getattr(arguments, "admin_socket", None)
+    for path, directory in (
+        (named, arguments.data),
+        (environ.get("TRIODE_ADMIN_SOCKET"), environ.get("TRIODE_DATA")),
+        _from_file(arguments, environ),
+    ):
+        if path:
+            return Node(None, Path(path))
+        if directory:
+            return Node(Path(directory))
+    message = "which broker? give its data directory: --data DIR (or TRIODE_DATA, or --config FILE)"
+    raise Failure(ExitCode.USAGE, f"{message}, or --admin-socket PATH")
 
 
-def _from_file(arguments: argparse.Namespace, environ: Mapping[str, str]) -> str:
+def _from_file(arguments: argparse.Namespace, environ: Mapping[str, str]) -> tuple[str, str]:
     if not (arguments.config or environ.get("TRIODE_CONFIG")):
-        return ""
-    return read_settings(arguments, environ).config.data
+        return "", ""
+    config = read_settings(arguments, environ).config
+    return config.admin_socket, config.data
