@@ -26,6 +26,7 @@ class Line:
     def __init__(self, desk: "Desk") -> None:
         self._desk = desk
         self.closed_with = 0
+        self.is_dropped = False
         self.reconnect_after_ms = 0
         self.outbox = Outbox(self, desk.dirty, desk.frame, desk.limits.max_outbox_bytes)
         self.session = Session(desk.node, self.outbox)
@@ -39,6 +40,10 @@ class Line:
         """The core ends the connection."""
         if not self.closed_with:
             self.closed_with, self.reconnect_after_ms = code, reconnect_after_ms
+
+    def drop(self) -> None:
+        """The core ends it without a word."""
+        self.is_dropped = True
 
     def wake(self) -> None:
         """The core asks for a turn."""

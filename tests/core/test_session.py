@@ -34,7 +34,7 @@ def test_connect_is_answered_with_what_the_server_goes_by() -> None:
         "connection": "c-id1",
         "node": "n1",
         "protocol": 1,
-        "capabilities": [name for name in CAPABILITIES if name != "durable"],
+        "capabilities": [name for name in CAPABILITIES if name not in ("durable", "auth")],
         "limits": {
             "max_packet_bytes": 65_536,
             "max_frame_bytes": 1_048_576,

@@ -5,6 +5,7 @@ need, and never unmade before the end. Idle connections are many, and few of the
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import attrs
 from triode_protocol.codec import Refused, encode
@@ -14,12 +15,14 @@ from triode_protocol.packets import Ack, Extend, Nack, Subscribe, Unsubscribe, U
 from triode_broker.core.asking import Asked
 from triode_broker.core.away import Away, Homes
 from triode_broker.core.consumers import CLEAN_CLOSES
+from triode_broker.core.door import check_consume
 from triode_broker.core.identity import Identity
 from triode_broker.core.interfaces import Publisher
 from triode_broker.core.node import Node
 from triode_broker.core.outbox import Outbox
+from triode_broker.core.rights import Rights
 from triode_broker.core.roster import Member
-from triode_broker.core.tenants import inside
+from triode_broker.core.tenants import inside, outside
 
 
 @attrs.define(eq=False)
@@ -83,6 +86,16 @@ class Acknowledged:
         """SPEC 9.4. Raises Refused."""
         if not self._told_home(packet):
             self._node.consumers.extend(self._member(packet.sub), packet)
+
+    def judge(self, rights: Rights) -> None:
+        """These are in force now: what they do not allow ends, and what it holds goes to others."""
+        for member in list(self._members.values()):
+            try:
+                check_consume(rights, outside(member.consumer.filter))
+            except Refused as refused:
+                self._node.consumers.expel(member, refused)
+        if self._away is not None:
+            self._away.judge(partial(check_consume, rights))
 
     def room(self, now_ms: int) -> None:
         """The outbox has drained to half."""

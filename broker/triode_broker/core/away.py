@@ -80,6 +80,7 @@ class Away:
     __slots__ = (
         "_asked",
         "_ended",
+        "_expelled",
         "_homes",
         "_leaving",
         "_outbox",
@@ -106,6 +107,7 @@ class Away:
         self._ended = ended
         self._ways: dict[Attachment, None] = {}
         self._subs: dict[int, _Sub] = {}
+        self._expelled: set[int] = set()  # their home does not know yet
         self._leaving: dict[int, tuple[Attachment, int]] = {}  # unsubscribed, and the id of that
         self._asked: dict[int, tuple[Attachment, int]] = {}  # by id of an ack, nack or extend: the sub
         self._untaken: dict[Attachment, int] = {}  # bytes that came and that no room was told for
@@ -134,6 +136,24 @@ class Away:
         self._leaving[packet.sub] = way, packet.id
         self._end(packet.sub)
 
+    def judge(self, check: Callable[[str], None]) -> None:
+        """End those whose filters it raises Refused for. What their homes still say of them goes to nobody."""
+        for number, sub in list(self._subs.items()):
+            try:
+                check(sub.filter)
+            except Refused as refused:
+                self._expel(number, sub, refused)
+
+    def _expel(self, number: int, sub: _Sub, refused: Refused) -> None:
+        sub.way.tell(encode(Unsubscribe(number)), is_last=True)
+        self._expelled.add(number)
+        self._end(number)
+        if sub.is_answered:
+            self._outbox.put(encode(Unsubscribed(number, 0, refused.name, refused.message, refused.retry)))
+        else:
+            refused.sub = number
+            self._outbox.put(answer_to(refused, sub.id))
+
     def settle(self, packet: Ack | Nack | Extend) -> None:
         """Tell the home of one that is there. Raises Refused: then it does not know."""
         way = self._subs[packet.sub].way
@@ -158,6 +178,8 @@ class Away:
     def said(self, way: Attachment, packets: Sequence[bytes]) -> None:
         """Pass it on, in order."""
         for packet in packets:
+            if self._expelled and self._is_expelled(packet):
+                continue
             self._outbox.put(packet)
             if not packet.startswith(DELIVERY):
                 self._note(_said.decode(packet))
@@ -174,6 +196,14 @@ class Away:
         untaken, self._untaken = self._untaken, {}
         for way, size in untaken.items():
             way.took(size)
+
+    def _is_expelled(self, packet: bytes) -> bool:
+        """Whether it is about one that has ended without being asked to; its last word forgets it."""
+        said = _said.decode(packet)
+        is_expelled = said.sub in self._expelled and said.id not in self._asked  # acks are answered all the same
+        if is_expelled and said.type == "unsubscribed":
+            self._expelled.remove(said.sub)
+        return is_expelled
 
     def _note(self, said: _Said) -> None:
         number = said.sub

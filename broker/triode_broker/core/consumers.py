@@ -169,6 +169,11 @@ class Consumers:
         id, member.subscribe_id = member.subscribe_id, -1
         member.consumer.welcome(member, id, now_ms)
 
+    def expel(self, member: Member, refused: Refused) -> None:
+        """Its client is not allowed it any more: what it holds is given back."""
+        self.leave(member, is_clean=True)
+        self._end(member, refused.name, refused.message)
+
     def _take_over(self, member: Member, now_ms: int) -> None:
         """A name that is not shared goes to who asks last."""
         message = "another connection has taken this subscription over"

@@ -1,11 +1,13 @@
 """The door: which rights a client's packets need before anything is done for them (G10, SPEC 11.5). Pure.
 
-Topics and filters here are the client's own words, and of good grammar. Nothing but the grammar is looked at before
-the rights are: so whoever is forbidden something learns nothing of what is there. The surprising decision: a filter
+Topics and filters here are the client's own words, and of good grammar. Nothing else is looked at before the
+rights are: so whoever is forbidden something learns nothing of what is there. The surprising decision: a filter
 that is allowed in part is let in, and each topic is judged where its messages are delivered; only acknowledged
 subscriptions need all of it, because whoever shares a name gets the same messages.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from msgspec import UNSET
@@ -13,7 +15,17 @@ from triode_protocol.codec import Refused
 from triode_protocol.errors import ErrorName
 from triode_protocol.packets import Subscribe
 
-from triode_broker.core.rights import EVERYTHING, Action, Rights
+from triode_broker.core.identity import Identity
+from triode_broker.core.rights import EVERYTHING, Action, Rights, Verdict
+from triode_broker.core.tenants import outside
+
+#: Whether messages of a topic, by its name inside, may be delivered; None: all of them.
+Allows = Callable[[str], bool] | None
+#: What messages of a subscription need, and which topics that is.
+Granted = tuple[tuple[Action, ...], Allows]
+
+SUBSCRIBE: Final[tuple[Action, ...]] = ("subscribe",)
+PAST: Final[tuple[Action, ...]] = ("subscribe", "history")
 
 _DEEDS: Final[dict[Action, str]] = {
     "publish": "publish there",
@@ -29,36 +41,53 @@ def forbidden(action: Action, field: str) -> Refused:
     return Refused(ErrorName.FORBIDDEN, f"the rules in force do not allow you to {_DEEDS[action]}", field=field)
 
 
+def verdict(rights: Rights, action: Action, filter: str) -> Verdict:
+    """As the rights say; where there are no rules, filters that nothing matches are no offence either."""
+    return "all" if rights is EVERYTHING else rights.verdict(action, filter)
+
+
 def check_topic(rights: Rights, action: Action, topic: str) -> None:
     """Raise Refused unless it is allowed with this topic."""
     if rights is not EVERYTHING and not rights.may(action, topic):
         raise forbidden(action, "topic")
 
 
-def check_subscribe(rights: Rights, packet: Subscribe) -> None:
-    """Raise Refused where something that a subscribe without acknowledgements asks for is allowed nowhere."""
-    filter = packet.filter
-    if rights is EVERYTHING:
-        return
-    if rights.verdict("subscribe", filter) == "none":
-        raise forbidden("subscribe", "filter")
-    if packet.from_ != "new" and rights.verdict("history", filter) == "none":
-        raise forbidden("history", "from")
-    if packet.presence is not UNSET and rights.verdict("presence", filter) == "none":
-        raise forbidden("presence", "presence")
-
-
 def check_consume(rights: Rights, filter: str) -> None:
     """Raise Refused unless an acknowledged subscription to a filter is allowed."""
-    if not may_consume(rights, filter):
+    if verdict(rights, "consume", filter) != "all":
         raise forbidden("consume", "filter")
-
-
-def may_consume(rights: Rights, filter: str) -> bool:
-    """Whether all of a filter may be had with acknowledgements."""
-    return rights is EVERYTHING or rights.verdict("consume", filter) == "all"
 
 
 def judged_topics(rights: Rights) -> dict[str, bool] | None:
     """What a publish is looked up in: topics already judged, true where they are allowed. None: all are."""
-    return None if rights.verdict("publish", "#") == "all" else rights.known["publish"]
+    return None if verdict(rights, "publish", "#") == "all" else rights.known["publish"]
+
+
+def grant(identity: Identity, packet: Subscribe) -> Granted:
+    """For a subscribe without acknowledgements. Raises Refused where it asks for what is allowed nowhere.
+
+    The past of one that goes on after a position is what it would have been told live.
+    """
+    needs = SUBSCRIBE if packet.from_ == "new" else PAST
+    check_filter(identity.rights, needs, packet.filter, is_watching=packet.presence is not UNSET)
+    return needs, allowing(identity, needs, packet.filter)
+
+
+def check_filter(rights: Rights, needs: tuple[Action, ...], filter: str, *, is_watching: bool) -> None:
+    """Raise Refused where one of these is allowed with no topic of a filter, or presence not with all."""
+    for action in needs:
+        if verdict(rights, action, filter) == "none":
+            raise forbidden(action, "from" if action == "history" else "filter")
+    if is_watching and verdict(rights, "presence", filter) != "all":
+        raise forbidden("presence", "presence")
+
+
+def allowing(identity: Identity, needs: tuple[Action, ...], filter: str) -> Allows:
+    """With which topics of a filter all of these are allowed."""
+    rights = identity.rights
+    partly = [action for action in needs if verdict(rights, action, filter) != "all"]
+    if not partly:
+        return None
+    if len(partly) == 1 and not identity.tenant:
+        return partial(rights.may, partly[0])
+    return lambda topic: all(rights.may(action, outside(topic)) for action in partly)

@@ -1,7 +1,12 @@
-"""Entering: what stands between a new connection and its session: a first packet, and its turn to connect.
+"""Entering: what stands between a new connection and its session: a first packet, its turn, and who it is.
 
-Decides nothing about what `connect` does. The surprising decision: whatever comes behind a `connect` that has to
-wait is decoded and waits with it; all of it together is bounded by what the edge reads until then (SPEC 1.11).
+Decides nothing about what `connect` does. A credential is looked at when its connection has had its turn
+(`core.admission`), not before: to judge one is the dearest thing that a stranger can ask for, and so a flood of
+bad ones is let in no faster than a flood of good ones.
+
+The surprising decision: whatever comes behind a `connect` that has to wait is decoded and waits with it; all of it
+together is bounded by what the edge reads until then (SPEC 1.11). And answers that come later are kept and looked
+at in a turn of the edge, behind its barrier and its deadlines.
 """
 
 from collections.abc import Sequence
@@ -10,8 +15,8 @@ from triode_protocol.codec import Refused, encode
 from triode_protocol.errors import CloseCode, ErrorName
 from triode_protocol.packets import ClientPacket, Connect
 
-from triode_broker.core.errors import Disconnect, answer_to
-from triode_broker.core.identity import Arrival
+from triode_broker.core.errors import Disconnect, answer_to, close_code
+from triode_broker.core.identity import OPEN, Arrival, Identity
 from triode_broker.core.node import Node
 from triode_broker.core.outbox import Outbox
 
@@ -21,40 +26,92 @@ Decoded = ClientPacket | Refused
 class Entering:
     """One connection until `connect` has succeeded; `admission.Guest`."""
 
-    __slots__ = ("_arrival", "_early", "_node", "_outbox")
+    __slots__ = ("_answer", "_arrival", "_asked", "_early", "_has_turn", "_judged_by", "_node", "_outbox")
 
     def __init__(self, node: Node, outbox: Outbox, arrival: Arrival) -> None:
         self._node = node
         self._outbox = outbox
         self._arrival = arrival
-        self._early: list[Decoded] | None = None  # waits for admission, connect first
+        self._early: list[Decoded] = []  # what came, connect first
+        self._has_turn = False
+        self._asked: object | None = None  # which of the questions to the gate has no answer yet
+        self._answer: Identity | Refused | None = None
+        self._judged_by = 0  # the rules by which it was answered
 
-    def may(self, packets: Sequence[Decoded], characters: int) -> bool:
-        """Whether these may be served now; else they wait for `take`. Raises Disconnect."""
-        if self._early is not None:
+    @property
+    def address(self) -> str:
+        """Of the client."""
+        return self._arrival.address
+
+    @property
+    def identity(self) -> Identity:
+        """Who it is, once something may be served."""
+        assert isinstance(self._answer, Identity)
+        return self._answer
+
+    def receive(self, packets: Sequence[Decoded], characters: int) -> Sequence[Decoded]:
+        """What may be served now; none of it where it has to wait. Raises Disconnect."""
+        if self._early:
             self._early += packets
-            return False
+            return ()
         connect = self._check_first(packets[0], characters)
-        if self._node.admission.ask(self, is_resuming=connect.resume):
-            return True
-        self._early = list(packets)
-        return False
+        self._early += packets
+        self._has_turn = self._node.admission.ask(self, is_resuming=connect.resume)
+        return self.go_on()
 
-    def take(self) -> list[Decoded]:
-        """What has waited, once there is room."""
-        early, self._early = self._early, None
-        return early or []
+    def go_on(self) -> Sequence[Decoded]:
+        """What may be served now of what has waited. Raises Disconnect."""
+        if not self._has_turn or not self._early:
+            return ()
+        (connect, *_) = self._early
+        assert isinstance(connect, Connect)
+        if self._asked is None and (self._answer is None or self._judged_by != self._node.rules_serial):
+            self._ask(connect.token)  # for the first time, or by rules that have changed since
+        if self._asked is not None:
+            return ()
+        if isinstance(self._answer, Refused):
+            raise self._refuse(connect.id, self._answer)
+        early, self._early = self._early, []
+        return early
+
+    def _refuse(self, id: int, refused: Refused) -> Disconnect:
+        """Say why; how the connection ends. What refuses may be kept for others by whoever has made it."""
+        self._outbox.put(answer_to(refused, id))
+        code = close_code(refused)
+        is_temporary = code == CloseCode.OVERLOADED  # not all who were refused come back in the same moment
+        after_ms = max(refused.retry_after_ms, self._node.admission.later_ms()) if is_temporary else 0
+        return Disconnect(code, after_ms)
 
     def leave(self) -> None:
-        """The connection is gone."""
-        if self._early is not None:
-            self._early = None
-            self._node.admission.leave(self)
+        """The connection is gone; an answer of the gate that is still to come means nothing."""
+        self._early, self._asked = [], None
+        self._node.admission.leave(self)
+
+    # The gate
+
+    def _ask(self, token: str) -> None:
+        self._judged_by = self._node.rules_serial
+        gate = self._node.gate
+        if gate is None:
+            self._answer = OPEN
+            return
+        self._asked = asked = object()
+
+        def done(answer: Identity | Refused) -> None:
+            if self._asked is asked:  # it may be called again, when it has been asked anew
+                self._answer, self._asked = answer, None
+                if not is_inside:
+                    self._outbox.connection.wake()
+
+        is_inside = True
+        gate.ask(token, self._arrival, done)
+        is_inside = False
 
     # `admission.Guest`
 
     def admitted(self) -> None:
         """What waits is served in `room`: in a turn of the edge, behind its barrier."""
+        self._has_turn = True
         self._outbox.connection.wake()
 
     def turned_away(self, after_ms: int) -> None:

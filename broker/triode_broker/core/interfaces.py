@@ -26,6 +26,9 @@ class Connection(Protocol):
     def close(self, code: int, reconnect_after_ms: int = 0) -> None:
         """Say bye (for codes ≥ 4000), flush, close. Only marks: safe in the middle of a fan-out; idempotent."""
 
+    def drop(self) -> None:
+        """Gone at once, without a word, whatever it has to send; not in the middle of a fan-out. Idempotent."""
+
     def wake(self) -> None:
         """Call the session's `room` soon, in a turn of its own, whether its outbox was full or not."""
 

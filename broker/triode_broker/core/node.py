@@ -5,17 +5,23 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 import attrs
+from triode_protocol.codec import Refused
 from triode_protocol.packets import PROTOCOL, Connected, Reconnect
 from triode_protocol.packets import Limits as AnnouncedLimits
 
 from triode_broker.config import Limits
 from triode_broker.core.admission import Admission
 from triode_broker.core.away import Homes
+from triode_broker.core.calendar import Calendar
 from triode_broker.core.consumers import Consumers
+from triode_broker.core.errors import close_code
+from triode_broker.core.guarded import Guarded
 from triode_broker.core.identity import Identity
+from triode_broker.core.interfaces import Gate
 from triode_broker.core.moving import Moving
 from triode_broker.core.presence import Presence
 from triode_broker.core.revocations import Revocations
+from triode_broker.core.rounds import Round
 from triode_broker.core.router import Router
 from triode_broker.core.subscription import Subscription
 from triode_broker.core.timers import Timers
@@ -37,6 +43,7 @@ CAPABILITIES = [
     "durable",
     "presence",
     "will",
+    "auth",
 ]
 
 
@@ -51,12 +58,17 @@ class Node:
     steady_ms: Callable[[], int] = attrs.field(default=lambda: 0)  # a clock that only goes forward, in ms
     sessions: "dict[str, Session]" = attrs.field(factory=dict)  # connected ones by connection id
     homes: Homes | None = None  # of names that are at home on other nodes
+    gate: Gate | None = None  # None: nobody is asked who they are, everybody is OPEN
+    guarded: Guarded | None = attrs.field(init=False, default=None)  # the same, as who may hold it knows it
+    notice_ms: int = 60_000  # a client is told so long before its identity expires
+    rules_serial: int = 0  # of the rules in force: who was judged by others and is not in yet is judged again
     timers: Timers = attrs.field(init=False)  # to be ticked at `next_due_ms`
     consumers: Consumers = attrs.field(init=False)
     admission: Admission = attrs.field(init=False)
     moving: Moving = attrs.field(init=False)
     presence: Presence = attrs.field(init=False)
     wills: Wills = attrs.field(init=False)
+    calendar: Calendar = attrs.field(init=False)
     revocations: Revocations = attrs.field(init=False)
     _announced: AnnouncedLimits = attrs.field(init=False)  # the same for everybody: made once
     _reconnect: Reconnect = attrs.field(init=False)
@@ -72,6 +84,7 @@ class Node:
             self.router.dedupe_window_ms,
         )
         self.timers = Timers(self.steady_ms)
+        self.calendar = Calendar(self.timers)
         self.consumers = Consumers(self.router, limits, self.timers)
         self.moving = Moving(self.router, self.consumers, self._subscriptions, self.timers)
         self.router.moved, self.router.interrupt = self.moving.moved, self.moving.interrupt
@@ -79,14 +92,20 @@ class Node:
         self.presence = Presence(limits, self.timers, self.random_id)
         self.wills = Wills(self.router, limits, self.timers)
         self.revocations = Revocations(limits.max_revocations)
-        offered = {"delay": limits.max_delay_seconds > 0, "durable": self.router.has_disk}
+        if self.gate is not None:
+            self.gate = self.guarded = Guarded(self.gate, self.revocations, self.timers)
+        offered = {
+            "delay": limits.max_delay_seconds > 0,
+            "durable": self.router.has_disk,
+            "auth": self.gate is not None,
+        }
         self._capabilities = [name for name in CAPABILITIES if offered.get(name, True)]
         self._reconnect = Reconnect(limits.reconnect_min_ms, limits.reconnect_max_ms)
 
     def _subscriptions(self) -> Iterator[Subscription]:
         return chain.from_iterable(session.subscriptions for session in list(self.sessions.values()))
 
-    def greet(self, connection: str, id: int) -> Connected:
+    def greet(self, connection: str, id: int, expires_in_ms: int = 0) -> Connected:
         """What a new connection is told (SPEC 4.1)."""
         return Connected(
             connection,
@@ -97,7 +116,28 @@ class Node:
             self.limits.ping_ms,
             self._reconnect,
             id,
+            expires_in_ms,
         )
+
+    def judge_all(self, judge: Callable[[Identity], Identity | Refused]) -> None:
+        """The rules have changed: have everybody judged by them, soon and in pieces; who is refused is closed.
+
+        `judge` says who an identity is now: itself, where nothing has changed for it.
+        """
+
+        def visit(session: "Session") -> None:
+            judged = judge(session.identity)
+            if isinstance(judged, Refused):
+                session.close(close_code(judged))
+            elif judged is not session.identity:
+                session.become(judged)
+
+        self.visit_all(visit)
+
+    def visit_all(self, visit: Callable[["Session"], None]) -> None:
+        """Have every connected session visited, soon and in pieces; the gate is asked anew about who connects."""
+        self.rules_serial += 1
+        Round(self.sessions, visit, self.timers)
 
     def replace(self, connection: str, by: str, who: Identity) -> None:
         """A client says that its connection `by` takes the place of an earlier one of its own (SPEC 3.1.4)."""

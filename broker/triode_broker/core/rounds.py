@@ -18,7 +18,7 @@ STEP_MS: Final = 10
 
 
 class Round(Generic[S]):
-    """One visit to each of those who are there now, and still are when their turn comes. `visit` must not raise."""
+    """One visit to each who is there now, and still is when its turn comes. `visit` must not raise."""
 
     __slots__ = ("_left", "_there", "_timers", "_visit")
 

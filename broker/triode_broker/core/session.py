@@ -8,7 +8,7 @@ protocol itself raises Disconnect.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from msgspec import UNSET, Raw
+from msgspec import UNSET
 from triode_protocol.codec import Refused, decode, encode
 from triode_protocol.errors import CloseCode, ErrorName
 from triode_protocol.packets import (
@@ -19,10 +19,8 @@ from triode_protocol.packets import (
     ClientPong,
     Connect,
     Extend,
-    History,
     HistoryRequest,
     Nack,
-    Presence,
     PresenceRequest,
     Publish,
     ServerPacket,
@@ -37,22 +35,22 @@ from triode_protocol.topics import is_wildcard
 
 from triode_broker.core.acknowledged import Acknowledged, no_such_subscription
 from triode_broker.core.asking import (
-    MAX_HISTORIES,
     QUESTIONS_A_SUBSCRIPTION,
     check_asked,
     check_questions,
     is_acknowledged,
 )
-from triode_broker.core.awaiting import RETRY_STORE_MS
 from triode_broker.core.away import Homes
 from triode_broker.core.consumers import CLEAN_CLOSES
+from triode_broker.core.door import check_consume, check_topic, grant, judged_topics
 from triode_broker.core.entering import Entering
-from triode_broker.core.errors import Disconnect, answer_to
-from triode_broker.core.history import answer_history, check_history
+from triode_broker.core.errors import Disconnect, answer_to, close_code
 from triode_broker.core.identity import OPEN, UNKNOWN, Arrival, Identity
+from triode_broker.core.judging import judge
 from triode_broker.core.node import Node
 from triode_broker.core.outbox import Outbox
-from triode_broker.core.presence import fitting
+from triode_broker.core.requests import ask_history, ask_presence
+from triode_broker.core.standing import Standing
 from triode_broker.core.start import check_start, start
 from triode_broker.core.subscription import Subscription
 from triode_broker.core.tenants import inside
@@ -71,18 +69,22 @@ class Session:
         "_acknowledged",
         "_backlog",
         "_entering",
+        "_judged",
         "_max_packet_bytes",
         "_node",
         "_outbox",
+        "_standing",
         "_subscriptions",
         "_tenant",
         "_used",
         "_will",
+        "address",
         "connection_id",
         "counts",
         "histories",
         "identity",
         "inflight",
+        "since_ms",
         "user",
         "wildcards",
     )
@@ -93,6 +95,8 @@ class Session:
         self._outbox = outbox
         self._backlog: Sequence[ClientPacket | Refused] = ()  # decoded, waiting for room in the outbox
         self._entering: Entering | None = Entering(node, outbox, arrival)  # until connect has succeeded
+        self._standing: Standing | None = None  # from then on, where clients have credentials
+        self._judged: dict[str, bool] | None = None  # topics it may or may not publish to; None: it may to all
         self._subscriptions: dict[int, Subscription] | None = None  # made at need: idle connections are many
         self._acknowledged: Acknowledged | None = None  # ... and what came to those with acknowledgements
         self._used: UsedNumbers | None = None
@@ -100,6 +104,7 @@ class Session:
         self.counts = node.router.tenants.nobody
         self._will: tuple[Publish, int] | None = None  # what, and how long after the connection is lost
         self.connection_id = ""
+        self.address, self.since_ms = arrival.address, 0  # since when it is connected, on the wall clock
         self.identity = OPEN  # until it is known
         self.user = OPEN.user  # its own: what is published is stamped with it
         self.wildcards = 0
@@ -113,8 +118,8 @@ class Session:
 
     @property
     def is_answered(self) -> bool:
-        """Whether no publish and no history request waits for its answer."""
-        return not self.inflight and not self.histories
+        """Whether no publish, no request and no `auth` waits for its answer."""
+        return not self.inflight and not self.histories and (self._standing is None or self._standing.is_answered)
 
     @property
     def subscriptions(self) -> list[Subscription]:
@@ -143,7 +148,9 @@ class Session:
         """
         packets = decode(text, self._max_packet_bytes)
         self.counts.received_bytes += len(text)
-        if self._entering is None or self._entering.may(packets, len(text)):
+        if self._entering is not None:
+            self._serve(self._entering.receive(packets, len(text)), now_ms)
+        else:
             self._serve(packets, now_ms)
 
     def receive_binary(self, data: bytes, now_ms: int) -> None:
@@ -156,7 +163,7 @@ class Session:
         self._outbox.wants_room = False
         backlog, self._backlog = self._backlog, ()
         if self._entering is not None:
-            backlog = self._entering.take() or backlog
+            backlog = self._entering.go_on() or backlog
         self._serve(backlog, now_ms)
         if self._subscriptions:
             for sub in list(self._subscriptions.values()):
@@ -180,6 +187,8 @@ class Session:
         self._backlog = ()
         if self._entering is not None:
             self._entering.leave()
+        if self._standing is not None:
+            self._standing.end()
         self._outbox.is_closed = True  # what one of its members held goes to none of its others
         node = self._node
         node.sessions.pop(self.connection_id, None)
@@ -202,6 +211,38 @@ class Session:
             self._acknowledged.leave_others(CloseCode.REPLACED)
         self._will = None
         self._be_absent(is_clean=False)
+
+    def close(self, code: int) -> None:
+        """Say goodbye when the turn ends; safe at any time."""
+        self._outbox.connection.close(code)
+
+    def drop(self) -> None:
+        """What the goodbye has not ended by now ends without a word."""
+        self._outbox.connection.drop()
+
+    # Who it is
+
+    def _be(self, identity: Identity) -> None:
+        self.identity, self.user = identity, identity.user
+        self._judged = judged_topics(identity.rights)
+
+    def become(self, identity: Identity) -> None:
+        """Its time and its rights are these from now on; what it may not have any more ends, one by one (G10)."""
+        before = self.identity.rights
+        self._be(identity)
+        if self._standing is not None:
+            self._standing.hold(identity)
+        if identity.rights is before:
+            return
+        for sub in self.subscriptions:
+            if (refused := judge(sub, before, identity, self._node.router)) is not None:
+                assert self._subscriptions is not None
+                del self._subscriptions[sub.number]
+                self._close(sub)
+                name, message = refused.name, refused.message
+                self._outbox.put(encode(Unsubscribed(sub.number, 0, name, message, refused.retry)))
+        if self._acknowledged is not None:
+            self._acknowledged.judge(identity.rights)
 
     def _be_absent(self, *, is_clean: bool) -> None:
         """What its subscriptions have to do with presence is over; first nobody is told anything here."""
@@ -233,23 +274,28 @@ class Session:
                 refused.sub = refused.sub or getattr(packet, "sub", 0)
                 self._answer_refused(refused)
                 if not self.connection_id:
-                    raise Disconnect(CloseCode.PROTOCOL) from None
+                    raise Disconnect(close_code(refused)) from None
 
     def _answer_refused(self, refused: Refused, *_: object) -> None:
         self.counts.refused += 1
         self._outbox.put(answer_to(refused))
 
     def _connect(self, packet: Connect, now_ms: int) -> None:
-        if self.connection_id:
+        if self._entering is None:
             raise Refused(ErrorName.BAD_STATE, "this connection is connected already")
         node = self._node
+        self._be(self._entering.identity)
         if packet.will is not UNSET:
+            node.router.check_topic(packet.will.topic)
+            check_topic(self.identity.rights, "publish", packet.will.topic)
             self._will = node.wills.check(packet.will, self.identity), packet.will.delay_ms
         # Not where something waits that was framed already: it cannot go into an array.
         if "batch" in packet.capabilities and not self._outbox.items:
             self._outbox.hold_payloads()
-        self._entering = None
         self.connection_id = "c-" + node.random_id()
+        self.since_ms = now_ms
+        left_ms = self._stand(self._entering.address, now_ms)
+        self._entering = None
         self._tenant = node.router.tenants.of(self.identity.tenant)
         self.counts = self._tenant.counts
         self.counts.connections += 1
@@ -257,9 +303,27 @@ class Session:
             node.replace(packet.replaces, self.connection_id, self.identity)
             node.presence.elsewhere.replaced(packet.replaces, self.identity)
         node.sessions[self.connection_id] = self
-        self._outbox.put(encode(node.greet(self.connection_id, packet.id)))
+        self._outbox.put(encode(node.greet(self.connection_id, packet.id, left_ms)))
+
+    def _stand(self, address: str, now_ms: int) -> int:
+        """From here on its credential's time counts: how much is left, 0: without end."""
+        node = self._node
+        if node.gate is None:
+            return 0
+        node.timers.hear(now_ms)
+        self._standing = Standing(node, node.gate, self, self._outbox, address)
+        self._standing.hold(self.identity)
+        return self._standing.left_ms(self.identity)
+
+    def _auth(self, packet: Auth, now_ms: int) -> None:
+        if self._standing is None:
+            raise Refused(ErrorName.UNSUPPORTED, "this node asks nobody for a credential", field="type")
+        self._standing.renew(packet, now_ms)
 
     def _publish(self, packet: Publish, now_ms: int) -> None:
+        if self._judged is not None and not self._judged.get(packet.topic):
+            self._node.router.check_topic(packet.topic)
+            check_topic(self.identity.rights, "publish", packet.topic)
         self.counts.publishes += 1
         tenant, router = self._tenant, self._node.router
         packet.topic = tenant.topics.get(packet.topic) or tenant.let_in(packet.topic, router.check_topic)
@@ -281,6 +345,7 @@ class Session:
     def _consume(self, packet: Subscribe, now_ms: int) -> None:
         """An acknowledged subscription (SPEC 9.1)."""
         self._check_subscribe(packet)
+        check_consume(self.identity.rights, packet.filter)
         asked = check_asked(packet, self._node.limits, self._tenant.name)
         self._check_room(is_wildcard(packet.filter))
         if self._acknowledged is None:
@@ -301,10 +366,12 @@ class Session:
     def _open(self, packet: Subscribe) -> Subscription:
         presence = self._node.presence
         self._check_subscribe(packet)
+        granted = grant(self.identity, packet)
         packet.filter = inside(self._tenant.name, packet.filter)
         overflow = "replay" if packet.overflow is UNSET else packet.overflow
         shards = self._node.router.covered(packet.filter)
         sub = Subscription(packet.sub, packet.filter, overflow, self._outbox, shards)
+        sub.needs, sub.allows = granted
         check_start(packet, sub.is_wildcard)
         self._check_room(sub.is_wildcard)
         presence.check(packet, self.connection_id, self.identity)
@@ -350,6 +417,11 @@ class Session:
             refused = Refused(ErrorName.NO_SUCH_SUBSCRIPTION, "there is no such subscription", field="sub")
             refused.sub = packet.sub
             raise refused
+        self._close(sub)
+        self._outbox.put(encode(Unsubscribed(packet.sub, packet.id)))
+
+    def _close(self, sub: Subscription) -> None:
+        """It was taken out already; the client is told by the caller."""
         self.wildcards -= sub.is_wildcard
         self.counts.subscriptions -= 1
         self._node.router.close(sub)
@@ -357,41 +429,12 @@ class Session:
             presence = self._node.presence
             presence.unwatch(attendance)
             presence.leave(attendance, self.connection_id, self.identity, is_clean=True)
-        self._outbox.put(encode(Unsubscribed(packet.sub, packet.id)))
 
     def _history(self, packet: HistoryRequest, now_ms: int) -> None:
-        node = self._node
-        node.router.check_readable(packet.topic)
-        check_history(packet)
-        check_questions(self.histories, MAX_HISTORIES)
-        packet.topic = inside(self._tenant.name, packet.topic)
-        shard = node.router.covered(packet.topic)[0]
-        if not shard.is_reachable:
-            message = f"the owner of shard {shard.name} is not reached"
-            raise Refused(ErrorName.UNAVAILABLE, message, retry_after_ms=RETRY_STORE_MS)
-        self.histories += 1
-
-        def answer(history: History) -> None:
-            self.histories -= 1
-            self.answer(history)
-
-        answer_history(shard.log, packet, node.limits, shard.clock(now_ms), answer, self.histories)
+        ask_history(self, self._node, packet, now_ms)
 
     def _presence(self, packet: PresenceRequest, now_ms: int) -> None:
-        node = self._node
-        node.router.check_topic(packet.topic)
-        check_questions(self.histories, MAX_HISTORIES)
-        self.histories += 1
-        topic = inside(self._tenant.name, packet.topic)
-
-        def answer(members: list[bytes], is_complete: bool) -> None:
-            self.histories -= 1
-            node.presence.answered(self._outbox, topic)
-            told = fitting(members, node.limits.max_frame_bytes)
-            complete = is_complete and len(told) == len(members)
-            self.answer(Presence(packet.topic, list(map(Raw, told)), complete, packet.id))
-
-        node.presence.ask(topic, answer)
+        ask_presence(self, self._node, self._outbox, packet)
 
     def _ack(self, packet: Ack, now_ms: int) -> None:
         self._with_acknowledgements().ack(packet, now_ms)
@@ -414,10 +457,11 @@ class Session:
         if not self._outbox.is_closed:
             self._outbox.put(encode(packet))
 
-    def refuse(self, refused: Refused) -> None:
-        """Answer an error, maybe late."""
+    def refuse(self, refused: Refused, id: int = 0) -> None:
+        """Answer an error, maybe late; `id`: of the packet, where the error does not know it."""
         if not self._outbox.is_closed:
-            self._answer_refused(refused)
+            self.counts.refused += 1
+            self._outbox.put(answer_to(refused, id))
 
     def _ping(self, packet: ClientPing, now_ms: int) -> None:
         self._outbox.put(encode(ServerPong(packet.id)) if packet.id else _PONG)
@@ -427,10 +471,6 @@ class Session:
 
     def _disconnect(self, packet: DisconnectPacket, now_ms: int) -> None:
         raise Disconnect(NORMAL_CLOSE)
-
-    def _not_offered(self, packet: ClientPacket, now_ms: int) -> None:
-        name = packet.__struct_config__.tag
-        raise Refused(ErrorName.UNSUPPORTED, f"this node does not offer {name}", field="type")
 
 
 HANDLERS: dict[type, Callable[[Session, Any, int], None]] = {
@@ -447,5 +487,5 @@ HANDLERS: dict[type, Callable[[Session, Any, int], None]] = {
     Nack: Session._nack,
     Extend: Session._extend,
     PresenceRequest: Session._presence,
-    Auth: Session._not_offered,
+    Auth: Session._auth,
 }

@@ -12,6 +12,7 @@ from triode_protocol.topics import is_wildcard
 
 from triode_broker.core.outbox import Outbox
 from triode_broker.core.presence import Attendance
+from triode_broker.core.rights import Action
 from triode_broker.core.shard import Shard
 from triode_broker.core.tenants import only_topic
 
@@ -37,6 +38,7 @@ class Subscription:
         "is_open",
         "is_wildcard",
         "missing",
+        "needs",
         "number",
         "outbox",
         "overflow",
@@ -56,6 +58,7 @@ class Subscription:
         self.is_live = False
         self.pending: Pending | None = None
         self.attendance: Attendance | None = None  # what it has to do with presence
+        self.needs: tuple[Action, ...] = ()  # rights that were asked for with it
         self.allows: Callable[[str], bool] | None = None  # topics it may be told of; None: all that match
 
     def may_have(self, topic: str) -> bool:

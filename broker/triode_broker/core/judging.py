@@ -1,0 +1,32 @@
+"""Judging: what becomes of an open subscription when the rights of its client change (G10, SPEC 11.4).
+
+Knows one subscription at a time. The surprising decision: one whose topics are the same as before is not told
+anything, whatever else has changed in the rules: most tokens are renewed by equal ones.
+"""
+
+from triode_protocol.codec import Refused
+
+from triode_broker.core.door import SUBSCRIBE, allowing, check_filter
+from triode_broker.core.identity import Identity
+from triode_broker.core.rights import Rights
+from triode_broker.core.router import Router
+from triode_broker.core.subscription import Subscription
+from triode_broker.core.tenants import outside
+
+
+def judge(sub: Subscription, before: Rights, identity: Identity, router: Router) -> Refused | None:
+    """Have it go on by the new rights; or why it has to end, which is the caller's to do."""
+    rights, filter = identity.rights, outside(sub.filter)
+    needs = SUBSCRIBE if sub.is_live else sub.needs  # what is live has nothing to do with the past any more
+    try:
+        check_filter(rights, needs, filter, is_watching=sub.attendance is not None)
+    except Refused as refused:
+        return refused
+    allows = allowing(identity, needs, filter)
+    is_same = needs == sub.needs and all(before.is_same(rights, action, filter) for action in needs)
+    sub.needs = needs
+    if is_same or (allows is None and sub.allows is None):
+        sub.allows = allows
+    else:
+        router.permit(sub, allows)
+    return None
