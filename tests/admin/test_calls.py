@@ -67,10 +67,11 @@ async def test_rewind_and_delete_of_many_at_once(tmp_path: Path) -> None:
 
         async def rewind(name: str, to: object, pos: int) -> None:
             answer = await node.ask("subs.rewind", name=name, to=to)
-            assert answer == {"name": name, "after": {place.log: pos}, "home": "n1"}
+            assert answer == {"name": name, "tenant": "", "after": {place.log: pos}, "home": "n1"}
 
         async def delete(name: str) -> None:
-            assert await node.ask("subs.delete", name=name) == {"name": name, "dead_letters": 0, "home": "n1"}
+            answer = await node.ask("subs.delete", name=name)
+            assert answer == {"name": name, "tenant": "", "dead_letters": 0, "home": "n1"}
 
         with trio.fail_after(PATIENCE_SECONDS):
             async with trio.open_nursery() as nursery:

@@ -48,7 +48,7 @@ async def test_a_letter_says_where_it_came_from_and_why(tmp_path: Path) -> None:
         assert (letter["log"], letter["source_pos"]) == (source.log, source.pos)
         assert (letter["reason"], letter["attempts"], letter["topic"]) == ("rejected", 1, "jobs/a")
         assert (letter["data"], letter["key"], letter["headers"]) == ({"n": 1}, "k", {"h": "v"})
-        assert await node.names("dead.list") == [{"name": "worker", "count": 1}]
+        assert await node.names("dead.list") == [{"name": "worker", "tenant": "", "count": 1}]
 
 
 async def test_retry_publishes_to_the_source_and_takes_the_letter_away(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ async def test_letters_of_a_group_whose_topics_are_in_memory(tmp_path: Path) -> 
             with trio.fail_after(PATIENCE_SECONDS):
                 await (await anext(jobs)).reject()
                 await anext(buried)
-        assert await node.names("dead.list") == [{"name": "team", "count": 1}]
+        assert await node.names("dead.list") == [{"name": "team", "tenant": "", "count": 1}]
         assert (await node.ask("dead.retry", name="team"))["count"] == 1
         assert [one.data for one in await stored(node, "live/a")] == [7, 7]
         assert await letters(node, "team") == []
@@ -195,4 +195,4 @@ async def test_letters_that_are_many_and_large_are_not_all_held(
         listed = await node.ask("dead.list", name="worker")
         assert listed["more"] is True
         assert 10 <= len(listed["letters"]) <= 20
-        assert await node.names("dead.list") == [{"name": "worker", "count": 25}]
+        assert await node.names("dead.list") == [{"name": "worker", "tenant": "", "count": 25}]

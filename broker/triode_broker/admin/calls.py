@@ -1,4 +1,4 @@
-"""The table of administration calls: durable subscriptions and groups, and dead letters.
+"""The table of administration calls: durable subscriptions and groups, dead letters, and what tenants do.
 
 Checks parameters, calls the core, says what it answers as plain data; formats nothing. Each call ends with a
 flush, because what it caused (an `unsubscribed`, a delivery) waits in outboxes of the edge. Every answer names the
@@ -10,14 +10,17 @@ from functools import partial
 from typing import Any
 
 import msgspec
+from msgspec.structs import asdict
 from triode_protocol.packets import Position, Start
 
 from triode_broker.admin.asking import ask
-from triode_broker.admin.dead import DeadLetters, name_of
+from triode_broker.admin.dead import DeadLetters, name_of, tenant_in
 from triode_broker.admin.listener import BadCall, Call
 from triode_broker.core.consumers import Consumers
 from triode_broker.core.router import Router
 from triode_broker.core.summaries import summary
+from triode_broker.core.tenancy import Tenants
+from triode_broker.core.tenants import name_inside, name_outside, tenant_of_name
 
 
 def make_calls(
@@ -34,6 +37,7 @@ def make_calls(
         "dead.list": letters.list,
         "dead.retry": letters.retry,
         "dead.drop": letters.drop,
+        "tenants.list": partial(_tenants, router.tenants),
     }
     return {name: partial(_answer, call, node, flush) for name, call in plain.items()}
 
@@ -49,6 +53,11 @@ async def _answer(call: Call, node: str, flush: Callable[[], None], parameters: 
     return {**answer, "home": node}
 
 
+async def _tenants(tenants: Tenants, parameters: Mapping[str, Any]) -> object:
+    """What this node has counted for each tenant."""
+    return [{"name": name, **asdict(counts)} for name, counts in tenants.rows().items()]
+
+
 class Subscriptions:
     """Names for an operator's eyes."""
 
@@ -61,9 +70,14 @@ class Subscriptions:
         self._now_ms = now_ms
 
     async def list(self, parameters: Mapping[str, Any]) -> object:
-        """All names, in order."""
+        """All names, or those of a tenant, in order."""
+        tenant = tenant_in(parameters)
         counts = await self._letters.counts()
-        return [{**one, "dead_letters": counts.get(str(one["name"]), 0)} for one in self._consumers.list()]
+        return [
+            {**one, "dead_letters": counts.get(name_inside(str(one["tenant"]), str(one["name"])), 0)}
+            for one in self._consumers.list()
+            if tenant is None or tenant == one["tenant"]
+        ]
 
     async def show(self, parameters: Mapping[str, Any]) -> object:
         """One name."""
@@ -84,7 +98,7 @@ class Subscriptions:
         start = place_of(parameters.get("to"))
         self._check_store(name)
         after: dict[str, int] = await ask(partial(self._consumers.rewind, name, start, self._now_ms()))
-        return {"name": name, "after": after}
+        return {**_named(name), "after": after}
 
     async def delete(self, parameters: Mapping[str, Any]) -> object:
         """Forget a name."""
@@ -95,7 +109,7 @@ class Subscriptions:
             self._consumers.delete(name, lambda: done(True))
 
         await ask(question)
-        return {"name": name, "dead_letters": await self._letters.count(name)}
+        return {**_named(name), "dead_letters": await self._letters.count(name)}
 
     def _check_store(self, name: str) -> None:
         """What is changed must be kept. Raises BadCall; Refused where there is no such name."""
@@ -104,6 +118,10 @@ class Subscriptions:
         if state == "failed":
             raise BadCall("the store has failed and keeps nothing: restart the node")
         raise BadCall("the disk is full and keeps nothing: make room first")
+
+
+def _named(name: str) -> dict[str, str]:
+    return {"name": name_outside(name), "tenant": tenant_of_name(name)}
 
 
 def place_of(to: object) -> str | Start | dict[str, int]:

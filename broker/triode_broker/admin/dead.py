@@ -18,10 +18,12 @@ from triode_protocol.packets import ABSENT, Message, Publish
 
 from triode_broker.admin.asking import Receipt, ask
 from triode_broker.admin.listener import BadCall
-from triode_broker.core.dead_letters import HEADER, PREFIX, topic_of
+from triode_broker.core import dead_letters
+from triode_broker.core.dead_letters import HEADER, topic_of
 from triode_broker.core.interfaces import PAGE_RECORDS, Page
 from triode_broker.core.record import Record
 from triode_broker.core.router import Router
+from triode_broker.core.tenants import inside, is_tenant, name_inside, name_outside, tenant_of, tenant_of_name
 
 PAGE_BYTES = 1_048_576
 MAX_LISTED = 10_000  # letters in one answer
@@ -47,7 +49,7 @@ class DeadLetters:
         """The oldest letters of a name and whether there are more; without one the names that have some."""
         name = parameters.get("name", "")
         if not name:
-            return await self._names()
+            return await self._names(tenant_in(parameters))
         limit, max_bytes = parameters.get("limit", 100), parameters.get("max_bytes", MAX_LISTED_BYTES)
         if type(limit) is not int or not 0 < limit <= MAX_LISTED:
             raise BadCall(f"limit is from 1 to {MAX_LISTED}")
@@ -64,12 +66,9 @@ class DeadLetters:
         return {"letters": [_shown(record) for record in found[:limit]], "more": has_more}
 
     async def counts(self) -> dict[str, int]:
-        """How many the names have that have some; of each at most MAX_COUNTED."""
-        counts = {}
-        for topic in sorted(self._router.own_topics):
-            if topic.startswith(PREFIX) and (count := await self.count(topic.removeprefix(PREFIX))):
-                counts[topic.removeprefix(PREFIX)] = count
-        return counts
+        """How many the names have, as the core knows them, that have some; of each at most MAX_COUNTED."""
+        names = filter(None, map(dead_letters.name_of, self._router.own_topics))
+        return {name: count for name in sorted(names) if (count := await self.count(name))}
 
     async def count(self, name: str) -> int:
         """How many a name has; at most MAX_COUNTED."""
@@ -78,8 +77,12 @@ class DeadLetters:
             count += len(page)
         return min(count, MAX_COUNTED)
 
-    async def _names(self) -> object:
-        return [{"name": name, "count": count} for name, count in (await self.counts()).items()]
+    async def _names(self, tenant: str | None) -> object:
+        return [
+            {"name": name_outside(name), "tenant": tenant_of_name(name), "count": count}
+            for name, count in (await self.counts()).items()
+            if tenant is None or tenant == tenant_of_name(name)
+        ]
 
     async def retry(self, parameters: Mapping[str, Any]) -> object:
         """Publish letters again where they came from, as new messages, and drop them."""
@@ -199,7 +202,8 @@ class _Letters:
         """The letter at this place. Raises BadCall where there is none."""
         found = (await self._ask(pos - 1, 1)).records if 0 < pos <= self._head else []
         if not found or found[0].pos != pos or found[0].is_tombstone:
-            raise BadCall(f"{self._topic.removeprefix(PREFIX)} has no dead letter at position {pos}")
+            name = name_outside(dead_letters.name_of(self._topic))
+            raise BadCall(f"{name} has no dead letter at position {pos}")
         return found[0]
 
     async def _ask(self, after: int, max_records: int) -> Page:
@@ -210,11 +214,19 @@ class _Letters:
 
 
 def name_of(parameters: Mapping[str, Any]) -> str:
-    """The parameter `name`. Raises BadCall."""
+    """The parameters `name` and `tenant`, as the core knows that name. Raises BadCall."""
     name = parameters.get("name")
-    if not isinstance(name, str) or not name:
+    if not isinstance(name, str) or not name or name.startswith("$"):
         raise BadCall("which name?")
-    return name
+    return name_inside(tenant_in(parameters) or "", name)
+
+
+def tenant_in(parameters: Mapping[str, Any]) -> str | None:
+    """The parameter `tenant`, where there is one. Raises BadCall."""
+    tenant = parameters.get("tenant")
+    if tenant is not None and not (isinstance(tenant, str) and is_tenant(tenant)):
+        raise BadCall("tenant is not the name of one")
+    return tenant
 
 
 def _again(letter: Record) -> tuple[Publish, str]:
@@ -224,7 +236,8 @@ def _again(letter: Record) -> tuple[Publish, str]:
     kept = {name: value for name, value in headers.items() if not name.startswith(HEADER)}
     data = ABSENT if HEADER + "deletes" in headers else message.data
     key = headers.get(HEADER + "key", "")
-    return Publish(headers[HEADER + "topic"], data, 1, key=key, headers=kept, b64=message.b64), message.user
+    topic = inside(tenant_of(letter.topic), headers[HEADER + "topic"])
+    return Publish(topic, data, 1, key=key, headers=kept, b64=message.b64), message.user
 
 
 def _shown(letter: Record) -> dict[str, object]:

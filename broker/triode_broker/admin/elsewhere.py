@@ -13,7 +13,7 @@ from triode_broker.admin.dead import name_of
 from triode_broker.admin.listener import BadCall, Call
 
 #: Calls without a name: of every node.
-LISTS: Final = ("subs.list", "dead.list")
+LISTS: Final = ("subs.list", "dead.list", "tenants.list")
 #: Of letters in one answer of another node, which has to fit into a message between nodes.
 MAX_CARRIED_BYTES: Final = 1_048_576
 PREFIX: Final = "admin."
@@ -76,4 +76,9 @@ class _Routed:
         own: Any = await self._call(parameters)
         answers, unanswered = await self._others.ask_all(PREFIX + self._name, parameters)
         names = [*own["names"], *(one for answer in answers.values() for one in answer["names"])]
-        return {"names": sorted(names, key=lambda one: (one["name"], one["home"])), "unanswered": unanswered}
+        return {"names": sorted(names, key=_place), "unanswered": unanswered}
+
+
+def _place(one: Mapping[str, Any]) -> tuple[str, str, str]:
+    """In a list: those of a tenant together. A node of an older build knows of none."""
+    return one.get("tenant", ""), one["name"], one["home"]

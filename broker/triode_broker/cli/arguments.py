@@ -64,6 +64,7 @@ _SUBS_EXAMPLES = """examples:
   triode subs rewind worker --to earliest        deliver again all that is still held
   triode subs rewind worker --to since:2h
   triode subs delete worker                      the name, its position and what it had pending
+  triode subs show worker --tenant acme          a name of a tenant's clients
 
 PENDING: taken in and not acknowledged; IN FLIGHT: of these, with a member now. LAG: places in the log from the
 oldest message that is not settled to the newest; where the filter does not match all of them there is less to do,
@@ -83,6 +84,16 @@ _DEAD_EXAMPLES = """examples:
 A retry publishes a new message on the topic it came from: every subscriber of that topic gets it, not only NAME.
 A retry publishes to the topic again, for everybody who is subscribed to it, not for NAME alone.
 Dead letters are messages of the topic $dead/NAME: `triode sub '$dead/worker' --from last` reads them too.
+The broker is found as by `triode subs`: --data, TRIODE_DATA or the file's `data`."""
+
+
+_TENANTS_EXAMPLES = """examples:
+  triode tenants --data /var/lib/triode          connections, messages and refusals of each tenant, of all nodes
+  triode tenants --json                          the same of each node on its own
+
+A tenant comes with a client's credential; - is the one without a name. CONNECTIONS and SUBSCRIPTIONS: what is
+there now; the others count since a node's start. DELIVERED: put out for clients, live or with acknowledgements.
+REFUSED: errors that were answered. Names of a tenant are looked after with --tenant: triode subs, triode dead.
 The broker is found as by `triode subs`: --data, TRIODE_DATA or the file's `data`."""
 
 
@@ -139,6 +150,8 @@ def make_parser() -> argparse.ArgumentParser:
     _add_presence(_command(commands, "presence", "print who is on a topic", _PRESENCE_EXAMPLES))
     _add_subs(_command(commands, "subs", "look after durable subscriptions and groups", _SUBS_EXAMPLES))
     _add_dead(_command(commands, "dead", "look after messages that could not be processed", _DEAD_EXAMPLES))
+    text = "show what the clients of each tenant do"
+    _add_node(_command(commands, "tenants", text, _TENANTS_EXAMPLES))
     _add_node(_command(commands, "cluster", "show how a cluster stands", _CLUSTER_EXAMPLES))
     _add_drain(_command(commands, "drain", "take a broker out of service", _DRAIN_EXAMPLES))
     text = "play scenarios with faults against a client in any language"
@@ -292,18 +305,23 @@ def _add_node(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
+def _add_names(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tenant", metavar="TENANT", help="names of this tenant; '' is the one without a name")
+    _add_node(parser)
+
+
 def _add_subs(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    _add_node(actions.add_parser("list", help="all names", allow_abbrev=False))
+    _add_names(actions.add_parser("list", help="all names", allow_abbrev=False))
     for action, text in (("show", "one name"), ("delete", "forget a name, its position and what it had pending")):
         one = actions.add_parser(action, help=text, allow_abbrev=False)
         one.add_argument("name", metavar="NAME")
-        _add_node(one)
+        _add_names(one)
     rewind = actions.add_parser("rewind", help="go on from another place", allow_abbrev=False)
     rewind.add_argument("name", metavar="NAME")
     where = "earliest, new, since:DURATION (90s, 15m, 2h, 1d), since:MS (since 1970) or a position LOG.POS"
     rewind.add_argument("--to", metavar="WHERE", dest="start", required=True, help=where)
-    _add_node(rewind)
+    _add_names(rewind)
 
 
 def _add_dead(parser: argparse.ArgumentParser) -> None:
@@ -315,7 +333,7 @@ def _add_dead(parser: argparse.ArgumentParser) -> None:
     some.add_argument(
         "--limit", metavar="N", type=count, default=100, help="at most so many (100; not above 10000)"
     )
-    _add_node(some)
+    _add_names(some)
     for action, text in (("retry", "publish them again where they came from"), ("drop", "forget them")):
         one = actions.add_parser(action, help=text, allow_abbrev=False)
         one.add_argument("name", metavar="NAME")
@@ -323,7 +341,7 @@ def _add_dead(parser: argparse.ArgumentParser) -> None:
         one.add_argument("--pos", metavar="POS", type=count, action="append", default=[], help=which)
         if action == "drop":
             one.add_argument("--all", action="store_true", help="all of them (drop needs this or --pos)")
-        _add_node(one)
+        _add_names(one)
 
 
 def _add_drain(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ import msgspec
 from triode_broker.cli.administration import Node, node
 from triode_broker.cli.exit_codes import ExitCode, Failure
 from triode_broker.cli.streams import say
-from triode_broker.cli.subs import ago, as_json, letters, now_ms, table, tell_unanswered
+from triode_broker.cli.subs import ago, as_json, letters, now_ms, of_tenant, table, tell_unanswered, with_tenants
 from triode_broker.printable import escape, shorten
 
 MAX_SHOWN_CHARACTERS = 60  # of the data in a table
@@ -40,8 +40,9 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> ExitCode:
 
 def _ask(broker: Node, arguments: argparse.Namespace) -> Any:
     if arguments.action == "list":
-        return broker.call("dead.list", name=arguments.name, limit=arguments.limit)
-    return broker.call(f"dead.{arguments.action}", name=arguments.name, positions=arguments.pos)
+        return broker.call("dead.list", name=arguments.name, limit=arguments.limit, **of_tenant(arguments))
+    name, positions = arguments.name, arguments.pos
+    return broker.call(f"dead.{arguments.action}", name=name, positions=positions, **of_tenant(arguments))
 
 
 def _tell_refused(answer: Any) -> None:
@@ -61,7 +62,7 @@ def _as_names(answer: Any) -> str:
     if not answer["names"] and not answer["unanswered"]:
         return "no dead letters\n"
     rows = [(one["name"], letters(one["count"]), one["home"]) for one in answer["names"]]
-    return table(("NAME", "DEAD LETTERS", "HOME"), rows)
+    return table(*with_tenants(("NAME", "DEAD LETTERS", "HOME"), rows, answer["names"]))
 
 
 def _as_letters(answer: Any, now: int) -> str:

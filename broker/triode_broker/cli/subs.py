@@ -48,19 +48,25 @@ def tell_unanswered(answer: Any) -> None:
 
 
 def _list(broker: Node, arguments: argparse.Namespace) -> Any:
-    return broker.call("subs.list")
+    return broker.call("subs.list", **of_tenant(arguments))
 
 
 def _show(broker: Node, arguments: argparse.Namespace) -> Any:
-    return broker.call("subs.show", name=arguments.name)
+    return broker.call("subs.show", name=arguments.name, **of_tenant(arguments))
 
 
 def _rewind(broker: Node, arguments: argparse.Namespace) -> Any:
-    return broker.call("subs.rewind", name=arguments.name, to=parse_place(arguments.start, now_ms()))
+    place = parse_place(arguments.start, now_ms())
+    return broker.call("subs.rewind", name=arguments.name, to=place, **of_tenant(arguments))
 
 
 def _delete(broker: Node, arguments: argparse.Namespace) -> Any:
-    return broker.call("subs.delete", name=arguments.name)
+    return broker.call("subs.delete", name=arguments.name, **of_tenant(arguments))
+
+
+def of_tenant(arguments: argparse.Namespace) -> dict[str, str]:
+    """What --tenant adds to a call: nothing is said without it."""
+    return {} if arguments.tenant is None else {"tenant": arguments.tenant}
 
 
 ACTIONS = {"list": _list, "show": _show, "rewind": _rewind, "delete": _delete}
@@ -131,13 +137,30 @@ def _as_list(answer: Any) -> str:
         )
         for one in answer["names"]
     ]
-    return table(("NAME", "KIND", "FILTER", "MEMBERS", "IN FLIGHT", "PENDING", "LAG", "DEAD", "HOME"), rows)
+    head = ("NAME", "KIND", "FILTER", "MEMBERS", "IN FLIGHT", "PENDING", "LAG", "DEAD", "HOME")
+    return table(*with_tenants(head, rows, answer["names"]))
+
+
+def with_tenants(
+    head: Sequence[str], rows: Sequence[Sequence[object]], names: Sequence[Any]
+) -> tuple[Sequence[str], Sequence[Sequence[object]]]:
+    """A table of names; whose they are, where any is a tenant's."""
+    tenants = [one.get("tenant", "") for one in names]
+    if not any(tenants):
+        return head, rows
+    return ("TENANT", *head), [(tenant or "-", *row) for tenant, row in zip(tenants, rows, strict=True)]
+
+
+def full_name(answer: Any) -> str:
+    """A name in a sentence."""
+    name, tenant = answer["name"], answer.get("tenant", "")
+    return f"{name} of tenant {tenant}" if tenant else name
 
 
 def _as_one(answer: Any) -> str:
     now = now_ms()
     about = [
-        f"{answer['name']}: {answer['kind']} on {answer['filter']}, at home on node {answer['home']}",
+        f"{full_name(answer)}: {answer['kind']} on {answer['filter']}, at home on node {answer['home']}",
         f"ack wait {answer['ack_wait_ms']} ms, at most {answer['max_attempts']} attempts,"
         f" dead letters in {answer['dead_letter_topic']}: {letters(answer['dead_letters'])}",
     ]
@@ -168,13 +191,14 @@ def _more(shown: int, count: int) -> str:
 
 
 def _as_rewound(answer: Any) -> str:
-    return escape(f"{answer['name']} goes on after {to_text(answer['after'])}") + "\n"
+    return escape(f"{full_name(answer)} goes on after {to_text(answer['after'])}") + "\n"
 
 
 def _as_deleted(answer: Any) -> str:
-    name, count = answer["name"], answer["dead_letters"]
-    rest = f"; {letters(count)} dead letter{' stays' if count == 1 else 's stay'}: see triode dead list {name}"
-    return escape(f"{name} is deleted{rest if count else ''}") + "\n"
+    count, tenant = answer["dead_letters"], answer.get("tenant", "")
+    see = f"triode dead list {answer['name']}{f' --tenant {tenant}' if tenant else ''}"
+    rest = f"; {letters(count)} dead letter{' stays' if count == 1 else 's stay'}: see {see}"
+    return escape(f"{full_name(answer)} is deleted{rest if count else ''}") + "\n"
 
 
 RENDER = {"list": _as_list, "show": _as_one, "rewind": _as_rewound, "delete": _as_deleted}
