@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from triode_protocol.packets import PROTOCOL
 
+from triode_broker.cli import client_arguments
 from triode_broker.cli.exit_codes import MEANINGS
 from triode_broker.cli.streams import say
 from triode_broker.config import CLUSTER_PORT, DEFAULT_CLUSTER_LISTEN, Config
@@ -151,12 +152,22 @@ def make_parser() -> argparse.ArgumentParser:
     _add_subs(_command(commands, "subs", "look after durable subscriptions and groups", _SUBS_EXAMPLES))
     _add_dead(_command(commands, "dead", "look after messages that could not be processed", _DEAD_EXAMPLES))
     text = "show what the clients of each tenant do"
-    _add_node(_command(commands, "tenants", text, _TENANTS_EXAMPLES))
-    _add_node(_command(commands, "cluster", "show how a cluster stands", _CLUSTER_EXAMPLES))
+    client_arguments.add_node(_command(commands, "tenants", text, _TENANTS_EXAMPLES))
+    client_arguments.add_node(_command(commands, "cluster", "show how a cluster stands", _CLUSTER_EXAMPLES))
     _add_drain(_command(commands, "drain", "take a broker out of service", _DRAIN_EXAMPLES))
+    _add_client_commands(commands)
     text = "play scenarios with faults against a client in any language"
     _add_conformance(_command(commands, "conformance", text, _CONFORMANCE_EXAMPLES))
     return parser
+
+
+def _add_client_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    about = client_arguments
+    about.add_connections(_command(commands, "connections", "show who is connected", about.CONNECTIONS_EXAMPLES))
+    about.add_kick(_command(commands, "kick", "close connections", about.KICK_EXAMPLES))
+    about.add_revoke(_command(commands, "revoke", "withdraw credentials", about.REVOKE_EXAMPLES))
+    about.add_unrevoke(_command(commands, "unrevoke", "take a revocation back", about.UNREVOKE_EXAMPLES))
+    about.add_node(_command(commands, "revocations", "show what is revoked", about.REVOCATIONS_EXAMPLES))
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -205,6 +216,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         const=True,
         help="the data comes from a backup or copy: begin new logs, so that clients are told (not at every start)",
     )
+    add("--admin-socket", metavar="PATH", help="where `triode kick` and others ask (admin.sock under --data)")
     add("--workers", metavar="N", help="processes that share the port, linked as nodes (1; 0: one per core)")
     _add_cluster(parser)
     add("--demo", action="store_const", const=True, help="publish this machine's own figures on demo/host/#")
@@ -299,15 +311,9 @@ def _add_presence(parser: argparse.ArgumentParser) -> None:
     _add_client(parser)
 
 
-def _add_node(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", metavar="DIR", help="the broker's data directory (or TRIODE_DATA)")
-    parser.add_argument("--config", metavar="FILE", help="the broker's TOML file (or TRIODE_CONFIG)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-
-
 def _add_names(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tenant", metavar="TENANT", help="names of this tenant; '' is the one without a name")
-    _add_node(parser)
+    client_arguments.add_node(parser)
 
 
 def _add_subs(parser: argparse.ArgumentParser) -> None:
@@ -347,7 +353,7 @@ def _add_dead(parser: argparse.ArgumentParser) -> None:
 def _add_drain(parser: argparse.ArgumentParser) -> None:
     text = "send the clients away within so long (as configured; 0: at once)"
     parser.add_argument("--seconds", metavar="N", type=window, help=text)
-    _add_node(parser)
+    client_arguments.add_node(parser)
 
 
 def _add_conformance(parser: argparse.ArgumentParser) -> None:
