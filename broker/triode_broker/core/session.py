@@ -321,10 +321,10 @@ class Session:
         self._standing.renew(packet, now_ms)
 
     def _publish(self, packet: Publish, now_ms: int) -> None:
+        self.counts.publishes += 1
         if self._judged is not None and not self._judged.get(packet.topic):
             self._node.router.check_topic(packet.topic)
             check_topic(self.identity.rights, "publish", packet.topic)
-        self.counts.publishes += 1
         tenant, router = self._tenant, self._node.router
         packet.topic = tenant.topics.get(packet.topic) or tenant.let_in(packet.topic, router.check_topic)
         acknowledgement = router.publish(packet, self.user, now_ms, self)
