@@ -98,6 +98,11 @@ class ApiKeys:
         """Names of those that are good."""
         return frozenset(name for name, (key, _) in self._keys.items() if _state(key, now_ms) is None)
 
+    def now(self, id: str, now_ms: int) -> Known | None:
+        """What a key that was shown once says now; None: it is not good any more."""
+        key, known = self._keys.get(id, (None, None))
+        return known if key is not None and _state(key, now_ms) is None else None
+
     def check(self, text: str, now_ms: int) -> Known:
         """Whose key this is. Raises NotAccepted."""
         form = _FORM.fullmatch(text)

@@ -71,12 +71,9 @@ class Authority:
         self._flush = flush
         self._ask = ask
         self._refusals = Refusals(log, now_ms)
-        try:
-            self._rules = Rules(config.permissions)
-        except BadRules as error:
-            raise BadCredentials("permissions", str(error)) from None
+        self._rules = self._read_rules(config, None)
         self._sources = self._make_sources()
-        self._tokens = self._read_tokens()
+        self._tokens = self._read_tokens(config)
         self._api_keys = read_api_keys(config.auth)
         self._callout = self._make_callout() if config.auth.callout_url else None
         self._is_open = is_open(config)
@@ -101,21 +98,40 @@ class Authority:
                 with trio.CancelScope(shield=True):
                     await web.aclose()
 
-    def reload(self) -> frozenset[str]:
-        """Read the files of keys again (SIGHUP). What cannot be used changes nothing, and the log says so (S14).
+    def reload(self, config: Config) -> None:
+        """Read rules, and files of keys, again (SIGHUP). Raises BadCredentials: then nothing has changed (S14).
 
-        Returns the API keys that were good and are not any more, by id: their connections are to end.
+        For those who are connected see `judge`. Which URLs are asked is decided at the start.
         """
-        now_ms = self._now_ms()
+        if self._urls(config) != self._urls(self._config):
+            raise BadCredentials("auth", "another URL of keys, or another callout, needs a restart")
+        rules = self._read_rules(config, self._rules)
+        tokens, api_keys = self._read_tokens(config), read_api_keys(config.auth)
+        self._config, self._rules, self._tokens, self._api_keys = config, rules, tokens, api_keys
+
+    def judge(self, identity: Identity) -> Answer:
+        """Who that is by the rules and keys in force: as before, with other rights, or nobody any more."""
+        known = identity.source
+        if not isinstance(known, Known):
+            return identity
         try:
-            tokens, api_keys = self._read_tokens(), read_api_keys(self._config.auth)
-        except BadCredentials as error:
-            self._log.error("credentials_not_reloaded", setting=error.setting, reason=error.wrong)
-            return frozenset()
-        gone = self._api_keys.ids(now_ms) - api_keys.ids(now_ms)
-        self._tokens, self._api_keys = tokens, api_keys
-        self._log.info("credentials_reloaded", api_keys=len(api_keys), gone=sorted(gone))
-        return gone
+            return self._rules.identity(self._known_now(known))
+        except NotAccepted as error:
+            return Refused(error.name, _TOLD[error.name])
+
+    def _known_now(self, known: Known) -> Known:
+        if known.key:
+            now = self._api_keys.now(known.key, self._now_ms())
+            if now is None:
+                raise NotAccepted(f"API key {known.key} is no longer good", ErrorName.REVOKED)
+            if (now.user, now.tenant) != (known.user, known.tenant):
+                raise NotAccepted(f"API key {known.key} is somebody else's now")
+            return now
+        if known.signer is not None and not self._tokens.has(known.signer):
+            raise NotAccepted("the key that has signed it is no longer configured")
+        if known.method == ANONYMOUS and not self._config.auth.anonymous:
+            raise NotAccepted("nobody comes in without a credential any more")
+        return known
 
     # Called by sessions
 
@@ -227,12 +243,25 @@ class Authority:
             for url, named in algorithms.items()
         }
 
-    def _read_tokens(self) -> Tokens:
+    @staticmethod
+    def _urls(config: Config) -> tuple[str, set[tuple[str, str]]]:
+        """Whom it asks, and for what."""
+        asked = {(row.jwks_url, row.algorithm) for row in config.tokens if row.jwks_url}
+        return config.auth.callout_url, asked
+
+    @staticmethod
+    def _read_rules(config: Config, before: Rules | None) -> Rules:
+        try:
+            return Rules(config.permissions, before)
+        except BadRules as error:
+            raise BadCredentials("permissions", str(error)) from None
+
+    def _read_tokens(self, config: Config) -> Tokens:
         rows = []
-        for number, row in enumerate(self._config.tokens, 1):
+        for number, row in enumerate(config.tokens, 1):
             fetched = self._sources.get(row.jwks_url)
             rows.append(Row(row, fetched or OneKey(read_key(row, number, self._environ))))
-        return Tokens(rows, self._config.auth)
+        return Tokens(rows, config.auth)
 
     def _make_callout(self) -> Callout:
         auth = self._config.auth

@@ -12,6 +12,7 @@ import attrs
 from triode_protocol.errors import ErrorName
 
 from triode_broker.auth.grants import NOTHING, Grants
+from triode_broker.auth.signing_keys import SigningKey
 from triode_broker.core.identity import NO_LIMITS
 from triode_broker.core.quotas import check_claim
 from triode_broker.printable import escape, shorten
@@ -53,6 +54,7 @@ class Known:
     issued_ms: int = 0
     token_id: str = ""
     key: str = ""
+    signer: "SigningKey | None" = None  # of its token, where that key stands in the settings
 
 
 def check_name(name: object, what: str) -> str:

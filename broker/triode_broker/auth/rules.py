@@ -31,11 +31,12 @@ def check_rules(rows: Sequence[Permission]) -> Iterable[tuple[int, str, str]]:
 class Rules:
     """The rows, checked. Raises BadRules where one is wrong."""
 
-    def __init__(self, rows: Sequence[Permission]) -> None:
+    def __init__(self, rows: Sequence[Permission], before: "Rules | None" = None) -> None:
+        """`before`: rules that were in force; who has the same rights by these keeps them."""
         for number, field, wrong in check_rules(rows):
             raise BadRules(f"permissions #{number} {field}: {wrong}")
         self._rows = tuple(rows)
-        self._table = RightsTable()
+        self._table = before._table if before is not None else RightsTable()
 
     def identity(self, known: Known) -> Identity:
         """Who a checked bearer is, with all that the rows and the credential say. Raises NotAccepted."""
@@ -64,6 +65,7 @@ class Rules:
             method=known.method,
             roles=known.roles,
             limits=known.limits,
+            source=known,
         )
 
 

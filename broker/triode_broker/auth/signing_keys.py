@@ -37,6 +37,10 @@ class SigningKey:
     algorithm: str
     value: Any = attrs.field(repr=False)
 
+    def is_same(self, other: "SigningKey") -> bool:
+        """Whether the other is this one, read another time."""
+        return self.algorithm == other.algorithm and bool(self.value == other.value)
+
     def payload(self, token: str) -> bytes | None:
         """What the token says, if this key has signed it; whatever algorithm the token names."""
         # One algorithm is known to this reader: there is no other to be talked into.

@@ -99,17 +99,23 @@ class Tokens:
         failure, lacking = None, []
         for row in rows:
             keys = row.source.find(row.config.algorithm, kid or row.config.kid)[:_MAX_SIGNATURES]
-            payload = next((said for key in keys if (said := key.payload(token)) is not None), None)
-            if payload is None:
+            signed = next(((key, said) for key in keys if (said := key.payload(token)) is not None), None)
+            if signed is None:
                 lacking += [row.source] if not keys and row.source.may_know_more() else []
                 continue
             try:
-                return self._claims(row.config, payload, now_ms)
+                known = self._claims(row.config, signed[1], now_ms)
+                return attrs.evolve(known, signer=signed[0]) if isinstance(row.source, OneKey) else known
             except NotAccepted as error:  # another row may have the same key, and another issuer
                 failure = error
         if lacking and failure is None:
             raise KeysLacking(lacking)
         raise failure or NotAccepted("no configured key has made its signature")
+
+    def has(self, signer: SigningKey) -> bool:
+        """Whether a key that stood in the settings still does."""
+        sources = [row.source for row in self._rows]
+        return any(isinstance(one, OneKey) and one.key.is_same(signer) for one in sources)
 
     def _claims(self, config: TokenKey, payload: bytes, now_ms: int) -> Known:
         claims = _parsed(payload, "its payload")

@@ -5,9 +5,7 @@ the configuration's to say; no proxy is taken from the environment; and what arr
 """
 
 import ssl
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
-from typing import cast
+from collections.abc import Mapping
 
 import httpx
 import trio
@@ -32,26 +30,26 @@ class Web:
     ) -> Reply:
         """GET, or POST where there is a body. Raises NoReply: not reached, too slow, too much."""
         sent = {"accept": "application/json", "accept-encoding": "identity", **headers}
-        method = "GET" if body is None else "POST"
+        body_read = bytearray()
         try:
-            with trio.fail_after(timeout_seconds):
-                async with self._client.stream(method, url, content=body, headers=sent) as response:
-                    return Reply(response.status_code, await _read(response, max_bytes))
-        except trio.TooSlowError:
-            raise NoReply(f"no answer within {timeout_seconds:g} s") from None
+            with trio.move_on_after(timeout_seconds) as scope:
+                async with self._client.stream(
+                    "GET" if body is None else "POST", url, content=body, headers=sent
+                ) as response:
+                    # Too much ends by cancelling, as too slow does: a generator that is left unfinished, of which
+                    # there are four here, one inside the other, would be closed by the garbage collector.
+                    async for piece in response.aiter_raw():
+                        body_read += piece
+                        if len(body_read) > max_bytes:
+                            scope.cancel()
+                    if len(body_read) <= max_bytes:
+                        return Reply(response.status_code, bytes(body_read))
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             raise NoReply(f"not reached: {type(error).__name__}") from None
+        if len(body_read) > max_bytes:
+            raise NoReply(f"an answer of more than {max_bytes} bytes")
+        raise NoReply(f"no answer within {timeout_seconds:g} s")
 
     async def aclose(self) -> None:
         """Close all connections."""
         await self._client.aclose()
-
-
-async def _read(response: httpx.Response, max_bytes: int) -> bytes:
-    pieces = bytearray()
-    async with aclosing(cast("AsyncGenerator[bytes, None]", response.aiter_raw())) as arriving:
-        async for piece in arriving:
-            pieces += piece
-            if len(pieces) > max_bytes:
-                raise NoReply(f"an answer of more than {max_bytes} bytes")
-    return bytes(pieces)
