@@ -10,8 +10,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from triode_broker.auth.api_keys import ApiKey, make_key
 from triode_broker.auth.authority import Authority, BadCredentials
 from triode_broker.config import Auth, Config, Permission, TokenKey
-from triode_broker.core.identity import OPEN, Arrival
+from triode_broker.core.identity import OPEN, Arrival, Identity
 from triode_broker.core.rights import ACTIONS
+from triode_protocol.codec import Refused
 
 from tests.auth.making import (
     EC,
@@ -21,6 +22,7 @@ from tests.auth.making import (
     RSA,
     SECRET,
     Clock,
+    Door,
     Lines,
     environ,
     make_door,
@@ -193,40 +195,76 @@ def test_s14_a_file_that_is_not_there_ends_the_start(tmp_path: Path) -> None:
 
 def test_files_are_read_again_when_the_broker_is_told_to(tmp_path: Path) -> None:
     (one, first), (two, second) = service(), service()
-    file = write_keys(tmp_path, one)
-    door = make_door(Config(auth=Auth(api_keys_file=file)))
+    config = Config(auth=Auth(api_keys_file=write_keys(tmp_path, one)))
+    door = make_door(config)
+    connected = door.let_in(first)
     write_keys(tmp_path, one, two)
     assert door.refuse(second).startswith("unauthorized: ")
-    assert door.authority.reload() == frozenset()
+    door.authority.reload(config)
     assert door.let_in(second).key == two.id
+    assert isinstance(door.authority.judge(connected), Identity)
     write_keys(tmp_path, ApiKey(**{**as_json(one), "revoked_ms": 5}), two)
-    assert door.authority.reload() == {one.id}
+    door.authority.reload(config)
     assert door.refuse(first).startswith("revoked: ")
-    write_keys(tmp_path, one)
-    assert door.authority.reload() == {two.id}
+    assert judged(door, connected) == "revoked", "who is connected with it is nobody any more"
+    write_keys(tmp_path, ApiKey(**{**as_json(two), "user": "somebody"}))
+    other = door.let_in(second)
+    door.authority.reload(config)
+    assert judged(door, other) == "unauthorized"
 
 
-def test_s14_a_file_that_has_become_bad_changes_nothing(tmp_path: Path) -> None:
+def judged(door: Door, identity: Identity) -> str:
+    answer = door.authority.judge(identity)
+    assert isinstance(answer, Refused)
+    return str(answer.name)
+
+
+def test_rights_change_for_who_is_connected(tmp_path: Path) -> None:
+    config = Config(tokens=TOKENS, permissions=(Permission(subscribe=("a", "b")),))
+    door = make_door(config)
+    before = door.let_in(sign(GOOD))
+    door.authority.reload(config)
+    same = door.authority.judge(before)
+    assert isinstance(same, Identity)
+    assert same.rights is before.rights
+    door.authority.reload(Config(tokens=TOKENS, permissions=(Permission(subscribe=("b", "c")),)))
+    now = door.authority.judge(before)
+    assert isinstance(now, Identity)
+    assert [now.rights.may("subscribe", topic) for topic in "abc"] == [False, True, True]
+    assert now.expires_ms == before.expires_ms
+    door.authority.reload(Config(auth=Auth(anonymous=True)))
+    assert judged(door, before) == "unauthorized", "the key that signed its token is gone"
+
+
+def test_s14_what_has_become_bad_changes_nothing(tmp_path: Path) -> None:
     key, text = service()
-    file = write_keys(tmp_path, key)
-    door = make_door(Config(auth=Auth(api_keys_file=file)))
+    config = Config(auth=Auth(api_keys_file=write_keys(tmp_path, key)))
+    door = make_door(config)
+    rules = (Permission(deny_publish=("a/#/b",)),)
     for broken in ("", "x\n"):
         write_keys(tmp_path, text=broken)
-        assert door.authority.reload() == frozenset()
+        with pytest.raises(BadCredentials, match="api_keys_file"):
+            door.authority.reload(config)
         assert door.let_in(text).key == key.id
-    assert len(door.log.of("credentials_not_reloaded")) == 2
+    with pytest.raises(BadCredentials, match="permissions #1"):
+        door.authority.reload(Config(auth=config.auth, permissions=rules))
+    with pytest.raises(BadCredentials, match="needs a restart"):
+        door.authority.reload(Config(tokens=(TokenKey(jwks_url="https://id.example/"),)))
+    assert door.let_in(text).key == key.id
 
 
 def test_keys_of_tokens_are_read_again_too(tmp_path: Path) -> None:
     file = tmp_path / "secret"
     file.touch(0o600)
     file.write_text(SECRET)
-    door = make_door(Config(tokens=(TokenKey(algorithm="HS256", key_file=str(file)),)))
-    assert door.let_in(sign(GOOD)).user == "alice"
+    config = Config(tokens=(TokenKey(algorithm="HS256", key_file=str(file)),))
+    door = make_door(config)
+    before = door.let_in(sign(GOOD))
     file.write_text(SECRET[::-1])
-    door.authority.reload()
+    door.authority.reload(config)
     assert "signature" in door.refuse(sign(GOOD))
     assert door.let_in(sign(GOOD, key=SECRET[::-1])).user == "alice"
+    assert judged(door, before) == "unauthorized"
 
 
 # Keys that are refused at the start

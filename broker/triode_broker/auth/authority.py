@@ -244,10 +244,9 @@ class Authority:
         }
 
     @staticmethod
-    def _urls(config: Config) -> tuple[str, set[tuple[str, str]]]:
+    def _urls(config: Config) -> tuple[object, ...]:
         """Whom it asks, and for what."""
-        asked = {(row.jwks_url, row.algorithm) for row in config.tokens if row.jwks_url}
-        return config.auth.callout_url, asked
+        return config.auth.callout_url, {(row.jwks_url, row.algorithm) for row in config.tokens if row.jwks_url}
 
     @staticmethod
     def _read_rules(config: Config, before: Rules | None) -> Rules:

@@ -6,16 +6,18 @@ log, and hold no part of a token that is longer than a name. What the client is 
 
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 from triode_protocol.errors import ErrorName
 
 from triode_broker.auth.grants import NOTHING, Grants
-from triode_broker.auth.signing_keys import SigningKey
 from triode_broker.core.identity import NO_LIMITS
 from triode_broker.core.quotas import check_claim
 from triode_broker.printable import escape, shorten
+
+if TYPE_CHECKING:  # the command line knows names where the libraries for keys are not installed
+    from triode_broker.auth.signing_keys import SigningKey
 
 MAX_NAME_BYTES: Final = 255
 TENANT: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)

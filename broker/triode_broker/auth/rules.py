@@ -36,7 +36,7 @@ class Rules:
         for number, field, wrong in check_rules(rows):
             raise BadRules(f"permissions #{number} {field}: {wrong}")
         self._rows = tuple(rows)
-        self._table = before._table if before is not None else RightsTable()
+        self._table: RightsTable = before._table if before is not None else RightsTable()
 
     def identity(self, known: Known) -> Identity:
         """Who a checked bearer is, with all that the rows and the credential say. Raises NotAccepted."""

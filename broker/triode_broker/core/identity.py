@@ -31,6 +31,7 @@ class Identity:
     limits: Mapping[str, int] = (
         NO_LIMITS  # the claim `limits`, as `quotas.check_claim` returns it: lowers its quotas
     )
+    source: object = None  # its gate's own: what it judges by, when the rules change
 
     def is_same(self, other: "Identity") -> bool:
         """Whether a token of the other may take the place of this one's: same tenant and user (SPEC 3.7)."""
