@@ -178,11 +178,17 @@ def i6_offsets_skip_nothing(facts: Facts) -> Iterator[Violation]:
     for stream in _plain(facts):
         last: dict[tuple[str, str], Seen | None] = {}
         begun_at_nothing: set[str] = set()
+        was_filtered = False
         for step in stream.steps:
             if step.kind == "gap" or (step.kind == "subscribed" and step.asked is None):
                 last.clear()
                 empty = {log for log, pos in step.after.items() if pos == 0 and step.kind == "subscribed"}
                 begun_at_nothing = empty
+            if step.kind == "subscribed":
+                if step.is_filtered or was_filtered:  # rights may have kept some topics from it until now
+                    last.clear()
+                    begun_at_nothing = set()
+                was_filtered = step.is_filtered
             if (one := step.message) is None:
                 continue
             key = one.topic, one.log
@@ -271,12 +277,18 @@ class _Walk:
             return
         for one in self._known.between(self._stream.filter, log, self._position[log], upto):
             # Retention takes the oldest of a topic: what a gap is about ends where the topic goes on.
-            who = self._stream.who
-            if not self._facts.stayed_allowed(who, "subscribe", one.topic, one.t, step.t):
+            if not _stayed_allowed(self._facts, self._stream, step, one, step.t):
                 continue
             if not (self._in_gap and self._facts.is_bounded(one.topic) and one.topic not in self._had):
                 text = f"{_of(self._stream)} was never handed {_say(one)} and told of no gap"
                 yield Violation("I6", text, (one.t, self._last, step.t))
+
+
+def _stayed_allowed(facts: Facts, stream: Stream, step: Step, one: Seen, until: int) -> bool:
+    """Whether rights kept nothing of it from a subscription."""
+    actions = ("subscribe", "history") if step.is_past else ("subscribe",)
+    since = facts.first_sent.get((one.topic, one.message_id), one.t)
+    return all(facts.stayed_allowed(stream.who, action, one.topic, since, until) for action in actions)
 
 
 def i14_everybody_catches_up(facts: Facts) -> Iterator[Violation]:
@@ -287,7 +299,7 @@ def i14_everybody_catches_up(facts: Facts) -> Iterator[Violation]:
             # Logs that were there at the end are due to everybody, whether they knew them or not.
             for log, pos in (dict.fromkeys(sorted(facts.final_logs), 0) | stream.position).items():
                 for one in known.between(stream.filter, log, pos, MAX_INTEGER):
-                    if not facts.stayed_allowed(stream.who, "subscribe", one.topic, one.t, MAX_INTEGER):
+                    if not _stayed_allowed(facts, stream, stream.steps[-1], one, MAX_INTEGER):
                         continue
                     text = f"{_of(stream)} was never handed {_say(one)}"
                     yield Violation("I14", text, (one.t, stream.steps[-1].t))
@@ -382,9 +394,7 @@ def i10_places_rise(facts: Facts) -> Iterator[Violation]:
 
 def i12_what_is_handed_over_is_allowed(facts: Facts) -> Iterator[Violation]:
     """I12: delivered ⇒ allowed at a moment at which it can have entered the connection's outbox."""
-    first: dict[tuple[str, str], int] = {}
-    for attempt in facts.attempts:
-        first.setdefault((attempt.topic, attempt.message_id), attempt.t)
+    first = facts.first_sent
     for stream in facts.streams.values():
         action = "consume" if stream.name else "subscribe"
         for step in stream.steps:
@@ -456,9 +466,6 @@ def g3_readers_agree(facts: Facts) -> Iterator[Violation]:
 
 def a1_everything_is_delivered(facts: Facts) -> Iterator[Violation]:
     """G5: an acknowledged subscription gets every acknowledged publish, a gap that covers it, or a dead letter."""
-    first_sent: dict[tuple[str, str], int] = {}
-    for attempt in facts.attempts:
-        first_sent.setdefault((attempt.topic, attempt.message_id), attempt.t)
     for name, streams in _acknowledged(facts).items():
         told = {step.message.place for stream in streams for step in stream.steps if step.message}
         gaps = [step for stream in streams for step in stream.steps if step.kind == "gap"]
@@ -472,7 +479,7 @@ def a1_everything_is_delivered(facts: Facts) -> Iterator[Violation]:
             is_due = matches(streams[0].filter, one.topic) and not facts.is_expiring(one.topic)
             if not is_due or begin is None or one.pos <= begin.after.get(one.log, 0):
                 continue
-            first = first_sent[one.topic, one.message_id]
+            first = facts.first_sent[one.topic, one.message_id]
             if facts.is_bounded(one.topic) and first < begin.t:  # maybe not held any more
                 continue
             if one.place in told | dead or any(_may_have_taken(facts, gap, first, one) for gap in gaps):

@@ -112,6 +112,14 @@ class Facts:
         found = [{(one.place, one.topic, one.message_id) for one in seen} for seen in self.readers.values()]
         return set.intersection(*found) if found else set()
 
+    @cached_property
+    def first_sent(self) -> dict[tuple[str, str], int]:
+        """When each message was sent for the first time, by topic and message id."""
+        found: dict[tuple[str, str], int] = {}
+        for attempt in self.attempts:
+            found.setdefault((attempt.topic, attempt.message_id), attempt.t)
+        return found
+
     def is_durable(self, topic: str) -> bool:
         """Whether what is acknowledged on it outlives a crash."""
         return any(matches(filter, topic) for filter in self.rules.durable)

@@ -63,6 +63,8 @@ class Step:
     asked: Position | None = None  # at `subscribed`: what it had asked to resume after
     reason: str = ""
     is_live: bool = False  # at `subscribed` and `moved`: live from then on
+    is_past: bool = False  # of a subscribe that asked for the past, and needs the right to it
+    is_filtered: bool = False  # at `subscribed`: some topics may be kept from it without a word
 
 
 @define
@@ -77,6 +79,7 @@ class Stream:
     is_live: bool = False
     is_snapshot: bool = False  # began with "last" and has not been caught up
     was_subscribed: bool = False
+    is_past: bool = False  # as it was asked for on this connection
     steps: list[Step] = field(factory=list)
     line: int = 0
     _asked: Position | None = None
@@ -87,6 +90,7 @@ class Stream:
         self.is_live = False
         self._asked = subscribe.get("after")
         self.is_snapshot = subscribe.get("from") == "last"
+        self.is_past = subscribe.get("from", "new") != "new"
 
     def lost(self, t: int) -> None:
         """Its connection is gone."""
@@ -107,6 +111,8 @@ class Stream:
             self._hand_over(seen(t, packet["message"]), is_delivery=True, **details)
         elif kind in ("subscribed", "catching_up", "caught_up", "gap"):
             self._state(t, packet)
+        elif kind == "unsubscribed":
+            self.lost(t)
 
     def _live_message(self, t: int, packet: Packet) -> None:
         """R3."""
@@ -130,6 +136,7 @@ class Stream:
                 self.is_snapshot,
                 prev,
                 attempt,
+                is_past=self.is_past,
             )
         )
         self.position = after
@@ -145,7 +152,8 @@ class Stream:
             self.is_snapshot = False
         if kind == "subscribed":
             self.was_subscribed = True
-            self._step(t, "subscribed", after, asked=self._asked, is_live=self.is_live)
+            is_filtered = packet.get("filtered", False)
+            self._step(t, "subscribed", after, asked=self._asked, is_live=self.is_live, is_filtered=is_filtered)
         else:
             self._step(t, "moved", after, is_live=self.is_live)
 
@@ -164,8 +172,20 @@ class Stream:
         asked: Position | None = None,
         reason: str = "",
         is_live: bool = False,
+        is_filtered: bool = False,
     ) -> None:
-        step = Step(t, self.line, kind, self.position, after, asked=asked, reason=reason, is_live=is_live)
+        step = Step(
+            t,
+            self.line,
+            kind,
+            self.position,
+            after,
+            asked=asked,
+            reason=reason,
+            is_live=is_live,
+            is_past=self.is_past,
+            is_filtered=is_filtered,
+        )
         self.steps.append(step)
         self.position = after
 
