@@ -231,7 +231,7 @@ def test_another_token_changes_the_bounds_and_forgives_nothing() -> None:
 
 def test_another_token_may_take_all_bounds_away() -> None:
     world = World(publishes_per_second=100)
-    rates = Rates(Quotas([Quota(role="free", **NOTHING)]), world.limits, world.timers)  # type: ignore[arg-type]
+    rates = Rates(Quotas([Quota(role="free", **NOTHING)]), world.limits, world.timers)
     meter = rates.enter(ANN)
     free = rates.change(meter, Identity("ann", "acme", roles=frozenset({"free"})))
     assert free.is_shared

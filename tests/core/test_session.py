@@ -41,6 +41,7 @@ def test_connect_is_answered_with_what_the_server_goes_by() -> None:
             "max_subscriptions": 3,
             "max_inflight_publishes": 256,
             "dedupe_window_ms": 300_000,
+            "max_wildcard_subscriptions": 100,
         },
         "ping_ms": 7_000,
         "reconnect": {"min_ms": 1, "max_ms": 2},

@@ -14,8 +14,8 @@ import attrs
 
 #: How long what a purse holds may stay unused; then it goes back (`rates.Rates`).
 LEASE_MS: Final = 100
-#: More than anybody uses: a microsecond each, for 36,000 years.
-ENDLESS: Final = 1 << 60
+#: More than anybody uses in a long time, and a number that Python counts down fast (below 2**30).
+ENDLESS: Final = 1 << 29
 #: Against what is lost by adding up fractions: a credit that is as good as earned is.
 _NEARLY: Final = 1e-6
 
@@ -123,7 +123,7 @@ class Purse(Bucket):
         if room < 1:
             return self._wait(now_ms)
         owed = -self.credit
-        ahead = max(min(ahead, room - owed), 0)
+        ahead = max(min(ahead, room - owed), 0) if room < ENDLESS else ahead
         self._each(lambda bucket: bucket.take(owed + ahead, now_ms))
         self.credit = ahead
         return 0.0

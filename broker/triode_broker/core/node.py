@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import attrs
 from triode_protocol.codec import Refused
 from triode_protocol.packets import PROTOCOL, Connected, Reconnect
-from triode_protocol.packets import Limits as AnnouncedLimits
 
-from triode_broker.config import Limits
+from triode_broker.config import Limits, Quota
 from triode_broker.core.admission import Admission
 from triode_broker.core.away import Homes
 from triode_broker.core.calendar import Calendar
@@ -20,6 +19,8 @@ from triode_broker.core.identity import Identity
 from triode_broker.core.interfaces import Gate
 from triode_broker.core.moving import Moving
 from triode_broker.core.presence import Presence
+from triode_broker.core.quotas import Quotas, announced
+from triode_broker.core.rates import Rates
 from triode_broker.core.revocations import Revocations
 from triode_broker.core.rounds import Round
 from triode_broker.core.router import Router
@@ -61,6 +62,7 @@ class Node:
     gate: Gate | None = None  # None: nobody is asked who they are, everybody is OPEN
     guarded: Guarded | None = attrs.field(init=False, default=None)  # the same, as who may hold it knows it
     notice_ms: int = 60_000  # a client is told so long before its identity expires
+    quotas: Quotas = attrs.field(factory=Quotas)
     rules_serial: int = 0  # of the rules in force: who was judged by others and is not in yet is judged again
     timers: Timers = attrs.field(init=False)  # to be ticked at `next_due_ms`
     consumers: Consumers = attrs.field(init=False)
@@ -69,21 +71,15 @@ class Node:
     presence: Presence = attrs.field(init=False)
     wills: Wills = attrs.field(init=False)
     calendar: Calendar = attrs.field(init=False)
+    rates: Rates = attrs.field(init=False)
     revocations: Revocations = attrs.field(init=False)
-    _announced: AnnouncedLimits = attrs.field(init=False)  # the same for everybody: made once
     _reconnect: Reconnect = attrs.field(init=False)
     _capabilities: list[str] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         limits = self.limits
-        self._announced = AnnouncedLimits(
-            limits.max_packet_bytes,
-            limits.max_frame_bytes,
-            limits.max_subscriptions,
-            limits.max_inflight_publishes,
-            self.router.dedupe_window_ms,
-        )
         self.timers = Timers(self.steady_ms)
+        self.rates = Rates(self.quotas, limits, self.timers)
         self.calendar = Calendar(self.timers)
         self.consumers = Consumers(self.router, limits, self.timers)
         self.moving = Moving(self.router, self.consumers, self._subscriptions, self.timers)
@@ -105,14 +101,14 @@ class Node:
     def _subscriptions(self) -> Iterator[Subscription]:
         return chain.from_iterable(session.subscriptions for session in list(self.sessions.values()))
 
-    def greet(self, connection: str, id: int, expires_in_ms: int = 0) -> Connected:
+    def greet(self, connection: str, id: int, quota: Quota, expires_in_ms: int = 0) -> Connected:
         """What a new connection is told (SPEC 4.1)."""
         return Connected(
             connection,
             self.name,
             PROTOCOL,
             self._capabilities,
-            self._announced,
+            announced(quota, self.limits, self.router.dedupe_window_ms),
             self.limits.ping_ms,
             self._reconnect,
             id,

@@ -7,7 +7,8 @@ sent ahead does not slip in between, and what it sends again is accepted in the 
 """
 
 from collections import Counter
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from triode_protocol.codec import Refused
 from triode_protocol.errors import CloseCode, ErrorName
@@ -178,6 +179,18 @@ class Meter:
             self.tenant.wildcards += wildcards
 
 
+def metered(
+    take: Callable[[Meter], None], serve: Callable[[Any, Any, int], None]
+) -> Callable[[Any, Any, int], None]:
+    """How a packet is served that takes something of its session's meter first."""
+
+    def serve_metered(session: Any, packet: Any, now_ms: int) -> None:
+        take(session.meter)
+        serve(session, packet, now_ms)
+
+    return serve_metered
+
+
 class Rates:
     """Of one node."""
 
@@ -241,8 +254,8 @@ class Rates:
             meter = self._shared[quota] = Meter(self, quota, None, None)
         return meter
 
-    def change(self, meter: Meter, identity: Identity) -> Meter:
-        """A client has shown another token. Its connection counts on, whatever the new bounds are."""
+    def change(self, meter: Meter, identity: Identity, subscriptions: int = 0, wildcards: int = 0) -> Meter:
+        """A client has shown another token. Its connection counts on, with what it has."""
         quota = self._quotas.of(identity)
         if quota == meter.quota:
             return meter
@@ -251,7 +264,9 @@ class Rates:
         new = self._meter(quota, user, tenant)
         if not new.is_shared:
             new.take_over(meter)
+        meter.subscribed(-subscriptions, -wildcards)
         self.leave(meter)
+        new.subscribed(subscriptions, wildcards)
         return new
 
     def leave(self, meter: Meter) -> None:
@@ -263,7 +278,7 @@ class Rates:
 
     def leased(self, meter: Meter) -> None:
         """It may hold something for the next LEASE_MS."""
-        if not meter.is_leasing:
+        if not meter.is_leasing and not meter.is_shared:
             meter.is_leasing = True
             self._leased.append(meter)
             self.accounts.worked(meter.user, meter.tenant)

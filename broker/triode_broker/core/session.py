@@ -49,6 +49,7 @@ from triode_broker.core.identity import OPEN, UNKNOWN, Arrival, Identity
 from triode_broker.core.judging import judge
 from triode_broker.core.node import Node
 from triode_broker.core.outbox import Outbox
+from triode_broker.core.rates import Meter, metered
 from triode_broker.core.requests import ask_history, ask_presence
 from triode_broker.core.standing import Standing
 from triode_broker.core.start import check_start, start
@@ -84,6 +85,7 @@ class Session:
         "histories",
         "identity",
         "inflight",
+        "meter",
         "since_ms",
         "user",
         "wildcards",
@@ -102,6 +104,7 @@ class Session:
         self._used: UsedNumbers | None = None
         self._tenant = node.router.tenants.default  # until it is known
         self.counts = node.router.tenants.nobody
+        self.meter = node.rates.unlimited  # until it is known what it may do
         self._will: tuple[Publish, int] | None = None  # what, and how long after the connection is lost
         self.connection_id = ""
         self.address, self.since_ms = arrival.address, 0  # since when it is connected, on the wall clock
@@ -148,15 +151,16 @@ class Session:
         """
         packets = decode(text, self._max_packet_bytes)
         self.counts.received_bytes += len(text)
+        self.meter.bytes.credit -= len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
         if self._entering is not None:
-            self._serve(self._entering.receive(packets, len(text)), now_ms)
+            self._serve(self._entering.receive(packets, text), now_ms)
         else:
             self._serve(packets, now_ms)
 
     def receive_binary(self, data: bytes, now_ms: int) -> None:
         """Binary messages are not part of this version; the connection stays (SPEC 1.6)."""
         message = "binary messages are not supported: send JSON as text"
-        self._answer_refused(Refused(ErrorName.UNSUPPORTED, message))
+        self._serve([Refused(ErrorName.UNSUPPORTED, message)], now_ms)
 
     def room(self, now_ms: int) -> None:
         """The outbox has drained to half: go on with what had to wait."""
@@ -193,7 +197,8 @@ class Session:
         node = self._node
         node.sessions.pop(self.connection_id, None)
         self.counts.connections -= 1
-        self.counts.subscriptions -= self.subscription_count
+        self._count(-self.subscription_count, -self.wildcards)
+        node.rates.leave(self.meter)
         code = self._outbox.connection.close_code
         self._be_absent(is_clean=code == NORMAL_CLOSE)
         for sub in (self._subscriptions or {}).values():
@@ -230,6 +235,7 @@ class Session:
         """Its time and its rights are these from now on; what it may not have any more ends, one by one (G10)."""
         before = self.identity.rights
         self._be(identity)
+        self.meter = self._node.rates.change(self.meter, identity, self.subscription_count, self.wildcards)
         if self._standing is not None:
             self._standing.hold(identity)
         if identity.rights is before:
@@ -272,7 +278,8 @@ class Session:
             except Refused as refused:
                 refused.id = refused.id or getattr(packet, "id", 0)
                 refused.sub = refused.sub or getattr(packet, "sub", 0)
-                self._answer_refused(refused)
+                if not self.meter.keeps_silent(refused):
+                    self._answer_refused(refused)
                 if not self.connection_id:
                     raise Disconnect(close_code(refused)) from None
 
@@ -289,6 +296,8 @@ class Session:
             node.router.check_topic(packet.will.topic)
             check_topic(self.identity.rights, "publish", packet.will.topic)
             self._will = node.wills.check(packet.will, self.identity), packet.will.delay_ms
+        old = node.sessions.get(packet.replaces)
+        self.meter = node.rates.enter(self.identity, old is not None and old.identity.is_same(self.identity))
         # Not where something waits that was framed already: it cannot go into an array.
         if "batch" in packet.capabilities and not self._outbox.items:
             self._outbox.hold_payloads()
@@ -303,7 +312,7 @@ class Session:
             node.replace(packet.replaces, self.connection_id, self.identity)
             node.presence.elsewhere.replaced(packet.replaces, self.identity)
         node.sessions[self.connection_id] = self
-        self._outbox.put(encode(node.greet(self.connection_id, packet.id, left_ms)))
+        self._outbox.put(encode(node.greet(self.connection_id, packet.id, self.meter.quota, left_ms)))
 
     def _stand(self, address: str, now_ms: int) -> int:
         """From here on its credential's time counts: how much is left, 0: without end."""
@@ -322,6 +331,10 @@ class Session:
 
     def _publish(self, packet: Publish, now_ms: int) -> None:
         self.counts.publishes += 1
+        meter = self.meter
+        meter.publishes.credit -= 1
+        if meter.publishes.credit < 0 or meter.bytes.credit < 0:
+            meter.publish()
         if self._judged is not None and not self._judged.get(packet.topic):
             self._node.router.check_topic(packet.topic)
             check_topic(self.identity.rights, "publish", packet.topic)
@@ -360,8 +373,7 @@ class Session:
         )
 
     def _acknowledged_ended(self, filter: str) -> None:
-        self.wildcards -= is_wildcard(filter)
-        self.counts.subscriptions -= 1
+        self._count(-1, -is_wildcard(filter))
 
     def _open(self, packet: Subscribe) -> Subscription:
         presence = self._node.presence
@@ -393,20 +405,18 @@ class Session:
         used.check(packet.sub)
 
     def _check_room(self, is_wildcard: bool) -> None:
-        limits = self._node.limits
-        if self.subscription_count >= limits.max_subscriptions:
-            message = f"a connection has at most {limits.max_subscriptions} subscriptions"
-            raise Refused(ErrorName.QUOTA, message)
-        if is_wildcard and self.wildcards >= limits.max_wildcard_subscriptions:
-            message = f"a connection has at most {limits.max_wildcard_subscriptions} subscriptions with wildcards"
-            raise Refused(ErrorName.QUOTA, message)
+        self.meter.check_room(self.subscription_count, self.wildcards, is_wildcard=is_wildcard)
 
     def _use(self, packet: Subscribe) -> None:
         """It takes up its number and its place."""
         assert self._used is not None
         self._used.add(packet.sub)
-        self.wildcards += is_wildcard(packet.filter)
-        self.counts.subscriptions += 1
+        self._count(1, is_wildcard(packet.filter))
+
+    def _count(self, subscriptions: int, wildcards: int) -> None:
+        self.wildcards += wildcards
+        self.counts.subscriptions += subscriptions
+        self.meter.subscribed(subscriptions, wildcards)
 
     def _unsubscribe(self, packet: Unsubscribe, now_ms: int) -> None:
         sub = self._subscriptions.pop(packet.sub, None) if self._subscriptions else None
@@ -422,8 +432,7 @@ class Session:
 
     def _close(self, sub: Subscription) -> None:
         """It was taken out already; the client is told by the caller."""
-        self.wildcards -= sub.is_wildcard
-        self.counts.subscriptions -= 1
+        self._count(-1, -sub.is_wildcard)
         self._node.router.close(sub)
         if (attendance := sub.attendance) is not None:
             presence = self._node.presence
@@ -475,17 +484,17 @@ class Session:
 
 HANDLERS: dict[type, Callable[[Session, Any, int], None]] = {
     Connect: Session._connect,
-    Publish: Session._publish,
-    Subscribe: Session._subscribe,
-    Unsubscribe: Session._unsubscribe,
-    HistoryRequest: Session._history,
-    ClientPing: Session._ping,
-    ClientPong: Session._pong,
+    Publish: Session._publish,  # meters itself
+    Subscribe: metered(Meter.request, Session._subscribe),
+    Unsubscribe: metered(Meter.control, Session._unsubscribe),
+    HistoryRequest: metered(Meter.request, Session._history),
+    ClientPing: metered(Meter.control, Session._ping),
+    ClientPong: metered(Meter.control, Session._pong),
     DisconnectPacket: Session._disconnect,
-    Refused: Session._answer_refused,
-    Ack: Session._ack,
-    Nack: Session._nack,
-    Extend: Session._extend,
-    PresenceRequest: Session._presence,
-    Auth: Session._auth,
+    Refused: metered(Meter.control, Session._answer_refused),
+    Ack: metered(Meter.control, Session._ack),
+    Nack: metered(Meter.control, Session._nack),
+    Extend: metered(Meter.control, Session._extend),
+    PresenceRequest: metered(Meter.request, Session._presence),
+    Auth: metered(Meter.request, Session._auth),
 }
