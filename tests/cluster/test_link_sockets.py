@@ -12,6 +12,7 @@ import trustme
 from triode_broker.cluster.frames import Behind, Call, Deliver
 from triode_broker.cluster.links import Links, Means
 from triode_broker.cluster.listening import as_listeners, is_reachable_from_outside
+from triode_broker.cluster.securing import PeerTls
 from triode_broker.config import Limits
 from triode_broker.core.record import Record
 
@@ -134,7 +135,7 @@ async def test_tls_may_stand_in_front() -> None:
     authority.configure_trust(client)
     listener = bound()
     n1, n2 = Real("n1"), Real("n2")
-    n2.means.ssl_context = client
+    n2.means.tls = PeerTls(listening=lambda: server, dialling=lambda: client)
     stranger = Real("n3")
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
@@ -144,9 +145,9 @@ async def test_tls_may_stand_in_front() -> None:
             nursery.start_soon(stranger.links.run, [], [url_of(listener, "wss")])
             await n2.linked()
             await n1.linked()
-            while not stranger.log.of("peer_unreachable"):
+            while not stranger.log.of("peer_refused"):
                 await trio.lowlevel.checkpoint()
-            assert "CERTIFICATE_VERIFY_FAILED" in str(stranger.log.of("peer_unreachable"))
+            assert "CERTIFICATE_VERIFY_FAILED" in str(stranger.log.of("peer_refused"))
             assert stranger.links.links == []
             nursery.cancel_scope.cancel()
 

@@ -23,6 +23,8 @@ MAX_STRANGER_BYTES: Final = 65_536
 #: Close code of a link that one of the nodes has ended; its reason is a constant of ours.
 CLOSED_BY_NODE: Final = 4_000
 _NOT_FOUND: Final = 404
+_UPGRADE_REQUIRED: Final = b"HTTP/1.1 426 "
+_BEGIN_BYTES: Final = 16
 _RECEIVE_BYTES: Final = 262_144  # per recv; the library's 4 KiB would cut every message in pieces
 _STRANGER_RECEIVE_BYTES: Final = 4_096  # per recv until `trust`: a buffer of that size is all it costs here
 _QUEUED_MESSAGES: Final = 16  # between the library's reader and ours; 1 made it wait for us at each message
@@ -30,6 +32,10 @@ _QUEUED_MESSAGES: Final = 16  # between the library's reader and ours; 1 made it
 
 class Ended(Exception):
     """The WebSocket is over; why, in the words of whoever ended it (not ours: escape them)."""
+
+
+class TlsWanted(Ended):
+    """The other end takes no WebSocket without TLS (426)."""
 
 
 class Carrier:
@@ -105,6 +111,8 @@ async def _dialled(
             max_message_size=max_message_bytes,
             receive_buffer_size=_RECEIVE_BYTES,
         )
+    if stream.begins.startswith(_UPGRADE_REQUIRED):  # the library would say so, if it were not closed right behind
+        raise TlsWanted
     raise Ended(stream.trouble or "closed during the WebSocket handshake")
 
 
@@ -164,6 +172,7 @@ class _Watched(trio.abc.Stream):
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
         self._left = MAX_STRANGER_BYTES
+        self.begins = b""  # the first that was read
         self.trouble = ""  # what the library's reader died of
         self.trusted = trio.Event()
         self.ending = trio.CancelScope()
@@ -179,6 +188,7 @@ class _Watched(trio.abc.Stream):
                 max_bytes = min(self._left, _STRANGER_RECEIVE_BYTES)
             data = await self._stream.receive_some(max_bytes)
             self._left -= len(data)
+            self.begins = self.begins or bytes(data[:_BEGIN_BYTES])
         finally:
             if not data:
                 self.ending.cancel()

@@ -131,6 +131,7 @@ class Cluster:
                 random_float=outside.random_float,
                 heard=self.membership.report,
                 secret=outside.secret,
+                tls=outside.tls,
                 connect=outside.connect,
                 admit=self._admit,
             ),

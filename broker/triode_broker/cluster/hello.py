@@ -56,11 +56,13 @@ OTHER_HASH_VERSION: Final = "other_hash_version"
 OTHER_SHARDS: Final = "other_shards"
 NAME_TAKEN: Final = "name_taken"
 SELF: Final = "self"
+BAD_TLS: Final = "bad_tls"  # only one of both has it, or a handshake has failed
+WRONG_CERTIFICATE: Final = "wrong_certificate"  # it does not name this node
 DUPLICATE: Final = "duplicate"  # the dialler has a link to this very node, under another URL
 BAD_HELLO: Final = "bad_hello"
 REASONS: Final = frozenset({
     OTHER_CLUSTER, WRONG_SECRET, NO_COMMON_PROTOCOL, OTHER_HASH_VERSION, OTHER_SHARDS, NAME_TAKEN, SELF, DUPLICATE,
-    BAD_HELLO,
+    BAD_TLS, WRONG_CERTIFICATE, BAD_HELLO,
 })  # fmt: skip
 
 

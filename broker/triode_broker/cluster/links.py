@@ -8,7 +8,6 @@ its death.
 """
 
 import math
-import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -31,6 +30,7 @@ from triode_broker.cluster.hello import (
     NONCE_BYTES,
     REASONS,
     SELF,
+    WRONG_CERTIFICATE,
     Admit,
     Conversation,
     Dialler,
@@ -51,6 +51,14 @@ from triode_broker.cluster.link import (
     Sink,
 )
 from triode_broker.cluster.listening import AnyListener, is_reachable_from_outside, serve
+from triode_broker.cluster.securing import (
+    Certificate,
+    PeerTls,
+    as_refusal,
+    certificate_of,
+    secure_accepted,
+    secure_dialled,
+)
 from triode_broker.cluster.tcp import take_over
 from triode_broker.config import Limits
 from triode_broker.printable import escape, shorten
@@ -102,7 +110,7 @@ class Means:
     secret: bytes = b""  # the same on all nodes; b"": none asked for (only sensible on loopback)
     connect: Connect = connect_tcp
     admit: Admit = admit_all
-    ssl_context: ssl.SSLContext | None = None  # for wss:// addresses; None: the system's authorities
+    tls: PeerTls | None = None  # None: no TLS here, and the system's authorities for wss:// addresses
 
 
 class Links:
@@ -179,6 +187,8 @@ class Links:
             self._drop(next(iter(self._unfinished)))
         try:
             with trio.move_on_after(HELLO_SECONDS) as attempt.deadline:
+                stream = await secure_accepted(stream, self._means.tls)
+                attempt.certificate = certificate_of(stream)
                 async with carriers.accept(stream, self._means.limits.max_peer_message_bytes) as carrier:
                     await self._converse(carrier, Listener, attempt)
         except* Exception as group:  # noqa: BLE001  # the connection's barrier (S1)
@@ -190,7 +200,9 @@ class Links:
         attempt = _Attempt(address=address)
         try:
             with trio.move_on_after(HELLO_SECONDS) as attempt.deadline:
-                stream = await self._connect(address)
+                stream = await self._means.connect(address.at.host, address.at.port)
+                stream = await secure_dialled(stream, address.at, self._means.tls)
+                attempt.certificate = certificate_of(stream)
                 host = address.url.partition("//")[2]
                 async with carriers.dial(stream, host, self._means.limits.max_peer_message_bytes) as carrier:
                     await self._converse(carrier, Dialler, attempt)
@@ -199,19 +211,6 @@ class Links:
         finally:
             self._settle(attempt)
         return attempt.outcome
-
-    async def _connect(self, address: Address) -> trio.abc.Stream:
-        stream = await self._means.connect(address.at.host, address.at.port)
-        if not address.at.is_tls:
-            return stream
-        context = self._means.ssl_context or ssl.create_default_context()
-        secured = trio.SSLStream(stream, context, server_hostname=address.at.host, https_compatible=True)
-        try:
-            await secured.do_handshake()
-        except BaseException:
-            await trio.aclose_forcefully(secured)
-            raise
-        return secured
 
     async def _converse(self, carrier: Carrier, side: type[Conversation], attempt: "_Attempt") -> None:
         nonce = self._means.random_bytes(NONCE_BYTES)
@@ -262,6 +261,8 @@ class Links:
         return refusal
 
     def _judge(self, attempt: "_Attempt", peer: Identity, is_dialler: bool) -> Refusal | None:
+        if self._means.tls is not None and not self._means.tls.names(attempt.certificate, peer.cluster, peer.node):
+            return Refusal(WRONG_CERTIFICATE, f"the certificate of {peer.node} does not name {peer.node}")
         now_ms = self._means.steady_ms()
         for known in self._links_of(peer.node):
             is_fresh = now_ms - known.heard_ms < self._means.limits.peer_silent_ms
@@ -326,7 +327,7 @@ class Links:
 
     def _explain(self, group: ExceptionGroup[Exception], attempt: "_Attempt") -> None:
         leaves = _leaves(group)
-        refused = next((leaf for leaf in leaves if isinstance(leaf, HelloRefused)), None)
+        refused = next(filter(None, map(as_refusal, leaves)), None)
         if refused is not None:
             self._say_refused(attempt, refused)
         elif all(isinstance(leaf, _ORDINARY) for leaf in leaves):
@@ -374,6 +375,7 @@ class _Attempt:
     outcome: str = UNREACHABLE
     late: str = f"no link after {HELLO_SECONDS:.0f} s"  # why, where it was cancelled
     node: str = ""  # whose place among the joining it has
+    certificate: Certificate | None = None  # that the other end has shown; None: no TLS
 
     @property
     def url(self) -> str:

@@ -13,6 +13,7 @@ from triode_protocol.packets import Publish, Published
 
 from triode_broker.cluster.forwarded import Flushing
 from triode_broker.cluster.links import Connect, connect_tcp
+from triode_broker.cluster.securing import PeerTls
 from triode_broker.core.handed import HandedLog
 from triode_broker.core.interfaces import Log, Publisher
 
@@ -34,6 +35,7 @@ class Outside:
     log: Any
     version: str = ""
     secret: bytes = b""
+    tls: PeerTls | None = None
     connect: Connect = connect_tcp
     urls: Mapping[str, str] = attrs.field(factory=dict)  # where this node listens: see `make_identity`
 

@@ -44,6 +44,17 @@ class TcpStream(trio.abc.Stream):
             else:
                 return bytes(self._buffer[:count])
 
+    async def peek(self) -> bytes:
+        """The first byte that has arrived, as soon as there is any; it is not taken. Nothing: the end."""
+        while True:
+            await trio.lowlevel.wait_readable(self._open())
+            try:
+                return self._socket.recv(1, socket.MSG_PEEK)
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                raise trio.BrokenResourceError(str(error)) from error
+
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Hand everything to the kernel, waiting where it takes no more."""
         with memoryview(data) as rest:
