@@ -53,6 +53,8 @@ class Refused(Exception):
     lives on.
     """
 
+    __slots__ = ("field", "id", "message", "name", "retry_after_ms", "sub")  # an array may hold 4,096 of them
+
     def __init__(self, name: ErrorName, message: str, *, field: str = "", retry_after_ms: int = 0) -> None:
         super().__init__(name, message)
         self.name = name

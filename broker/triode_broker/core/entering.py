@@ -4,14 +4,15 @@ Decides nothing about what `connect` does. A credential is looked at when its co
 (`core.admission`), not before: to judge one is the dearest thing that a stranger can ask for, and so a flood of
 bad ones is let in no faster than a flood of good ones.
 
-The surprising decision: whatever comes behind a `connect` that has to wait is decoded and waits with it; all of it
-together is bounded by what the edge reads until then (SPEC 1.11). And answers that come later are kept and looked
-at in a turn of the edge, behind its barrier and its deadlines.
+The surprising decision: whatever comes behind a `connect` that has to wait waits as the text it came in, and is
+decoded once more. All of it together is bounded by what the edge reads until then (SPEC 1.11); decoded it may be
+200 times as much (S2). And answers that come later are kept and looked at in a turn of the edge, behind its barrier
+and its deadlines.
 """
 
 from collections.abc import Sequence
 
-from triode_protocol.codec import Refused, encode
+from triode_protocol.codec import Refused, decode, encode
 from triode_protocol.errors import CloseCode, ErrorName
 from triode_protocol.packets import ClientPacket, Connect
 
@@ -26,13 +27,24 @@ Decoded = ClientPacket | Refused
 class Entering:
     """One connection until `connect` has succeeded; `admission.Guest`."""
 
-    __slots__ = ("_answer", "_arrival", "_asked", "_early", "_has_turn", "_judged_by", "_node", "_outbox")
+    __slots__ = (
+        "_answer",
+        "_arrival",
+        "_asked",
+        "_connect",
+        "_early",
+        "_has_turn",
+        "_judged_by",
+        "_node",
+        "_outbox",
+    )
 
     def __init__(self, node: Node, outbox: Outbox, arrival: Arrival) -> None:
         self._node = node
         self._outbox = outbox
         self._arrival = arrival
-        self._early: list[Decoded] = []  # what came, connect first
+        self._connect: Connect | None = None  # the first packet
+        self._early: list[bytes] = []  # the texts that came, the one that begins with it first
         self._has_turn = False
         self._asked: object | None = None  # which of the questions to the gate has no answer yet
         self._answer: Identity | Refused | None = None
@@ -49,30 +61,36 @@ class Entering:
         assert isinstance(self._answer, Identity)
         return self._answer
 
-    def receive(self, packets: Sequence[Decoded], characters: int) -> Sequence[Decoded]:
-        """What may be served now; none of it where it has to wait. Raises Disconnect."""
-        if self._early:
-            self._early += packets
-            return ()
-        connect = self._check_first(packets[0], characters)
-        self._early += packets
-        self._has_turn = self._node.admission.ask(self, is_resuming=connect.resume)
-        return self.go_on()
+    def receive(self, packets: Sequence[Decoded], text: str) -> Sequence[Decoded]:
+        """What may be served now of these packets of a text; none where it has to wait. Raises Disconnect."""
+        if self._connect is None:
+            self._connect = self._check_first(packets[0], len(text))
+            self._has_turn = self._node.admission.ask(self, is_resuming=self._connect.resume)
+            if self._may():
+                return packets
+        self._early.append(text.encode("utf-8", "surrogatepass"))
+        return ()
 
     def go_on(self) -> Sequence[Decoded]:
         """What may be served now of what has waited. Raises Disconnect."""
-        if not self._has_turn or not self._early:
+        if not self._early or not self._may():
             return ()
-        (connect, *_) = self._early
-        assert isinstance(connect, Connect)
+        early, self._early = self._early, []
+        most = self._node.limits.max_packet_bytes
+        return [packet for text in early for packet in decode(text.decode("utf-8", "surrogatepass"), most)]
+
+    def _may(self) -> bool:
+        """Whether it is known who it is, and that it may connect. Raises Disconnect."""
+        connect = self._connect
+        if not self._has_turn or connect is None:
+            return False
         if self._asked is None and (self._answer is None or self._judged_by != self._node.rules_serial):
             self._ask(connect.token)  # for the first time, or by rules that have changed since
         if self._asked is not None:
-            return ()
+            return False
         if isinstance(self._answer, Refused):
             raise self._refuse(connect.id, self._answer)
-        early, self._early = self._early, []
-        return early
+        return True
 
     def _refuse(self, id: int, refused: Refused) -> Disconnect:
         """Say why; how the connection ends. What refuses may be kept for others by whoever has made it."""
