@@ -31,6 +31,7 @@ from triode_broker.core.identity import Arrival
 from triode_broker.core.node import Node
 from triode_broker.core.outbox import Outbox
 from triode_broker.core.policy import Policies
+from triode_broker.core.quotas import Quotas
 from triode_broker.core.router import Router
 from triode_broker.core.session import Session
 from triode_broker.core.shard import Shard
@@ -111,7 +112,14 @@ class Broker:
         names = [new_log_name(f"m{index}") for index in range(config.memory_shards)]
         shards = [Shard(MemoryLog(name, limits), limits.max_dedupe_bytes) for name in names]
         self.router = Router(shards, policies, limits, stores)
-        self.node = Node(config.node, self.router, limits, lambda: secrets.token_hex(16), self._steady_ms)
+        self.node = Node(
+            config.node,
+            self.router,
+            limits,
+            lambda: secrets.token_hex(16),
+            self._steady_ms,
+            quotas=Quotas(config.quotas),
+        )
         self._sooner = trio.Event()
         self.node.timers.wake = self.router.delayed.sooner = self._wake
         self.edge = Edge(
@@ -195,6 +203,7 @@ class Broker:
             "delayed": self.router.delayed.count,
             "consumers": len(self.node.consumers.by_name),
             "members": self.node.presence.member_count,
+            "rates": {"refused": dict(self.node.rates.refused), "closed": self.node.rates.closed},
             "wills": {
                 "waiting": len(self.node.wills),
                 "published": self.node.wills.published,
