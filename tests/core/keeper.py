@@ -1,0 +1,45 @@
+"""A gate for tests of permission: who has the token `ann` is ann, with the rights that the test gives her."""
+
+from collections.abc import Callable, Iterable
+
+from triode_broker.core.identity import OPEN, Arrival, Identity
+from triode_broker.core.rights import ACTIONS, Action, Rights
+from triode_protocol.codec import Refused
+
+from tests.core.desk import Desk, Line
+
+
+def everything_on(*filters: str, but: Iterable[str] = ()) -> Rights:
+    """All actions on these topics, but for those."""
+    denied = tuple(but)
+    return Rights(dict.fromkeys(ACTIONS, filters), dict.fromkeys(ACTIONS, denied))
+
+
+def only(allow: dict[Action, list[str]], deny: dict[Action, list[str]] | None = None) -> Rights:
+    """What is written."""
+    return Rights(allow, deny)
+
+
+class Keeper:
+    """The rules in force; without a token everybody may everything."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._who: dict[str, Identity] = {"": OPEN}
+        desk.node.gate = self
+        desk.node.wills.judge = lambda who: self._who[who.user]
+
+    def ask(self, token: str, arrival: Arrival, done: Callable[[Identity | Refused], None]) -> None:
+        """`interfaces.Gate`."""
+        done(self._who[token])
+
+    def let(self, user: str, rights: Rights) -> None:
+        """From here on; also where it is connected already."""
+        self._who[user] = Identity(user, rights=rights)
+        self._desk.node.judge_all(lambda who: self._who[who.user])
+        self._desk.wait()
+
+    def connect(self, user: str, rights: Rights) -> Line:
+        """A connection of a user, with these rights from here on."""
+        self.let(user, rights)
+        return self._desk.connect(token=user)
