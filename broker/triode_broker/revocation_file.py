@@ -20,12 +20,13 @@ import msgspec
 from msgspec import Struct
 
 from triode_broker.core.revocations import Revocation
+from triode_broker.log.disk import StoreError
 
 FILE_NAME: Final = "revocations"
 FORMAT: Final = 1
 
 
-class BadFile(Exception):
+class BadFile(StoreError):
     """It cannot be believed; `str()` says what to do."""
 
 

@@ -59,6 +59,7 @@ from triode_broker.cluster.ownership import Ownership
 from triode_broker.cluster.presence import HANDLERS as PRESENCE_HANDLERS
 from triode_broker.cluster.presence import METHODS as PRESENCE_METHODS
 from triode_broker.cluster.presence import FarPresence
+from triode_broker.cluster.revoking import Spreading
 from triode_broker.cluster.serving import HANDLERS as SERVING_HANDLERS
 from triode_broker.cluster.serving import Serving
 from triode_broker.cluster.status import METHOD as STATUS_METHOD
@@ -114,6 +115,7 @@ class Cluster:
         self.owners, self.forwarders = self.following.owners, self.following.forwarders
         self.homes = node.homes = Homes(node, self.following.owner_link, outside.now_ms, self.dirty)
         self.presence = FarPresence(node, limits, steady_ms, self.membership.live)
+        self.revoking = Spreading(node, self.calls, self._log)
         self.giving = Giving(self._router, self.ownership, self.asking_links, self._log)
         self.taking = Taking(
             node, self.ownership, self.following, outside.log_named, outside.now_ms, steady_ms, self._log
@@ -162,6 +164,7 @@ class Cluster:
         """Link to others and take part, until cancelled."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self.calls.run)
+            await nursery.start(self.revoking.run)
             await nursery.start(self.links.run, listeners, self._config.seeds)
             nursery.start_soon(self._keep_time)
             nursery.start_soon(self._keep_flushing)
@@ -204,9 +207,9 @@ class Cluster:
         self._check_suspended()
         for forwarder in self.forwarders.values():
             forwarder.tick()
-        self.interests.tick()
-        self.homes.tick()
-        self.presence.tick()
+        for part in (self.interests, self.homes, self.presence):
+            part.tick()
+        self.revoking.tick(self.links.addresses)
         self.following.look_for_lost()
         self.taking.tick()
         self.giving.tick()
@@ -259,6 +262,7 @@ class Cluster:
         if self.giving.is_begun:
             link.put(Leave())
         self.presence.opened(link)
+        self.revoking.opened(link)
         if link.is_dialler:
             self.following.link_opened(link)
             self.giving.opened(link)
@@ -272,6 +276,7 @@ class Cluster:
         self.calls.closed(link)
         self.homes.closed(link, is_ending=reason == STOPPED)
         self.presence.closed(link)
+        self.revoking.closed(link)
         if link.is_dialler:
             self.following.link_closed(link)
             self.giving.closed(link)
@@ -423,6 +428,7 @@ class Cluster:
     def woke_late(self) -> None:
         """This process has slept for so long that others may have found it dead: it begins anew (cluster.md)."""
         self._log.warning("slept_too_long")
+        self.revoking.hold()
         self.identity = replace(self.identity, incarnation=self._new_incarnation())
         self.links.restart(self.identity, SLEPT)
         self.accepting.restart()

@@ -1,0 +1,88 @@
+"""Administering: what operators may ask of this node, put together, and the socket that they ask at.
+
+A part of the composition root. The surprising decision: nothing of it is reachable from a listener of clients or
+of strangers. The socket is a file, and other nodes have proved to know the cluster's secret before they ask for
+anything (docs/decisions/0006).
+"""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import attrs
+import trio
+
+from triode_broker.admin.calls import make_calls
+from triode_broker.admin.clients import Clients
+from triode_broker.admin.drain import drain_calls
+from triode_broker.admin.elsewhere import for_others, from_anywhere
+from triode_broker.admin.everywhere import ASKED, AllOthers, Alone, Everywhere
+from triode_broker.admin.listener import BadSocket, Call, serve_calls
+from triode_broker.cluster.neighbours import Neighbours
+from triode_broker.config import SOCKET_NAME, Auth, Config, Worker
+from triode_broker.core.node import Node
+from triode_broker.joining import Joining, no_cluster
+from triode_broker.log.disk import StoreError
+from triode_broker.revoking import Revoking
+
+__all__ = ["Administering", "token_seconds"]
+
+
+@attrs.define(eq=False)
+class Administering:
+    """One node's."""
+
+    config: Config
+    worker: Worker
+    node: Node
+    revoking: Revoking
+    joining: Joining | None
+    begin_turn: Callable[[], int]  # the wall clock
+    flush: Callable[[], None]
+    drain: Callable[[float | None], float]
+    connections: Callable[[], int]
+    log: Any
+
+    async def begin(self, nursery: trio.Nursery) -> None:
+        """Answer, other nodes and operators, until the nursery is cancelled. Raises StoreError."""
+        calls = self._calls()
+        path = socket_path(self.config)
+        if path is None or self.worker.number != 0:
+            return
+        is_demanded = bool(self.config.admin_socket)
+        try:
+            await nursery.start(partial(serve_calls, path, calls, log=self.log, is_demanded=is_demanded))
+        except BadSocket as error:
+            raise StoreError(str(error)) from None
+
+    def _calls(self) -> dict[str, Call]:
+        """All there are; what other nodes may ask of them is in force."""
+        name, node = self.config.node, self.node
+        names = make_calls(name, node.router, node.consumers, self.begin_turn, self.flush)
+        clients = Clients(node, self.revoking, self.begin_turn, token_seconds(self.config.auth))
+        others: AllOthers = Alone()
+        if self.joining is not None:
+            cluster = self.joining.cluster
+            own = clients.calls()
+            cluster.calls.methods |= for_others({**names, **{call: own[call] for call in ASKED}})
+            others = neighbours = Neighbours(cluster, node.router)
+            names = from_anywhere(name, names, neighbours)
+        return {
+            **names,
+            **Everywhere(clients, others).calls(),
+            "cluster": no_cluster if self.joining is None else self.joining.status,
+            **drain_calls(self.drain, self.connections),
+        }
+
+
+def socket_path(config: Config) -> Path | None:
+    """A host has one socket: at the path that is named, or under its data."""
+    if config.admin_socket:
+        return Path(config.admin_socket)
+    return Path(config.data) / SOCKET_NAME if config.data else None
+
+
+def token_seconds(auth: Auth) -> int:
+    """How long after now a token that was issued already may be good, clocks included; 0: without end."""
+    return auth.max_token_seconds and auth.max_token_seconds + 2 * auth.leeway_seconds
