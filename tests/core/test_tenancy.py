@@ -67,6 +67,16 @@ def test_counts_stay_when_nobody_is_there() -> None:
     assert tenants.delivered == 7
 
 
+def test_what_is_done_for_nobody_makes_no_row() -> None:
+    """Topics of other nodes' tenants pass here too."""
+    tenants = Tenants()
+    tenants.counts_of("a/b").delivered += 1
+    acme = tenants.of("acme")
+    assert tenants.counts_of("acme") is acme.counts
+    assert tenants.counts_of("") is tenants.default.counts
+    assert tenants.rows() == {"": Counts(), "acme": Counts()}
+
+
 def test_beyond_the_bound_who_is_gone_counts_among_the_others() -> None:
     """Many tenants cost no more than so many rows."""
     tenants = Tenants(max_rows=3)

@@ -31,7 +31,7 @@ class Audience:
     __slots__ = ("counts", "followers", "groups", "is_empty", "size", "subscriptions")
 
     def __init__(self, values: "list[Subscription | Follower]", topic: str, tenants: Tenants) -> None:
-        self.counts = tenants.of(tenant_of(topic)).counts
+        self.counts = tenants.counts_of(tenant_of(topic))
         self.subscriptions = [
             value
             for value in values

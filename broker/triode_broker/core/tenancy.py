@@ -68,7 +68,7 @@ class Tenants:
         self._here: WeakValueDictionary[str, Tenant] = WeakValueDictionary()
         self._others = Counts()
         self._counts: dict[str, Counts] = {}
-        self.nobody = Counts()  # of connections that are not counted, or not yet
+        self.nobody = Counts()  # what is not any tenant's, or not yet
         self.default = self.of("")  # it keeps its row
 
     def of(self, name: str) -> Tenant:
@@ -79,6 +79,11 @@ class Tenants:
                 raise ValueError(f"not the name of a tenant: {name!r}")
             tenant = self._here[name] = Tenant(name, self._counts_of(name))
         return tenant
+
+    def counts_of(self, name: str) -> Counts:
+        """Where it is counted what is done for a tenant; for one that nobody is of here, nothing is."""
+        tenant = self._here.get(name)
+        return self.nobody if tenant is None else tenant.counts
 
     def _counts_of(self, name: str) -> Counts:
         counts = self._counts.get(name)
