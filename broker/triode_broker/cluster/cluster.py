@@ -66,6 +66,7 @@ from triode_broker.cluster.status import METHOD as STATUS_METHOD
 from triode_broker.cluster.status import complaints, is_outcast, own_view
 from triode_broker.cluster.table import Table as ShardTable
 from triode_broker.cluster.taking import Taking
+from triode_broker.cluster.usage import USAGE, FarUsage
 from triode_broker.config import Config
 from triode_broker.core.interfaces import Acceptor, DurableLog, Log
 from triode_broker.core.node import Node
@@ -115,6 +116,8 @@ class Cluster:
         self.owners, self.forwarders = self.following.owners, self.following.forwarders
         self.homes = node.homes = Homes(node, self.following.owner_link, outside.now_ms, self.dirty)
         self.presence = FarPresence(node, limits, steady_ms, self.membership.live)
+        self.usage = FarUsage(node.rates.accounts, steady_ms, self.asking_links)
+        self._called = dict.fromkeys(PRESENCE_METHODS, self.presence.called) | {USAGE: self.usage.called}
         self.revoking = Spreading(node, self.calls, self._log)
         self.giving = Giving(self._router, self.ownership, self.asking_links, self._log)
         self.taking = Taking(
@@ -216,6 +219,7 @@ class Cluster:
         self._ticks += 1
         if self._ticks % TICKS_A_SECOND == 0:
             self.serving.tick()
+            self.usage.tick()
             self.accepting.forget_but(self.membership.lingering())
             for owner in self.owners.values():
                 owner.tick()
@@ -322,10 +326,7 @@ class Cluster:
         self.taking.tick()
 
     def _take_call(self, link: Link, frame: Call) -> None:
-        if frame.method in PRESENCE_METHODS:
-            self.presence.called(link, frame)
-        else:
-            self.calls.called(link, frame)
+        self._called.get(frame.method, self.calls.called)(link, frame)
 
     def _take_reply(self, link: Link, frame: Reply) -> None:
         if frame.id < 0:
@@ -338,8 +339,7 @@ class Cluster:
 
     def asking_links(self) -> list[Link]:
         """One link to every node that is reached, in order of names."""
-        links = self._links(is_dialler=True)
-        return sorted(links, key=lambda link: link.peer.node)
+        return sorted(self._links(is_dialler=True), key=lambda link: link.peer.node)
 
     def link_to(self, node: str) -> Link | None:
         """The link that asks this node."""
