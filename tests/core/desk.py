@@ -6,7 +6,8 @@ from typing import Any
 
 from triode_broker.config import Limits, TopicRule
 from triode_broker.core.errors import Disconnect
-from triode_broker.core.interfaces import Log
+from triode_broker.core.identity import UNKNOWN, Arrival
+from triode_broker.core.interfaces import Gate, Log
 from triode_broker.core.node import Node
 from triode_broker.core.outbox import Outbox
 from triode_broker.core.policy import Policies
@@ -23,13 +24,13 @@ Packet = dict[str, Any]
 class Line:
     """One connection: what a client would send and see, and what the edge would do."""
 
-    def __init__(self, desk: "Desk") -> None:
+    def __init__(self, desk: "Desk", arrival: Arrival = UNKNOWN) -> None:
         self._desk = desk
         self.closed_with = 0
         self.is_dropped = False
         self.reconnect_after_ms = 0
         self.outbox = Outbox(self, desk.dirty, desk.frame, desk.limits.max_outbox_bytes)
-        self.session = Session(desk.node, self.outbox)
+        self.session = Session(desk.node, self.outbox, arrival)
 
     @property
     def close_code(self) -> int:
@@ -71,7 +72,7 @@ class Line:
             try:
                 call()
             except Disconnect as disconnect:
-                self.close(disconnect.code)
+                self.close(disconnect.code, disconnect.reconnect_after_ms)
 
     def take_items(self) -> list[bytes]:
         """Everything in the outbox as it is, and the outbox empty; not yet told that there is room."""
@@ -124,10 +125,12 @@ class Desk:
         make_log: Callable[[str, Limits], Log] = MemoryLog,
         frame: Callable[[bytes], bytes] = bytes,
         durable: bool = False,
+        gate: Gate | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self.frame = frame
         self._rules = rules
+        self._gate = gate
         self._shards = shards
         self._open_log = make_log
         self.now_ms = 1_000_000  # the wall clock
@@ -143,7 +146,7 @@ class Desk:
         self._disk = disk
         parts = [Shard(log, self.limits.max_dedupe_bytes) for log in self.logs]
         self.router = Router(parts, Policies(self._rules), self.limits, (disk,) if disk else ())
-        self.node = Node("n1", self.router, self.limits, self._next_id, lambda: self.steady_ms)
+        self.node = Node("n1", self.router, self.limits, self._next_id, lambda: self.steady_ms, gate=self._gate)
 
     @property
     def disk(self) -> SlowDisk:
@@ -174,9 +177,9 @@ class Desk:
         self._serial += 1
         return f"id{self._serial}"
 
-    def dial(self) -> Line:
+    def dial(self, arrival: Arrival = UNKNOWN) -> Line:
         """A connection that has not said connect."""
-        return Line(self)
+        return Line(self, arrival)
 
     def connect_quietly(self, **fields: Any) -> Line:
         """A connected connection, its greeting thrown away; for outboxes that frame."""

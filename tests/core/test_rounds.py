@@ -1,0 +1,71 @@
+"""Every session is visited once, some in each turn; and everybody is judged when the rules have changed (G10)."""
+
+from triode_broker.core.identity import Identity
+from triode_broker.core.rounds import STEP_MS, VISITED_PER_TURN
+from triode_broker.core.session import Session
+from triode_protocol.codec import Refused
+from triode_protocol.errors import CloseCode, ErrorName
+
+from tests.core.desk import Desk
+from tests.core.gatekeeper import Guarded, rights
+
+
+def test_sessions_are_visited_in_pieces_of_a_turn() -> None:
+    desk = Desk()
+    lines = [desk.connect() for _ in range(2 * VISITED_PER_TURN)]
+    visited: list[Session] = []
+    desk.node.visit_all(visited.append)
+    assert visited == [], "whoever asks is not held up"
+    desk.wait()
+    assert len(visited) == VISITED_PER_TURN
+    lines[-1].session.detach()
+    late = desk.connect()
+    desk.wait(STEP_MS)
+    assert len(visited) == 2 * VISITED_PER_TURN - 1
+    assert late.session not in visited
+    desk.wait(10 * STEP_MS)
+    assert len(visited) == 2 * VISITED_PER_TURN - 1
+
+
+def test_rules_that_have_changed_judge_everybody() -> None:
+    """SPEC 11.4.3: those with other rights go on by them, those who are nobody any more are closed."""
+    guarded = Guarded()
+    lines = {}
+    for token in ("same", "less", "expired", "revoked", "unknown"):
+        guarded.gate.know(token, filters={"subscribe": "a"})
+        lines[token] = guarded.enter(token)
+        lines[token].subscribe(1, "a")
+    same = lines["same"].session.identity
+    refusals = {
+        "expired": ErrorName.TOKEN_EXPIRED,
+        "revoked": ErrorName.REVOKED,
+        "unknown": ErrorName.UNAUTHORIZED,
+    }
+
+    def judge(identity: Identity) -> Identity | Refused:
+        if identity.user == "same":
+            return identity
+        if identity.user == "less":
+            return Identity("less", rights=rights(subscribe="b"))
+        return Refused(refusals[identity.user], "no more")
+
+    guarded.desk.node.judge_all(judge)
+    guarded.desk.wait()
+    assert lines["same"].session.identity is same
+    assert lines["same"].drain() == []
+    (ended,) = lines["less"].drain()
+    assert (ended["type"], ended["sub"], ended["name"]) == ("unsubscribed", 1, "forbidden")
+    assert not lines["less"].closed_with
+    assert [lines[token].closed_with for token in refusals] == [
+        CloseCode.TOKEN_EXPIRED,
+        CloseCode.REVOKED,
+        CloseCode.AUTH_FAILED,
+    ]
+
+
+def test_sessions_can_be_closed_and_dropped_by_others() -> None:
+    line = Desk().connect()
+    line.session.close(CloseCode.REVOKED)
+    assert (line.closed_with, line.is_dropped) == (CloseCode.REVOKED, False)
+    line.session.drop()
+    assert line.is_dropped
