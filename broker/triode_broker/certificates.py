@@ -33,7 +33,7 @@ class Certificates:
         self, table: str, settings: Tls, log: Any, now: Callable[[], float], *, is_for_nodes: bool = False
     ) -> None:
         """`now`: seconds of the wall clock. Raises BadCertificate."""
-        self._table = table
+        self.table = table
         self._settings = settings
         self._log = log
         self._now = now
@@ -71,7 +71,7 @@ class Certificates:
         trouble = self._near_its_end()
         if trouble and self._now() - self._warned >= REPEAT_SECONDS:
             self._warned = self._now()
-            self._log.warning("certificate_expires", table=self._table, expires=self.expires, reason=trouble)
+            self._log.warning("certificate_expires", table=self.table, expires=self.expires, reason=trouble)
 
     def reload(self) -> None:
         """Load the files now (SIGHUP); where they cannot be used, go on with what was loaded before."""
@@ -79,12 +79,12 @@ class Certificates:
         try:
             self._load()
         except BadCertificate as error:
-            self._failed = f"{self._table}.{error.setting}: {error.wrong}; what was loaded before is still in use"
-            self._log.error("certificate_not_loaded", setting=f"{self._table}.{error.setting}", reason=error.wrong)
+            self._failed = f"{self.table}.{error.setting}: {error.wrong}; what was loaded before is still in use"
+            self._log.error("certificate_not_loaded", setting=f"{self.table}.{error.setting}", reason=error.wrong)
         else:
             self._failed = ""
             self._warned = -REPEAT_SECONDS
-            self._log.info("certificate_loaded", table=self._table, expires=self.expires)
+            self._log.info("certificate_loaded", table=self.table, expires=self.expires)
 
     @property
     def expires(self) -> str:
@@ -95,9 +95,9 @@ class Certificates:
         left = self._ends.timestamp() - self._now()
         life = self._ends.timestamp() - self._begins.timestamp()
         if left <= 0:
-            return f"{self._table}.certificate has expired"
+            return f"{self.table}.certificate has expired"
         if left <= min(WARN_SECONDS, life / 3):
-            return f"{self._table}.certificate expires in {int(left // 3_600)} hours"
+            return f"{self.table}.certificate expires in {int(left // 3_600)} hours"
         return ""
 
     def troubles(self) -> list[str]:

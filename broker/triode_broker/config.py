@@ -334,7 +334,7 @@ class Tls(Struct, frozen=True, forbid_unknown_fields=True):
     certificate: str = ""  # PEM file, with the chain
     key: str = ""  # PEM file; "" = it stands in `certificate`
     client_ca: str = ""  # PEM file: certificates of the other side must be signed by one of these
-    client_certificates: Literal["optional", "required"] = "optional"  # where there is a client_ca
+    client_certificates: Literal["optional", "required"] = "optional"  # where there is a client_ca; nodes always
 
 
 NodeName = Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,64}$")]
@@ -374,7 +374,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     insecure: bool = False  # start in spite of what is not safe; logged, and shown in health
     admin_socket: str = ""  # where `triode kick` and others ask; "" = admin.sock under `data`
     origins: tuple[str, ...] = ()  # pages that may connect beside the node's own, scheme://host[:port]; "*" = all
-    proxy_protocol: bool = False  # connections to `listen` begin with a PROXY header, version 1 or 2
+    proxy_protocol: bool = False  # connections to `listen` begin with a PROXY header, and are trusted proxies'
     trusted_proxies: tuple[str, ...] = ()  # addresses or networks whose X-Forwarded-For is believed
     compression: bool = False  # permessage-deflate, for clients that offer it
     tls: Tls = Tls()  # of `listen`
@@ -392,7 +392,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         elif self.cluster_listen and has_no_port(self.cluster_listen):
             force_setattr(self, "cluster_listen", f"{self.cluster_listen}:{CLUSTER_PORT}")
         if not self.cluster_advertise and is_somewhere(self.cluster_listen):
-            force_setattr(self, "cluster_advertise", f"ws://{self.cluster_listen}")
+            scheme = "wss" if self.cluster_tls.certificate else "ws"
+            force_setattr(self, "cluster_advertise", f"{scheme}://{self.cluster_listen}")
         if self.durable:
             force_setattr(self, "durable_shards", len(self.durable))
 

@@ -17,7 +17,9 @@ from triode_protocol.errors import ErrorName
 from triode_broker.cluster.cluster import Cluster
 from triode_broker.cluster.listening import as_listeners
 from triode_broker.cluster.outside import Outside
+from triode_broker.cluster.revoking import Keeper
 from triode_broker.cluster.secret import read_secret
+from triode_broker.cluster.securing import PeerTls
 from triode_broker.cluster.status import unready, whole_view
 from triode_broker.config import Config, Worker
 from triode_broker.core.node import Node
@@ -28,7 +30,7 @@ from triode_broker.log.disk import DiskLog
 from triode_broker.log.memory import MemoryLog
 from triode_broker.stores import new_log_name
 
-_EVERYWHERE = ("ws://0.0.0.0:", "ws://[::]:")
+_EVERYWHERE = ("ws://0.0.0.0:", "ws://[::]:", "wss://0.0.0.0:", "wss://[::]:")
 #: How often is looked whether a missing store may be made, or one has failed.
 LOOK_SECONDS = 0.2
 #: How long the end of a drain waits for hand-overs; and behind them, for others to hear of them.
@@ -52,6 +54,7 @@ class Joining:
         now_ms: Callable[[], int],
         version: str,
         log: Any,
+        tls: PeerTls | None = None,
     ) -> None:
         """`missing`: durable shards to be held here that have no file. Raises BadSecret."""
         self._config = config
@@ -79,9 +82,17 @@ class Joining:
                 log=log,
                 version=version,
                 secret=secret,
+                tls=tls,
             ),
             {shard: (store.epoch, store.name) for shard, store in by_name.items()},
         )
+
+    def keep_out_revoked(self, keeper: Keeper) -> None:
+        """Exchange revocations; where there may be nodes that know some, clients wait until they were heard."""
+        revoking = self.cluster.revoking
+        revoking.keeper, revoking.gate = keeper, self._node.guarded
+        if self._config.seeds:
+            revoking.hold()
 
     async def run(
         self,
@@ -94,7 +105,7 @@ class Joining:
         `client_url`: where this node serves clients, if that says anything to others.
         """
         sockets = listen(self._config.cluster_listen, reuse_port=self._worker.count > 1)
-        peer_url = url(sockets[0]).replace("http", "ws", 1)
+        peer_url = url(sockets[0], is_tls=bool(self._config.cluster_tls.certificate)).replace("http", "ws", 1)
         known = {"cluster_advertise": peer_url, "advertise": client_url}
         self.cluster.introduce({name: text for name, text in known.items() if not is_everywhere(text)})
         async with trio.open_nursery() as nursery:

@@ -5,6 +5,7 @@ the log says why; and settings that are not about credentials and rules, or that
 for the next start (S14).
 """
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import attrs
@@ -28,6 +29,19 @@ class Reloading:
     node: Node
     authority: Authority | None
     log: Any
+    renew: Callable[[], None]  # certificates are read again whatever becomes of the settings
+
+    def read_again(self, reread: Callable[[], Config] | None) -> None:
+        """What `reread` reads; it raises ValueError where that cannot be used. None: another process reads."""
+        self.renew()
+        if reread is None:
+            return
+        try:
+            config = reread()
+        except ValueError as error:
+            self.log.error("settings_not_reloaded", reason=str(error))
+        else:
+            self.reload(config)
 
     def reload(self, config: Config) -> None:
         """Have these settings' credentials and rules in force from now on, for those who are connected too."""

@@ -6,6 +6,7 @@ accepted is committed and answered, no more accepting, bye to everyone, flush, t
 """
 
 import gc
+import os
 import random
 import secrets
 import signal
@@ -21,12 +22,9 @@ import structlog
 import trio
 from triode_protocol.errors import CloseCode
 
-from triode_broker.admin.calls import make_calls
-from triode_broker.admin.drain import drain_calls
-from triode_broker.admin.elsewhere import for_others, from_anywhere
-from triode_broker.admin.listener import BadSocket, Call, serve_calls
-from triode_broker.cluster.neighbours import Neighbours
-from triode_broker.config import GC_THRESHOLDS, SOCKET_NAME, Config, Worker
+from triode_broker.administering import Administering
+from triode_broker.auth.authority import Authority, BadCredentials
+from triode_broker.config import GC_THRESHOLDS, Config, Worker
 from triode_broker.core.identity import Arrival
 from triode_broker.core.node import Node
 from triode_broker.core.outbox import Outbox
@@ -40,12 +38,16 @@ from triode_broker.edge.door import make_door
 from triode_broker.edge.listeners import listen, url
 from triode_broker.edge.reactor import Edge
 from triode_broker.http.pages import pages
-from triode_broker.joining import Joining, no_cluster
+from triode_broker.joining import Joining
 from triode_broker.log import committer
 from triode_broker.log.disk import DiskLog, StoreError
 from triode_broker.log.memory import MemoryLog
-from triode_broker.posture import unsafe
+from triode_broker.posture import is_open, unsafe
+from triode_broker.reloading import Reloading
+from triode_broker.revoking import Revoking
+from triode_broker.securing import Securing
 from triode_broker.stores import check_stores, close_stores, missing, new_log_name, open_store, open_stores
+from triode_broker.tls import BadCertificate, to_itself
 
 TRIM_SECONDS = 1.0
 #: Longest time that is given to the disks, at the end, to take what was accepted while clients still listen.
@@ -112,14 +114,19 @@ class Broker:
         names = [new_log_name(f"m{index}") for index in range(config.memory_shards)]
         shards = [Shard(MemoryLog(name, limits), limits.max_dedupe_bytes) for name in names]
         self.router = Router(shards, policies, limits, stores)
+        self.securing = self._make_securing()
+        self.authority = self._make_authority()
         self.node = Node(
             config.node,
             self.router,
             limits,
             lambda: secrets.token_hex(16),
             self._steady_ms,
+            gate=self.authority,
             quotas=Quotas(config.quotas),
+            notice_ms=config.auth.notice_seconds * 1000,
         )
+        self.reloading = Reloading(config, self.node, self.authority, self._log, self.securing.renew)
         self._sooner = trio.Event()
         self.node.timers.wake = self.router.delayed.sooner = self._wake
         self.edge = Edge(
@@ -129,18 +136,38 @@ class Broker:
             now_ms=self._begin_turn,
             log=self._log,
             crowd=self.node.admission,
-            door=make_door(config),
+            door=make_door(config, self.securing.front()),
         )
         self.draining = Draining(self.node, self.edge, random.random, self._log)
         self.drain = self.draining.begin  # what `triode drain` asks; one of several processes asks the others too
         self.readiness = Readiness(self.draining.reason, self._failed_store)
         self.committer = committer.Committer(self.stores, self.edge.flush, self._log.error)
+        directory = Path(config.data) if config.data else None
+        is_writer = self.worker.number == 0
+        self.revoking = Revoking(self.node, self.edge.flush, now_ms, self._log, directory, is_writer)
+        self.revoking.load()
         self.joining = self._join(policies) if config.cluster_listen else None
         if self.joining is not None:
             self.draining.other_urls = self.joining.other_urls
             self.draining.hand_over = self.joining.leave
             self.readiness.reasons.append(self.joining.unready)
+            self.joining.keep_out_revoked(self.revoking)
         self._started = time.monotonic()
+
+    def _make_securing(self) -> Securing:
+        try:
+            return Securing(self.config, self._log)
+        except BadCertificate as error:  # it was good when the settings were checked
+            raise StoreError(str(error)) from None
+
+    def _make_authority(self) -> Authority | None:
+        """None: nobody is asked who they are."""
+        if is_open(self.config):
+            return None
+        try:
+            return Authority(self.config, self._log, now_ms, flush=lambda: self.edge.flush(), environ=os.environ)
+        except BadCredentials as error:
+            raise StoreError(str(error)) from None
 
     def _join(self, policies: Policies) -> Joining:
         def make_store(shard: str) -> DiskLog:
@@ -159,6 +186,7 @@ class Broker:
             now_ms=now_ms,
             version=installed_version(),
             log=self._log,
+            tls=self.securing.peer_tls(),
         )
 
     def _begin_turn(self) -> int:
@@ -183,6 +211,8 @@ class Broker:
         states = {store.name: store.state for store in self.stores}
         status = STATUS[max(states.values(), key=list(STATUS).index, default="ok")]
         degraded = self.joining.cluster.degraded() if self.joining is not None else []
+        degraded += self.revoking.degraded()
+        degraded += self.securing.degraded()
         if degraded and status == "ok":
             status = "degraded"
         return {
@@ -217,6 +247,7 @@ class Broker:
                 }
                 for store in self.stores
             },
+            "tls": self.securing.report(),
             "heads": {shard.log.name: shard.log.head() for shard in self.router.shards if shard.log.name},
         }
 
@@ -227,7 +258,7 @@ class Broker:
         except BaseException:
             close_stores(self.stores)
             raise
-        urls = [url(listener) for listener in listeners]
+        urls = [url(listener, is_tls=bool(self.config.tls.certificate)) for listener in listeners]
         # Both outlive the cancelling of everything else. Without the edge nobody could be told bye (SPEC 5.3.1);
         # and whom it says goodbye to gives back deliveries, which is kept too.
         edge_scope, stores_scope = trio.CancelScope(shield=True), trio.CancelScope(shield=True)
@@ -235,6 +266,8 @@ class Broker:
         async with trio.open_nursery() as nursery:
             try:
                 await nursery.start(_within, stores_scope, self.committer.run, stores_closed)
+                if self.authority is not None:
+                    await nursery.start(self.authority.run)
                 await nursery.start(_within, edge_scope, partial(self.edge.serve, listeners), trio.Event())
                 await self._start_others(nursery, urls)
                 for one in unsafe(self.config):
@@ -259,34 +292,31 @@ class Broker:
     async def _start_others(self, nursery: trio.Nursery, urls: list[str]) -> None:
         """What ends as soon as the node is told to end."""
         nursery.start_soon(self._trim)
+        nursery.start_soon(self.securing.run)
         nursery.start_soon(self._keep_time)
         if self.joining is not None:
             await nursery.start(self.joining.run, self.committer, urls[0].replace("http", "ws", 1) + "/ws")
-        calls = make_calls(self.config.node, self.router, self.node.consumers, self._begin_turn, self.edge.flush)
-        if self.joining is not None:
-            self.joining.cluster.calls.methods |= for_others(calls)
-            others = Neighbours(self.joining.cluster, self.router)
-            calls = from_anywhere(self.config.node, calls, others)
-        await self._serve_admin(nursery, calls)
+        await self._administering().begin(nursery)
         if self.config.demo:
             from triode_broker import demo  # a client of ours: nothing else here needs one
 
             feed_url = urls[0].replace("http", "ws", 1) + "/ws"
-            nursery.start_soon(lambda: demo.feed(feed_url, log=self._log))
+            ssl_context = to_itself() if self.config.tls.certificate else None
+            nursery.start_soon(lambda: demo.feed(feed_url, log=self._log, ssl_context=ssl_context))
 
-    async def _serve_admin(self, nursery: trio.Nursery, calls: dict[str, Call]) -> None:
-        """A host has one socket: at the path that is named, or under its data."""
-        config = self.config
-        if self.worker.number != 0 or not (config.admin_socket or config.data):
-            return
-        calls["cluster"] = no_cluster if self.joining is None else self.joining.status
-        calls |= drain_calls(lambda seconds: self.drain(seconds), lambda: self.edge.statistics().connections)
-        path = Path(config.admin_socket or Path(config.data) / SOCKET_NAME)
-        is_demanded = bool(config.admin_socket)
-        try:
-            await nursery.start(partial(serve_calls, path, calls, log=self._log, is_demanded=is_demanded))
-        except BadSocket as error:
-            raise StoreError(str(error)) from None
+    def _administering(self) -> Administering:
+        return Administering(
+            self.config,
+            self.worker,
+            self.node,
+            self.revoking,
+            self.joining,
+            begin_turn=self._begin_turn,
+            flush=self.edge.flush,
+            drain=lambda seconds: self.drain(seconds),
+            connections=lambda: self.edge.statistics().connections,
+            log=self._log,
+        )
 
     async def _settle(self) -> None:
         """Take nothing more for the disks, and let them take what was accepted: so it can still be answered."""
@@ -367,16 +397,18 @@ async def serve_until_signal(
     announce: Callable[[list[str]], None],
     worker: Worker | None = None,
     attend: Callable[[Broker], Awaitable[None]] | None = None,
+    reread: Callable[[], Config] | None = None,
 ) -> None:
     """`serve` for a process: SIGTERM drains it, another or SIGINT ends it at once; `announce` is told the URLs.
 
-    `attend` runs beside it, from before the start to the end.
+    `attend` runs beside it, from before the start to the end. `reread` reads the settings again, on SIGHUP, and
+    raises ValueError with what is wrong with them.
     """
     broker = Broker(config, log, worker)
     async with trio.open_nursery() as nursery:
         if attend is not None:
             nursery.start_soon(attend, broker)
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
 
             async def serve_it(task_status: trio.TaskStatus[list[str]]) -> None:
                 await broker.run(task_status)
@@ -384,15 +416,20 @@ async def serve_until_signal(
 
             announce(await nursery.start(serve_it))
             tune_collector()
-            await _end_by_signal(signals, broker, log)
+            await _end_by_signal(signals, broker, log, reread)
             nursery.cancel_scope.cancel()
 
 
-async def _end_by_signal(signals: AsyncIterator[int], broker: Broker, log: Any) -> None:
+async def _end_by_signal(
+    signals: AsyncIterator[int], broker: Broker, log: Any, reread: Callable[[], Config] | None
+) -> None:
     """Until a signal that may not take its time."""
     was_asked = False
     async for number in signals:
         log.info("signal", name=signal.Signals(number).name)
+        if number == signal.SIGHUP:
+            broker.reloading.read_again(reread)
+            continue
         if number != signal.SIGTERM or was_asked:
             return
         was_asked = True

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from triode_protocol.topics import BadTopic, check_filter, is_reserved
 
+from triode_broker.cli.front_settings import front_problems
 from triode_broker.cli.known_settings import row_name, shown
 from triode_broker.cluster.secret import HOW_TO_MAKE_ONE, BadSecret, read_secret
 from triode_broker.config import DELIVERY_OVERHEAD_BYTES, EVERYWHERE, NOT_SAID, Config, Limits
@@ -45,6 +46,7 @@ def contradictions(config: Config, given: Mapping[str, object]) -> list[Problem]
         *(_way_back(config) if not addresses else ()),
         *_durable(config, given),
         *_workers(config),
+        *front_problems(config),
         *(_posture(config) if not addresses else ()),
     ]
 
@@ -182,7 +184,7 @@ def _way_back(config: Config) -> Iterator[Problem]:
     if listens and not advertised and listens.rpartition(":")[0] in EVERYWHERE:
         wrong = "others have to be told one address of this node: --cluster-advertise ws://HOST:7401"
         yield "cluster_listen", f" = {shown(listens)}: {wrong}"
-    if listens and is_loopback(listens) and advertised == f"ws://{listens}":
+    if listens and is_loopback(listens) and advertised in (f"ws://{listens}", f"wss://{listens}"):
         for seed in config.seeds:
             if not is_loopback(urlsplit(seed).netloc):
                 wrong = (

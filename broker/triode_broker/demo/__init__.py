@@ -6,6 +6,7 @@ wrong is said once and tried again, because a demo must never end the broker it 
 """
 
 import os
+import ssl
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -19,13 +20,13 @@ PERIOD_SECONDS: Final = 1.0
 PAUSE_SECONDS: Final = 5.0  # after a failure
 
 
-async def feed(url: str, *, log: Any) -> None:
+async def feed(url: str, *, log: Any, ssl_context: ssl.SSLContext | None = None) -> None:
     """Publish the figures to the broker at `url` (ws://…/ws) until cancelled. Never raises an Exception."""
     figures = Figures(read_text, load_average, os.cpu_count() or 1)
     is_failing = False
     while True:
         try:
-            async with triode.connect(url) as client:
+            async with triode.connect(url, ssl_context=ssl_context) as client:
                 while True:
                     await publish(client, figures)
                     is_failing = False

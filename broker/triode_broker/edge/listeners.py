@@ -80,8 +80,9 @@ def _port(sockets: Iterable[socket.socket]) -> int:
     return next((int(bound.getsockname()[1]) for bound in sockets), 0)
 
 
-def url(listener: socket.socket) -> str:
+def url(listener: socket.socket, *, is_tls: bool = False) -> str:
     """What to open in a browser on this machine."""
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if is_tls else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -85,7 +85,8 @@ def plan(config: Config, ports: Ports) -> list[Start]:
     nobody else has to know it: the workers are all there is of the cluster.
     """
     count = len(ports.peers)
-    nodes, urls = names(config.node, count), [dialled(address) for address in ports.peers]
+    nodes, is_tls = names(config.node, count), bool(config.cluster_tls.certificate)
+    urls = [dialled(address, is_tls=is_tls) for address in ports.peers]
     is_alone = not config.cluster_listen and not config.cluster_secret_file
     secret = secrets.token_urlsafe(32) if is_alone else ""
     durable = config.durable
@@ -115,11 +116,12 @@ def without_one_time_settings(start: Start) -> Start:
     return Start(replace(start.config, restored=False, create_store=False), start.worker)
 
 
-def dialled(address: str) -> str:
+def dialled(address: str, *, is_tls: bool = False) -> str:
     """Where a process of this machine reaches what listens there."""
     host, port = parse_address(address)
     host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"ws://[{host}]:{port}" if ":" in host else f"ws://{host}:{port}"
+    scheme = "wss" if is_tls else "ws"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _counted_up(url: str, number: int) -> str:
