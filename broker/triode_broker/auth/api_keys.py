@@ -5,11 +5,15 @@ Slow hashes protect what people think up; a secret of 256 random bits is not gue
 a slow one would let anybody keep the broker busy with wrong keys.
 """
 
+import fcntl
 import hashlib
 import hmac
+import os
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -72,6 +76,39 @@ def read_keys(file: str) -> list[ApiKey]:
     return list(found.values())
 
 
+def write_keys(file: str, change: Callable[[list[ApiKey]], list[ApiKey]]) -> None:
+    """Put other keys in place of those of a file, which is made where there is none; nobody sees half of it.
+
+    Raises BadFile, OSError. Others who do so meanwhile wait.
+    """
+    path = Path(os.path.realpath(file))
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        keys = change(read_keys(file) if path.exists() else [])
+        _replace(path, b"".join(msgspec.json.encode(key) + b"\n" for key in keys))
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    before = path.stat() if path.exists() else None
+    number, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # 0600
+    try:
+        with os.fdopen(number, "wb") as opened:
+            if before is not None:  # the broker may run as somebody else than who looks after its keys
+                os.fchown(number, before.st_uid, before.st_gid)
+                os.fchmod(number, before.st_mode & 0o640)
+            opened.write(content)
+            opened.flush()
+            os.fsync(number)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
 def _known(key: ApiKey) -> Known:
     return Known(
         user=check_name(key.user, "its user"),
@@ -85,6 +122,12 @@ def _known(key: ApiKey) -> Known:
     )
 
 
+def state(key: ApiKey, now_ms: int) -> str:
+    """In a word: good, revoked or expired."""
+    wrong = _state(key, now_ms)
+    return "good" if wrong is None else "revoked" if wrong is ErrorName.REVOKED else "expired"
+
+
 class ApiKeys:
     """The keys that are accepted."""
 
@@ -93,10 +136,6 @@ class ApiKeys:
 
     def __len__(self) -> int:
         return len(self._keys)
-
-    def ids(self, now_ms: int) -> frozenset[str]:
-        """Names of those that are good."""
-        return frozenset(name for name, (key, _) in self._keys.items() if _state(key, now_ms) is None)
 
     def now(self, id: str, now_ms: int) -> Known | None:
         """What a key that was shown once says now; None: it is not good any more."""

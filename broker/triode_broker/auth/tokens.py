@@ -164,7 +164,7 @@ def _header(token: str) -> dict[str, Any]:
     """The header, of which `alg` and `kid` are used, to choose among what is configured. Raises NotAccepted."""
     if not FORM.fullmatch(token):
         raise NotAccepted("it is not of the form header.payload.signature")
-    header = _parsed(_decoded(token.partition(".")[0]), "its header")
+    header = _parsed(decoded(token.partition(".")[0]), "its header")
     if not isinstance(header.get("alg"), str) or not isinstance(header.get("kid", ""), str):
         raise NotAccepted("its header has no alg, or a kid that is not text")
     if strange := [name for name in _REFUSED if name in header]:
@@ -175,7 +175,8 @@ def _header(token: str) -> dict[str, Any]:
     return header
 
 
-def _decoded(segment: str) -> bytes:
+def decoded(segment: str) -> bytes:
+    """The bytes of a part. Raises NotAccepted."""
     try:
         return urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
     except ValueError:

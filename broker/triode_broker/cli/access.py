@@ -1,8 +1,8 @@
 """What can be wrong with who may connect and what they may do: `[auth]`, `[[tokens]]`, `[[permissions]]`.
 
-Knows a finished `Config` and the environment that keys may stand in. The surprising decision: keys are read here,
-as the broker will read them, so that `triode serve --check` finds what would end its start; but only where the
-libraries that can read them are installed.
+Knows a finished `Config`. The surprising decision: keys are read too, as the broker will read them, so that
+`triode serve --check` finds what would end its start; but for that command alone. Who administers a broker need
+not be able to read its secrets, nor have the libraries that can.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,13 +20,11 @@ Problem = tuple[str, str]  # name of a setting, and how the sentence that begins
 _KEYS = ("key_file", "key_env", "jwks_url")
 
 
-def access_problems(config: Config, environ: Mapping[str, str]) -> Iterator[Problem]:
-    """All that is wrong."""
-    shapes = [*_tokens(config), *_auth(config)]
-    yield from shapes
+def access_problems(config: Config) -> Iterator[Problem]:
+    """All that is wrong and can be told without opening a file."""
+    yield from _tokens(config)
+    yield from _auth(config)
     yield from _permissions(config)
-    if not shapes:
-        yield from _keys(config, environ)
 
 
 def _tokens(config: Config) -> Iterator[Problem]:
@@ -103,7 +101,7 @@ def _url(name: str, url: str) -> Iterator[Problem]:
         yield name, ": holds a user, a password or a fragment, which an https:// URL here has not"
 
 
-def _keys(config: Config, environ: Mapping[str, str]) -> Iterator[Problem]:
+def key_problems(config: Config, environ: Mapping[str, str]) -> Iterator[Problem]:
     """What would end the start: files and variables that hold no good key (S14)."""
     try:
         keys = import_module("triode_broker.auth.static_keys")

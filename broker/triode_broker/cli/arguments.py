@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from triode_protocol.packets import PROTOCOL
 
-from triode_broker.cli import client_arguments
+from triode_broker.cli import client_arguments, token_arguments
 from triode_broker.cli.exit_codes import MEANINGS
 from triode_broker.cli.streams import say
 from triode_broker.config import CLUSTER_PORT, DEFAULT_CLUSTER_LISTEN, Config
@@ -156,6 +156,8 @@ def make_parser() -> argparse.ArgumentParser:
     client_arguments.add_node(_command(commands, "cluster", "show how a cluster stands", _CLUSTER_EXAMPLES))
     _add_drain(_command(commands, "drain", "take a broker out of service", _DRAIN_EXAMPLES))
     _add_client_commands(commands)
+    text = "make and look into tokens and API keys"
+    token_arguments.add_token(_command(commands, "token", text, token_arguments.EXAMPLES))
     text = "play scenarios with faults against a client in any language"
     _add_conformance(_command(commands, "conformance", text, _CONFORMANCE_EXAMPLES))
     return parser
@@ -266,6 +268,11 @@ def _add_client(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", metavar="URL", action="append", help=url)
     token = "file with the token to connect with (or TRIODE_TOKEN; never an argument: others can read those)"
     parser.add_argument("--token-file", metavar="FILE", help=token)
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--ca", metavar="FILE", help="wss://: trust certificates that these authorities (PEM) signed")
+    which.add_argument("--insecure", action="store_true", help="wss://: do not ask whose certificate it is")
+    pair = "wss://: the client's own certificate, key included (PEM), for a broker that asks for one"
+    parser.add_argument("--certificate", metavar="FILE", help=pair)
 
 
 def _add_pub(parser: argparse.ArgumentParser) -> None:

@@ -77,7 +77,7 @@ def load(
         raise BadSettings(layers.problems)
     config = layers.record(Config)
     found = contradictions(config, {name: value for name, (value, _) in layers.values.items()})
-    found += access_problems(config, environ or {})
+    found += access_problems(config)
     problems = [f"{layers.source(name)}{name}{text}" for name, text in found]
     if problems:
         raise BadSettings(problems)
