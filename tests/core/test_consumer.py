@@ -505,7 +505,7 @@ def test_many_that_were_delayed_and_settled_meanwhile_are_forgotten() -> None:
 # Leaving
 
 
-@pytest.mark.parametrize("code", [1000, 4005, 4100, 4200])
+@pytest.mark.parametrize("code", [1000, 4002, 4005, 4006, 4100, 4107, 4200])
 def test_clean_goodbye_does_not_count_as_an_attempt(code: int) -> None:
     """SPEC 9.4.4."""
     desk = make_desk()

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from attrs import define, field
 from triode_broker.core.guarded import ASKED_PER_TURN, Guarded
 from triode_broker.core.identity import UNKNOWN, Arrival, Identity
-from triode_broker.core.interfaces import Refused
 from triode_broker.core.revocations import Revocation, Revocations
 from triode_broker.core.timers import Timers
+from triode_protocol.codec import Refused
+from triode_protocol.errors import ErrorName
 
 NOW = 1_000
 
@@ -40,7 +41,7 @@ class Desk:
         """Everybody is who the token says."""
         asked, self.asked = self.asked, []
         for token, done in asked:
-            done(Identity(token) if token != "bad" else Refused("unauthorized", "no"))
+            done(Identity(token) if token != "bad" else Refused(ErrorName.UNAUTHORIZED, "no"))
 
 
 def test_who_is_revoked_when_the_answer_comes_is_refused() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from triode_broker.config import Limits, TopicRule
 from triode_broker.core.identity import Identity
+from triode_broker.core.revocations import Revocation
 
 from tests.core.desk import Desk, Line, Packet
 
@@ -40,8 +41,11 @@ def test_will_is_published_when_the_connection_is_lost() -> None:
 
 @pytest.mark.parametrize(
     ("code", "is_due"),
-    [(1000, False), (4005, False), (4100, False), (4200, False), (1001, True), (4104, True), (4105, True)],
-)
+    [
+        (1000, False), (4002, False), (4005, False), (4100, False), (4200, False),
+        (1001, True), (4006, True), (4104, True), (4105, True), (4107, True),
+    ],
+)  # fmt: skip
 def test_will_is_for_connections_that_are_lost(code: int, is_due: bool) -> None:
     """SPEC 10.8"""
     desk = Desk()
@@ -74,6 +78,18 @@ def test_will_waits_for_its_delay() -> None:
     desk.wait(1)
     assert published(desk) == ["gone"]
     assert desk.node.wills.size == 0
+
+
+def test_will_that_waits_is_not_published_for_who_was_revoked_meanwhile() -> None:
+    """SPEC 10.8; G10, S13"""
+    desk = Desk()
+    ann, bob = desk.connect(will=WILL | {"delay_ms": 5_000}), desk.connect(will=WILL | {"delay_ms": 5_000})
+    for line, user in ((ann, "ann"), (bob, "bob")):
+        line.session.identity, line.session.user = Identity(user), user
+        lose(desk, line)
+    desk.node.revocations.add(Revocation("user", "ann", desk.now_ms, 0))
+    desk.wait(5_000)
+    assert (desk.node.wills.published, desk.node.wills.refused) == (1, 1)
 
 
 def test_will_of_a_client_that_comes_back_is_not_published() -> None:

@@ -86,8 +86,8 @@ class Node:
         self.router.moved, self.router.interrupt = self.moving.moved, self.moving.interrupt
         self.admission = Admission(limits, self.timers)
         self.presence = Presence(limits, self.timers, self.random_id)
-        self.wills = Wills(self.router, limits, self.timers)
         self.revocations = Revocations(limits.max_revocations)
+        self.wills = Wills(self.router, limits, self.timers, self.revocations)
         if self.gate is not None:
             self.gate = self.guarded = Guarded(self.gate, self.revocations, self.timers)
         offered = {

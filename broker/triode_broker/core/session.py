@@ -41,7 +41,6 @@ from triode_broker.core.asking import (
     is_acknowledged,
 )
 from triode_broker.core.away import Homes
-from triode_broker.core.consumers import CLEAN_CLOSES
 from triode_broker.core.door import check_consume, check_topic, grant, judged_topics
 from triode_broker.core.entering import Entering
 from triode_broker.core.errors import Disconnect, answer_to, close_code
@@ -56,6 +55,7 @@ from triode_broker.core.start import check_start, start
 from triode_broker.core.subscription import Subscription
 from triode_broker.core.tenants import inside
 from triode_broker.core.used_numbers import UsedNumbers
+from triode_broker.core.wills import SILENT_CLOSES
 
 NORMAL_CLOSE = 1000
 
@@ -206,7 +206,7 @@ class Session:
         self._subscriptions = None
         if self._acknowledged is not None:
             self._acknowledged.detach(code)
-        if self._will is not None and code not in CLEAN_CLOSES:
+        if self._will is not None and code not in SILENT_CLOSES:
             node.wills.lost(self.connection_id, self.identity, *self._will)
 
     def give_way(self) -> None:

@@ -18,10 +18,13 @@ from triode_protocol.packets import Publish, ServerPacket, Will
 from triode_broker.config import Limits
 from triode_broker.core.door import check_topic
 from triode_broker.core.identity import Identity
+from triode_broker.core.revocations import Revocations
 from triode_broker.core.router import Router
 from triode_broker.core.tenants import inside, outside
 from triode_broker.core.timers import Timers
 
+#: Closes after which a connection is not lost: goodbye, revoked, replaced, shutdown, draining (SPEC 10.8).
+SILENT_CLOSES = frozenset({1000, 4002, 4005, 4100, 4200})
 #: What a will that waits costs beside its payload, in bytes: names, timer.
 WILL_OVERHEAD_BYTES = 1_024
 
@@ -40,15 +43,16 @@ class _Waiting(Struct):
 
 
 def _unchanged(who: Identity) -> Identity | Refused:
-    """Nobody is revoked, and rules stay as they are."""
+    """Rules stay as they are."""
     return who
 
 
 class Wills:
     """The wills of lost connections that wait, and how the others went."""
 
-    def __init__(self, router: Router, limits: Limits, timers: Timers) -> None:
+    def __init__(self, router: Router, limits: Limits, timers: Timers, revocations: Revocations) -> None:
         self._router = router
+        self._revocations = revocations
         self._limits = limits
         self._timers = timers
         self._waiting: dict[str, _Waiting] = {}  # by connection
@@ -94,7 +98,7 @@ class Wills:
         self.size -= waiting.size
         teller = _Teller(self)
         try:
-            self._check_in_force(waiting)
+            self._check_in_force(waiting, now_ms)
             published = self._router.publish(waiting.packet, waiting.who.user, now_ms, teller)
         except Refused as refused:
             teller.refuse(refused)
@@ -102,9 +106,9 @@ class Wills:
             if published is not None:
                 teller.answer(published)
 
-    def _check_in_force(self, waiting: _Waiting) -> None:
+    def _check_in_force(self, waiting: _Waiting, now_ms: int) -> None:
         """Raise Refused unless it may be published by the rules in force (G10)."""
-        judged = self.judge(waiting.who)
+        judged = self._revocations.check(waiting.who, now_ms) or self.judge(waiting.who)
         if isinstance(judged, Refused):
             raise judged
         check_topic(judged.rights, "publish", outside(waiting.packet.topic))
