@@ -59,9 +59,7 @@ def test_auth_is_offered_where_clients_have_credentials() -> None:
         (ErrorName.OVERLOADED, CloseCode.OVERLOADED),
     ],
 )
-def test_refused_credential_is_an_error_and_a_close(
-    name: ErrorName, code: CloseCode
-) -> None:
+def test_refused_credential_is_an_error_and_a_close(name: ErrorName, code: CloseCode) -> None:
     """SPEC 11.1.4: with the id of connect. What came behind it is not served."""
     guarded = Guarded()
     guarded.gate.known["t"] = Refused(name, "no")
