@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import attrs
-from msgspec.structs import fields
+from msgspec.structs import fields, replace
 
 from triode_broker.auth.authority import Authority
 from triode_broker.auth.static_keys import BadCredentials
@@ -57,6 +57,6 @@ class Reloading:
             return
         names = [field.name for field in fields(config) if field.name not in RELOADED]
         waiting = [name for name in names if getattr(config, name) != getattr(self.config, name)]
-        self.config = config
+        self.config = replace(self.config, **{name: getattr(config, name) for name in RELOADED})
         self.node.judge_all(self.authority.judge)
         self.log.info("settings_reloaded", need_a_restart=waiting)

@@ -1,8 +1,8 @@
 """Both ends of `serve --workers N`: the parent of the processes, and the way one of them hears from its parent.
 
-Knows the pipes of `workers.parent`, and of the server a broker's `drain` alone. The surprising decision: a worker
-is `triode serve` once more, told by a flag that no help shows to read its settings from stdin. So whatever can go
-wrong while serving is told in the same words.
+Knows the pipes of `workers.parent`, and of the server a broker's `drain` and `reloading` alone. The surprising
+decision: a worker is `triode serve` once more, told by a flag that no help shows to read its settings from stdin.
+So whatever can go wrong while serving is told in the same words.
 """
 
 import os
@@ -17,7 +17,7 @@ import trio
 
 from triode_broker.cli.exit_codes import ExitCode, Failure
 from triode_broker.cli.streams import say
-from triode_broker.workers.parent import Drain, End, Lines, Up, as_line
+from triode_broker.workers.parent import Drain, End, Lines, Reload, Up, as_line
 from triode_broker.workers.plan import Start
 
 #: -P: a worker imports nothing from the directory it happens to be started in.
@@ -51,7 +51,7 @@ class Upwards:
         _tell(Up(urls))
 
     async def attend(self, broker: Any) -> None:
-        """Pass on a drain, in both directions, and end when the parent has."""
+        """Pass on a drain, in both directions, take in other rules, and end when the parent has."""
         begin: Callable[[float | None], float] = broker.drain
 
         def drain(seconds: float | None) -> float:
@@ -64,6 +64,9 @@ class Upwards:
             async for said in Lines(stream).records():
                 if isinstance(said, Drain):
                     begin(said.seconds)
+                elif isinstance(said, Reload):
+                    broker.reloading.renew()
+                    broker.reloading.reload(said.put_into(broker.config))
                 elif isinstance(said, End):
                     signal.raise_signal(signal.SIGINT)
         self._log.error("parent_gone")

@@ -18,8 +18,10 @@ from typing import Any
 
 import msgspec
 
+from triode_broker.cli.access import key_problems
 from triode_broker.cli.effective import as_toml
 from triode_broker.cli.exit_codes import ExitCode, Failure
+from triode_broker.cli.front_settings import certificate_problems
 from triode_broker.cli.processes import COMMAND, Upwards, read_start
 from triode_broker.cli.running import leaves, run_trio
 from triode_broker.cli.settings import BadSettings, Settings, load
@@ -42,11 +44,24 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> ExitCode:
     if arguments.as_worker:
         return _serve_as_worker()
     settings = read_settings(arguments, environ)
+    problems = (*key_problems(settings.config, environ), *certificate_problems(settings.config))
+    found = [(name, f"{name}{text}") for name, text in problems]
+    if found:
+        raise _bad_settings([f"{settings.sources.get(name, 'default')}: {text}" for name, text in found])
     if arguments.check:
         say(as_toml(settings))
         return ExitCode.OK
     count = count_workers(settings.config)
-    return _serve(settings.config) if count == 1 else _serve_with_workers(settings.config, count)
+
+    def reread() -> Config:
+        try:
+            return read_settings(arguments, environ).config
+        except Failure as failure:
+            raise ValueError(str(failure)) from None
+
+    if count == 1:
+        return _serve(settings.config, reread)
+    return _serve_with_workers(settings.config, count, reread)
 
 
 def read_settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
@@ -57,16 +72,19 @@ def read_settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> 
             {name: getattr(arguments, name, None) for name in FLAGS}, environ, Path(file) if file else None
         )
     except BadSettings as bad:
-        count = len(bad.problems)
-        head = f"{count} problem{'s' if count > 1 else ''} in the settings"
-        raise Failure(ExitCode.USAGE, "\n  ".join([head, *bad.problems])) from bad
+        raise _bad_settings(bad.problems) from bad
 
 
-def _serve(config: Config) -> ExitCode:
-    """In this process."""
+def _bad_settings(problems: list[str]) -> Failure:
+    head = f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in the settings"
+    return Failure(ExitCode.USAGE, "\n  ".join([head, *problems]))
+
+
+def _serve(config: Config, reread: Callable[[], Config]) -> ExitCode:
+    """In this process. `reread`: the settings, on SIGHUP; raises ValueError."""
     logs, server = _modules()
     log = logs.make_logger(config)
-    return _serve_node(server, config, partial(_say_next_steps, config), log=log)
+    return _serve_node(server, config, partial(_say_next_steps, config), log=log, reread=reread)
 
 
 def _serve_as_worker() -> ExitCode:
@@ -77,7 +95,7 @@ def _serve_as_worker() -> ExitCode:
     return _serve_node(server, start.config, parent.announce, log=log, worker=start.worker, attend=parent.attend)
 
 
-def _serve_with_workers(config: Config, count: int) -> ExitCode:
+def _serve_with_workers(config: Config, count: int, reread: Callable[[], Config]) -> ExitCode:
     logs, server = _modules()
     log = logs.make_logger(config)
     try:
@@ -89,7 +107,7 @@ def _serve_with_workers(config: Config, count: int) -> ExitCode:
             with _store_failures(server):
                 server.check_stores(config, log)
             config = msgspec.structs.replace(config, restored=False)  # done
-        parent = Parent(plan(config, ports), COMMAND, log, partial(_say_next_steps, config))
+        parent = Parent(plan(config, ports), COMMAND, log, partial(_say_next_steps, config), reread)
 
         async def main() -> ExitCode:
             code = await parent.run()

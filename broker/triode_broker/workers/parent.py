@@ -21,7 +21,9 @@ import msgspec
 import trio
 from attrs import define, field
 from msgspec import Struct
+from msgspec.structs import replace
 
+from triode_broker.config import Auth, Config, Permission, TokenKey
 from triode_broker.workers.plan import Start, without_one_time_settings
 
 FIRST_DELAY_SECONDS: Final = 0.1
@@ -30,7 +32,7 @@ LONGEST_DELAY_SECONDS: Final = 5.0
 LONG_LIFE_SECONDS: Final = 60.0
 #: What workers get to end in good order, beyond the window over which they send their clients away.
 END_SECONDS: Final = 60.0
-MAX_LINE_BYTES: Final = 65_536
+MAX_LINE_BYTES: Final = 1_048_576  # rules may be long
 #: How a process ends that is told to before it has got to minding signals.
 EARLY_ENDS: Final = frozenset({-signal.SIGTERM, -signal.SIGINT, 128 + signal.SIGINT})
 
@@ -51,7 +53,24 @@ class End(Struct, frozen=True, tag=True):
     """To a worker: no drain, or no more of it."""
 
 
-Line = Up | Drain | End
+class Reload(Struct, frozen=True, tag=True):
+    """To a worker: these are in force from now on (`reloading`)."""
+
+    auth: Auth
+    tokens: tuple[TokenKey, ...]
+    permissions: tuple[Permission, ...]
+
+    @classmethod
+    def of(cls, config: Config) -> "Reload":
+        """What settings that were read again say."""
+        return cls(config.auth, config.tokens, config.permissions)
+
+    def put_into(self, config: Config) -> Config:
+        """Settings with these in them."""
+        return replace(config, auth=self.auth, tokens=self.tokens, permissions=self.permissions)
+
+
+Line = Up | Drain | End | Reload
 
 
 @define
@@ -107,6 +126,7 @@ class Life:
 
     process: trio.Process
     is_up: bool = False
+    owed: Reload | None = None  # to be told once it serves
 
     def tell(self, wish: Drain | End) -> None:
         """How it is to end; one that does not serve yet has nobody to send away."""
@@ -116,6 +136,15 @@ class Life:
             assert isinstance(self.process.stdin, trio.lowlevel.FdStream)
             with suppress(OSError):  # it has ended, which is seen elsewhere
                 os.write(self.process.stdin.fileno(), as_line(wish))
+
+    async def reload(self, wish: Reload) -> None:
+        """Other rules than it was started with."""
+        if not self.is_up:
+            self.owed = wish
+            return
+        assert self.process.stdin is not None
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # it has ended, which is seen elsewhere
+            await self.process.stdin.send_all(as_line(wish))
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Send it a signal, if there is still somebody to get it."""
@@ -131,6 +160,7 @@ class Parent:
     command: Sequence[str]  # of a worker; its name is added
     log: Any
     announce: Callable[[list[str]], None]  # called with the URLs once all serve for the first time
+    reread: Callable[[], Config] | None = None  # the settings, on SIGHUP; ValueError: what is wrong with them
     _lives: dict[int, Life] = field(factory=dict)
     _urls: dict[int, list[str]] = field(factory=dict)  # of workers that have served
     _stopping: trio.Event = field(factory=trio.Event)
@@ -141,7 +171,7 @@ class Parent:
     async def run(self) -> int:
         """Until a signal or a drain, then until all workers have ended; exit code 0 if all did in good order."""
         async with trio.open_nursery() as nursery:
-            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
                 nursery.start_soon(self._obey, signals)
                 nursery.start_soon(self._lose_patience)
                 async with trio.open_nursery() as workers:
@@ -152,15 +182,30 @@ class Parent:
         return self._code
 
     async def _obey(self, signals: AsyncIterator[int]) -> None:
-        """SIGTERM drains the workers, another or SIGINT ends them at once, one more kills them."""
+        """SIGTERM drains the workers, another or SIGINT ends them at once, one more kills them; SIGHUP reloads."""
         async for number in signals:
             self.log.info("signal", name=signal.Signals(number).name)
-            if not self._stopping.is_set():
+            if number == signal.SIGHUP:
+                await self._reload()
+            elif not self._stopping.is_set():
                 self._stop(Drain() if number == signal.SIGTERM else End())
             elif isinstance(self._wish, Drain):
                 self._stop(End())
             else:
                 self._kill()
+
+    async def _reload(self) -> None:
+        """Each worker judges for itself whether it can use what was read; so does one that starts later."""
+        if self.reread is None:
+            return
+        try:
+            wish = Reload.of(self.reread())
+        except ValueError as error:
+            self.log.error("settings_not_reloaded", reason=str(error))
+            return
+        self.starts = [Start(wish.put_into(start.config), start.worker) for start in self.starts]
+        for life in list(self._lives.values()):
+            await life.reload(wish)
 
     def _stop(self, wish: Drain | End) -> None:
         """All workers, in good order; none starts again."""
@@ -236,6 +281,8 @@ class Parent:
         async for said in Lines(life.process.stdout).records():
             if isinstance(said, Up):
                 life.is_up = True
+                if life.owed is not None:
+                    await life.reload(life.owed)
                 self._is_up(number, said.urls)
             elif isinstance(said, Drain):
                 self.log.info("workers_drain", seconds=said.seconds)
