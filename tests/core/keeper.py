@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterable
 
 from triode_broker.core.identity import OPEN, Arrival, Identity
-from triode_broker.core.rights import ACTIONS, Action, Rights
+from triode_broker.core.rights import ACTIONS, Rights
 from triode_protocol.codec import Refused
+from triode_protocol.errors import ErrorName
 
 from tests.core.desk import Desk, Line
 
@@ -15,19 +16,17 @@ def everything_on(*filters: str, but: Iterable[str] = ()) -> Rights:
     return Rights(dict.fromkeys(ACTIONS, filters), dict.fromkeys(ACTIONS, denied))
 
 
-def only(allow: dict[Action, list[str]], deny: dict[Action, list[str]] | None = None) -> Rights:
-    """What is written."""
-    return Rights(allow, deny)
-
-
 class Keeper:
     """The rules in force; without a token everybody may everything."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._who: dict[str, Identity] = {"": OPEN}
+        self._who: dict[str, Identity | Refused] = {"": OPEN}
         desk.node.gate = self
-        desk.node.wills.judge = lambda who: self._who[who.user]
+        desk.node.wills.judge = self._judge
+
+    def _judge(self, who: Identity) -> Identity | Refused:
+        return self._who[who.user]
 
     def ask(self, token: str, arrival: Arrival, done: Callable[[Identity | Refused], None]) -> None:
         """`interfaces.Gate`."""
@@ -35,8 +34,15 @@ class Keeper:
 
     def let(self, user: str, rights: Rights) -> None:
         """From here on; also where it is connected already."""
-        self._who[user] = Identity(user, rights=rights)
-        self._desk.node.judge_all(lambda who: self._who[who.user])
+        self._set(user, Identity(user, rights=rights))
+
+    def revoke(self, user: str) -> None:
+        """From here on it is nobody."""
+        self._set(user, Refused(ErrorName.REVOKED, "it was revoked"))
+
+    def _set(self, user: str, who: Identity | Refused) -> None:
+        self._who[user] = who
+        self._desk.node.judge_all(self._judge)
         self._desk.wait()
 
     def connect(self, user: str, rights: Rights) -> Line:
