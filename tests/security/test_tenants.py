@@ -134,7 +134,7 @@ def play(world: World, *parts: Iterator[None]) -> None:
 def test_what_a_tenant_hears_is_what_it_hears_alone(
     make_world: MakeWorld, part: str, tenants: tuple[str, str]
 ) -> None:
-    """S23: messages, presence, history, ids, dead letters, wills, names and errors, whoever moves first."""
+    """S23, SPEC 6.6: messages, presence, history, ids, letters, wills, names and errors, whoever moves first."""
     transcripts = []
     for tenant in tenants:
         world = make_world()
@@ -165,7 +165,7 @@ HOSTILE = [
 @pytest.mark.parametrize("tenant", ["", "other", "acme"])
 @pytest.mark.parametrize("text", HOSTILE)
 def test_names_of_the_inside_open_nothing(tenant: str, text: str) -> None:
-    """S23: whatever a client says is of its own tenant, or no topic; nobody is let in by the form of a name."""
+    """S23, SPEC 6.5: whatever a client says is of its own tenant, or no topic."""
     world = OneNode()
     acme, them = Clients(world, "acme", "ours"), Clients(world, tenant, "theirs")
     acme.connect(1)
