@@ -232,6 +232,10 @@ class Auth(Struct, frozen=True, forbid_unknown_fields=True):
     jwks_stale_seconds: Positive = 86_400  # keys that cannot be fetched anew go on for so long
 
 
+#: "" is the one without a name; what else it may be called is what `core.tenants` needs.
+TenantName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{0,64}\Z")]
+
+
 class TokenKey(Struct, frozen=True, forbid_unknown_fields=True):
     """One key, or one URL with keys, that signs tokens (JWT). Its algorithm is fixed here, not by the token."""
 
@@ -245,7 +249,7 @@ class TokenKey(Struct, frozen=True, forbid_unknown_fields=True):
     audience: str = ""  # what `aud` must name; "" = anything
     user_claim: str = "sub"
     tenant_claim: str = "tenant"  # "" = tokens do not say
-    tenant: str = ""  # of tokens that name none
+    tenant: TenantName = ""  # of tokens that name none
     roles_claim: str = "roles"  # a list of texts, or one with spaces; a path has dots; "" = tokens do not say
     permissions_claim: str = "permissions"  # {"publish": [filters], "deny_publish": …}; "" = tokens do not say
 
@@ -257,7 +261,7 @@ class Permission(Struct, frozen=True, forbid_unknown_fields=True):
     """What the clients of a role may do: filters with {user}, {tenant}, {claims.NAME} as levels; deny wins."""
 
     role: str = ""  # one of the claim `roles`, "anonymous", or "" = everybody who has a credential
-    tenant: str = ""  # of this tenant only; "" = of any
+    tenant: TenantName = ""  # of this tenant only; "" = of any
     publish: Filters = ()
     subscribe: Filters = ()
     presence: Filters = ()
@@ -282,7 +286,7 @@ class Quota(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     role: str = ""  # one that the client has, such as "anonymous"; "" = any client
-    tenant: str = ""  # of this tenant only; "" = of any
+    tenant: TenantName = ""  # of this tenant only; "" = of any
     method: Literal["", "open", "anonymous", "token", "key", "callout", "certificate"] = ""  # how it was let in
 
     # Of one connection

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 import triode
@@ -11,6 +12,8 @@ from triode_broker.cli.exit_codes import ExitCode
 from triode_broker.cli.main import main
 from triode_broker.cli.subs import full_name
 from triode_broker.cli.tenants import as_text
+from triode_broker.config import Config
+from triode_broker.core.tenants import is_tenant
 
 from tests.admin.running import Running, running
 from tests.cli.programs import PATIENCE_SECONDS
@@ -124,6 +127,18 @@ async def test_what_is_no_tenant_is_refused(tmp_path: Path, shell: Shell) -> Non
         for arguments in commands:
             code, said = await shell.fails(*arguments, "--tenant", "a/b")
             assert (code, "tenant is not the name of one" in said) == (ExitCode.REFUSED, True)
+
+
+@pytest.mark.parametrize("row", ["tokens", "permissions", "quotas"])
+@pytest.mark.parametrize("name", ["a/b", "a:b", "a\n", "+", "é", "x" * 65])
+def test_settings_name_no_tenant_that_is_none(row: str, name: str) -> None:
+    """S23: what is called that would be part of another one."""
+    for possible in ("", "acme", "x" * 64):
+        msgspec.convert({row: [{"tenant": possible}]}, Config)
+        assert is_tenant(possible)
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({row: [{"tenant": name}]}, Config)
+    assert not is_tenant(name)
 
 
 def test_counts_of_all_nodes_are_added_up() -> None:
