@@ -28,6 +28,7 @@ test: $(VENV)/.dev $(VENV)/.js ## every check, on two cores in less than ten min
 generate: $(VENV)/.dev $(VENV)/.js ## errors.py, schemas, tables of SPEC.md and docs, the client that brokers serve
 	@$(BIN)/python protocol/generate.py
 	@$(BIN)/python -m tests.cluster.shapes
+	@$(BIN)/python -m tests.house.limits_page
 	@$(BIN)/ruff format --quiet protocol
 	@if [ -e $(VENV)/.js ]; then \
 	  npm run build --silent --prefix clients/js && cp clients/js/dist/triode.iife.js broker/triode_broker/http/triode.js; \

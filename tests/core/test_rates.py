@@ -1,4 +1,4 @@
-"""Rates: what a connection, a user and a tenant may send, and what becomes of what is too much (SPEC 11.4, S8)."""
+"""Rates: what a connection, a user and a tenant may send, and what becomes of what is too much (SPEC 11.6, S8)."""
 
 from typing import Any
 
@@ -107,6 +107,18 @@ def test_too_many_bytes_refuse_the_next_publish_whatever_its_size() -> None:
     world.wait(4_002)
     assert publish(meter, 900) == 0
     assert meter.publishes.reason.name == "bytes_per_second"
+
+
+def test_a_packet_larger_than_what_was_taken_ahead_goes_through_and_is_paid() -> None:
+    """In the long run a client that waits as told has all of its bytes, whatever the size of its packets."""
+    world = World(Limits(), bytes_per_second=10_000)
+    meter = world.enter()
+    done = 0
+    while world.now_ms < 400_000:
+        waits = [publish(meter, 700) for _ in range(20)]
+        done += waits.count(0) * 700
+        world.wait(max(waits) or 1)
+    assert 3_000_000 <= done <= 3_000_000 + 10_000 + 20 * 700
 
 
 def test_what_settles_deliveries_is_not_held_up_by_bytes() -> None:
@@ -239,7 +251,7 @@ def test_another_token_may_take_all_bounds_away() -> None:
 
 
 def test_packets_without_id_are_told_once_for_each_wait() -> None:
-    """SPEC 11.4: an error for each packet of a flood would be one more flood."""
+    """SPEC 11.6: an error for each packet of a flood would be one more flood."""
     world = World(publishes_per_second=10, control_packets_per_second=10)
     meter = world.enter()
     accepted(meter, 10)

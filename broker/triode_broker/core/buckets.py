@@ -100,32 +100,34 @@ class Purse(Bucket):
     Whoever spends takes from `credit`, and calls `fill` when it falls below 0.
     """
 
-    __slots__ = ("credit", "is_told", "reason", "shared", "until_ms")
+    __slots__ = ("ahead", "credit", "is_told", "reason", "shared", "until_ms")
 
     def __init__(self, rate: Rate, shared: tuple[Bucket, ...]) -> None:
         super().__init__(rate)
         self.shared = shared
         self.credit = 0 if rate.step_ms or shared else ENDLESS
+        self.ahead = 0  # so much of it was taken ahead when it was filled last
         self.until_ms = 0.0  # who asks before is refused
         self.reason = rate  # the one that had nothing left
         self.is_told = False  # those whose packets have no id know of `until_ms`
 
-    def fill(self, now_ms: float) -> float:
+    def fill(self, now_ms: float, *, may_overdraw: bool = False) -> float:
         """Pay what is owed, and take some ahead. Returns 0.0, or in how many ms there is room again.
 
-        One packet goes through wherever there is room for one unit, so a bucket of bytes may be overdrawn by it.
+        What is owed is paid where there is room for one, so a bucket of bytes may be overdrawn by a packet. With
+        `may_overdraw` what was taken ahead is such room: the packet may have been larger than what was left of it.
         """
         room = self.room(now_ms)
         ahead = self.lease()
         for bucket in self.shared:
             room = min(room, bucket.room(now_ms))
             ahead = min(ahead, bucket.lease())
-        if room < 1:
+        if room < 1 and not (may_overdraw and self.ahead):
             return self._wait(now_ms)
         owed = -self.credit
         ahead = max(min(ahead, room - owed), 0) if room < ENDLESS else ahead
         self._each(lambda bucket: bucket.take(owed + ahead, now_ms))
-        self.credit = ahead
+        self.credit = self.ahead = ahead
         return 0.0
 
     def _wait(self, now_ms: float) -> float:
@@ -140,7 +142,7 @@ class Purse(Bucket):
             self._each(lambda bucket: bucket.give(credit))
         elif credit:
             self._each(lambda bucket: bucket.take(-credit, now_ms))
-        self.credit = 0
+        self.credit = self.ahead = 0
 
     def _each(self, call: Callable[[Bucket], None]) -> None:
         call(self)

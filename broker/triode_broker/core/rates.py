@@ -1,4 +1,4 @@
-"""Rates: how much each connection, user and tenant does, and what is refused because it is too much (SPEC 11.4).
+"""Rates: how much each connection, user and tenant does, and what is refused because it is too much (SPEC 11.6).
 
 Knows identities, buckets and the steady clock of `timers`; nothing of packets or sessions. A session asks its
 `Meter` when a purse of it is empty; connections without bounds share one whose purses never are. The surprising
@@ -110,7 +110,7 @@ class Meter:
         if wait_ms <= 0 and purse.credit < 0:
             wait_ms, reason = purse.fill(now_ms), purse.reason
         if wait_ms <= 0 and counts_bytes and self.bytes.credit < 0:
-            wait_ms, reason = self.bytes.fill(now_ms), self.bytes.reason
+            wait_ms, reason = self.bytes.fill(now_ms, may_overdraw=True), self.bytes.reason
         if wait_ms > 0:
             purse.reason = reason
             self._refuse(purse, wait_ms, now_ms)

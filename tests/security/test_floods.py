@@ -1,0 +1,143 @@
+"""S8: floods of messages, subscribes, pings and rubbish at a real broker, with a healthy client beside them.
+
+SPEC 11.6: who floods is told, then closed; who waits as it is told loses nothing and keeps its rate.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+import trio
+import triode
+from trio_websocket import ConnectionClosed
+from triode_protocol.errors import CloseCode
+
+from tests.spec.broker import RunningBroker
+from tests.spec.client import Packet, RawClient
+from tests.spec.conftest import StartBroker
+
+RATES = {"publishes_per_second": 200, "requests_per_second": 200, "control_packets_per_second": 200}
+PIECE = 500  # packets in one message
+FLOODS: dict[str, Callable[[int], Packet]] = {
+    "messages": lambda number: {"type": "publish", "topic": "flood", "data": number},
+    "messages with ids": lambda number: {"type": "publish", "topic": "flood", "data": number, "id": number},
+    "subscribes": lambda number: {"type": "subscribe", "sub": number, "filter": f"flood/{number}"},
+    "histories": lambda number: {"type": "history", "topic": "flood", "id": number},
+    "presences": lambda number: {"type": "presence", "topic": "flood", "id": number},
+    "acks": lambda number: {"type": "ack", "sub": 1, "log": "m", "pos": number},
+    "pings": lambda number: {"type": "ping"},
+    "pongs": lambda number: {"type": "pong"},
+    "rubbish": lambda number: {"type": "rubbish"},
+}
+
+
+async def statistics(broker: RunningBroker) -> Any:
+    """What health says of rates."""
+    text = await trio.to_thread.run_sync(lambda: urlopen(f"{broker.url}/healthz").read())
+    return json.loads(text)["rates"]
+
+
+async def keep_talking(client: triode.Client, until: trio.Event) -> int:
+    """Say numbers and hear them, each once and in order, until then."""
+    said = 0
+    async with client.subscribe("healthy") as heard:
+        while not until.is_set() and said < 200:
+            await client.publish("healthy", said)
+            assert (await anext(heard)).data == said
+            said += 1
+    return said
+
+
+async def send_all(client: RawClient, packet: Callable[[int], Packet]) -> None:
+    """Message after message, reading nothing, until it is closed."""
+    number = 0
+    try:
+        while True:
+            await client.send(*[packet(number := number + 1) for _ in range(PIECE)])
+    except ConnectionClosed:
+        pass
+
+
+@pytest.mark.parametrize("name", list(FLOODS))
+async def test_a_flood_is_refused_then_closed_and_hurts_nobody(start_broker: StartBroker, name: str) -> None:
+    """S8, SPEC 11.6.1, 11.6.2, 11.6.4."""
+    broker = await start_broker(quotas=[RATES], limits={"max_refused_packets": 3_000})
+    over = trio.Event()
+    async with triode.connect(broker.url) as healthy, trio.open_nursery() as nursery:
+        flooder = await broker.connect()
+        packets: list[Packet] = []
+
+        async def flood() -> None:
+            async with trio.open_nursery() as sending:
+                sending.start_soon(send_all, flooder, FLOODS[name])
+                assert await flooder.closed() == CloseCode.OVERLOADED
+                sending.cancel_scope.cancel()
+            packets.extend(flooder.packets)
+            over.set()
+
+        nursery.start_soon(flood)
+        assert await keep_talking(healthy, over) > 0
+        await over.wait()
+        assert (await healthy.publish("healthy", "still here")).level == "memory"
+    bye = packets[-1]
+    assert (bye["type"], bye["name"], bye["reconnect_after_ms"] >= 5_000) == ("bye", "overloaded", True)
+    limited = [packet for packet in packets if packet.get("name") == "rate_limited"]
+    assert limited
+    assert all(packet["retry_after_ms"] > 0 for packet in limited)
+    if not any("id" in packet or "sub" in packet for packet in limited):
+        assert len(limited) <= 10  # one for each wait, not one for each packet
+    seen = await statistics(broker)
+    assert seen["closed"] == 1
+    assert sum(seen["refused"].values()) > 3_000
+
+
+async def test_a_client_that_publishes_faster_than_it_may_is_slowed_down_and_loses_nothing(
+    start_broker: StartBroker,
+) -> None:
+    """SPEC 11.6.4, G3, G6: all are acknowledged, in the order in which they were published; the rate holds."""
+    count, rate = 400, 200
+    broker = await start_broker(quotas=[{"publishes_per_second": rate}], limits={"rate_burst_ms": 250})
+    places: dict[int, triode.Published] = {}
+    order: list[int] = []
+    async with (
+        triode.connect(broker.url) as client,
+        triode.connect(broker.url) as reader,
+        reader.subscribe("fast") as heard,
+    ):
+        async with trio.open_nursery() as nursery:
+
+            async def publish(number: int) -> None:
+                order.append(number)
+                places[number] = await client.publish("fast", number)
+
+            for number in range(count):
+                nursery.start_soon(publish, number)
+        messages = [await anext(heard) for _ in range(count)]
+    assert sorted(places) == list(range(count))
+    assert [message.offset for message in messages] == list(range(1, count + 1))
+    assert [message.data for message in messages] == order
+    seconds = (messages[-1].ts - messages[0].ts) / 1000
+    assert seconds >= (count - rate * 0.25 - rate * 0.1) / rate - 0.25
+    seen = await statistics(broker)
+    assert seen["closed"] == 0
+    assert seen["refused"]["publishes_per_second"] > 0
+
+
+async def test_connections_of_a_user_beyond_its_quota_are_told_to_come_back(start_broker: StartBroker) -> None:
+    """SPEC 11.6.5, 5.3.1: and anonymous ones are not one user."""
+    broker = await start_broker(quotas=[{"tenant_max_connections": 2}])
+    first, second = await broker.connect(), await broker.connect()
+    third = await broker.open()
+    await third.send({"type": "connect", "id": 1})
+    bye = await third.expect("bye", code=4103, name="connection_limit")
+    assert bye["reconnect_after_ms"] == 20_000
+    assert await third.closed() == CloseCode.CONNECTION_LIMIT
+    await first.close()
+    await second.has_nothing_more()
+    while True:  # the broker hears of the end when it comes
+        again = await broker.open()
+        await again.send({"type": "connect", "id": 1})
+        if (await again.receive())["type"] == "connected":
+            break
