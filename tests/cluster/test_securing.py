@@ -107,8 +107,8 @@ async def test_s20_without_a_certificate_nobody_comes_in(make_tls: Make) -> None
 
 @pytest.mark.parametrize("has_first", [True, False])
 async def test_of_a_cluster_that_has_tls_in_part_both_logs_say_so(make_tls: Make, has_first: bool) -> None:
-    tls = (make_tls("n1"), None) if has_first else (None, make_tls("n2"))
-    async with two(*tls, "ws" if has_first else "wss") as (n1, n2):
+    first, second = (make_tls("n1"), None) if has_first else (None, make_tls("n2"))
+    async with two(first, second, "ws" if has_first else "wss") as (n1, n2):
         for node in (n1, n2):
             found = await refused(node)
             assert found["reason"] == BAD_TLS

@@ -231,3 +231,11 @@ def test_s6_a_header_that_never_ends_is_waited_for_as_long_as_a_head(make_rig: M
     rig.client(b"").send(b"PROXY TCP4 1.2")
     rig.after(1.5)
     assert rig.edge.statistics().connections == 0
+
+
+def test_who_looks_whether_the_port_is_open_is_no_line_in_the_log(make_rig: MakeRig) -> None:
+    rig = make_rig(door=proxied())
+    rig.client(b"").socket.close()
+    rig.turn()
+    assert rig.edge.statistics().connections == 0
+    assert rig.log.events == []

@@ -248,3 +248,26 @@ def test_old_versions_are_refused(rig: Rig) -> None:
     with pytest.raises(ssl.SSLError):
         client.shake()
     assert rig.edge.statistics().connections == 0
+
+
+def test_who_looks_whether_a_port_is_open_is_no_line_in_the_log(rig: Rig) -> None:
+    for _ in range(3):
+        rig.client(b"").socket.close()
+        rig.turn()
+    assert rig.edge.statistics().connections == 0
+    assert rig.log.events == []
+
+
+def test_an_outbox_over_its_bound_pauses_reading_until_records_have_left(make_rig: MakeRig) -> None:
+    """G6: who does not read is not read from, and is closed in the end."""
+    rig = make_rig(limits=Limits(max_outbox_bytes=10_000, drain_timeout_ms=1_000), door=tls_door())
+    client = TlsClient(rig, send_buffer=4_096).upgrade()
+    client.send(text("say 60000"))
+    client.below.socket.sendall(client.encrypt(text("unheard")))
+    rig.turn()
+    assert rig.talkers[0].heard == ["say 60000"]
+    receive_all(client, rig)
+    assert rig.talkers[0].heard == ["say 60000", "unheard"]
+    client.send(text("say 60000"))
+    rig.after(1.5)
+    assert rig.edge.statistics().closes[4104] == 1

@@ -211,14 +211,13 @@ async def test_a_renewed_certificate_is_shown_to_newcomers_and_nobody_is_cut_off
     async with served(tls=pair(files)) as broker, triode.connect(broker.url, ssl_context=trusting()) as client:
         before = await serial(broker.port)
         renewed = issue(tmp_path / "renewed", HOST)
-        Path(files.certificate).write_bytes(b"-----BEGIN CERTIFICATE-----\nnothing\n")
+        damage(files)
         broker.reloading.read_again(None)  # what SIGHUP does
         health: Any = broker.health()
         assert health["status"] == "degraded"
         assert "tls.certificate" in health["degraded"][0]
         assert await serial(broker.port) == before
-        Path(renewed.certificate).replace(files.certificate)
-        Path(renewed.key).replace(files.key)
+        put(files, renewed)
         broker.reloading.read_again(None)
         assert await serial(broker.port) != before
         assert broker.health()["status"] == "ok"

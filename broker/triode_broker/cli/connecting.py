@@ -7,6 +7,7 @@ user of a machine can read the arguments of every process (S10); it comes from a
 import argparse
 import logging
 import math
+import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -41,7 +42,35 @@ def make_client(
         name=f"triode {arguments.command}",
         wait_seconds=wait_seconds,
         publish_expiry_seconds=expiry_seconds,
+        ssl_context=ssl_context(arguments),
     )
+
+
+def ssl_context(arguments: argparse.Namespace) -> ssl.SSLContext | None:
+    """How wss:// is spoken; None: as usual, with the system's authorities. Raises Failure for a file of no use."""
+    if not (arguments.ca or arguments.insecure or arguments.certificate):
+        return None
+    context = ssl.create_default_context()
+    if arguments.insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    with _pem_failures("--ca", arguments.ca):
+        if arguments.ca:
+            context.load_verify_locations(arguments.ca)
+    with _pem_failures("--certificate", arguments.certificate):
+        if arguments.certificate:
+            context.load_cert_chain(arguments.certificate)
+    return context
+
+
+@contextmanager
+def _pem_failures(flag: str, file: str | None) -> Iterator[None]:
+    try:
+        yield
+    except ssl.SSLError:
+        raise Failure(ExitCode.USAGE, f"{flag} {file}: does not hold what is asked for, as PEM text") from None
+    except OSError as error:
+        raise Failure(ExitCode.USAGE, f"{flag} {file}: cannot be read: {error.strerror}") from None
 
 
 def url(arguments: argparse.Namespace, environ: Mapping[str, str]) -> str:

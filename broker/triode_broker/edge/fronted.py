@@ -7,7 +7,7 @@ socket that happens to decrypt.
 """
 
 import socket
-from typing import Any, Final
+from typing import Final
 
 from triode_broker.core.identity import Arrival
 from triode_broker.edge.connection import Connection
@@ -25,14 +25,15 @@ _MAX_REASON: Final = 200  # characters of what OpenSSL says; it says constants o
 class Fronted(Connection):
     """As its class, but that it begins later."""
 
-    __slots__ = ("_address", "_header", "_is_encrypted", "_tls")
+    __slots__ = ("_address", "_header", "_is_encrypted", "_raw", "_tls")
 
     def __init__(self, client: socket.socket, shared: Shared) -> None:
         front = shared.door.front
+        self._raw = client
         self._header: bytes | bytearray | None = NOTHING if front.has_header else None  # None: it has been read
         self._address = ""  # of the client, where a proxy has said it
         self._is_encrypted = front.tls is not None
-        self._tls = TlsSocket(client, front.tls()) if front.tls is not None else None  # until it is ready
+        self._tls = TlsSocket(client, front.tls()) if front.tls is not None else None
         super().__init__(self._tls or client, shared)  # type: ignore[arg-type]  # the half of one that it uses
 
     @property
@@ -40,18 +41,12 @@ class Fronted(Connection):
         """Of the client, by the proxy's word if there is one."""
         return self._address or super().address
 
-    @property
-    def _raw(self) -> socket.socket:
-        found: Any = self._socket
-        raw: socket.socket = found.raw if isinstance(found, TlsSocket) else found
-        return raw
-
     def _arrival(self, request: Request) -> Arrival:
         front = self._shared.door.front
         names: tuple[str, ...] = ()
-        if isinstance(self._socket, TlsSocket):
+        if self._tls is not None:
             try:
-                names = front.names(self._socket.certificate())
+                names = front.names(self._tls.certificate())
             except OSError as error:  # it was good when it was shown, in a session that goes on
                 raise Refusal(403, f"{error}.") from None
         return front.arrival(request, self.address, is_encrypted=self._is_encrypted, certificate=names)
@@ -61,7 +56,7 @@ class Fronted(Connection):
     def _receive_early(self, now: float, now_ms: int) -> None:
         if self._header is not None and not self._read_header():
             return
-        if self._tls is not None and not self._shake(self._tls):
+        if self._tls is not None and not self._tls.is_ready and not self._shake(self._tls):
             return
         super()._receive_early(now, now_ms)
 
@@ -74,6 +69,9 @@ class Fronted(Connection):
             assert self._header is not None
             before = len(self._header)
             seen = self._raw.recv(most_bytes(self._header) - before, socket.MSG_PEEK)
+            if not seen and not before:  # somebody looks whether this port is open
+                self.drop()
+                return False
             if not seen:
                 raise BadHeader("cut off")
             found = read_header(self._header + seen)
@@ -104,16 +102,17 @@ class Fronted(Connection):
         except BlockingIOError:
             return False
         except PlainText:
-            self._tls, self._socket, self._is_encrypted = None, tls.raw, False
+            self._tls, self._socket, self._is_encrypted = None, self._raw, False
             self.refuse(_NOT_PLAIN)
             return False
         except OSError as error:
-            self._refuse_silently("tls_handshake_failed", _reason(error))
+            if self._early_bytes or not isinstance(error, ConnectionResetError):
+                self._refuse_silently("tls_handshake_failed", _reason(error))
+            self.drop()  # without a line where somebody only looks whether this port is open
             return False
         if not tls.is_ready:
             self._watch()
             return False
-        self._tls = None
         if self._ahead:  # it was refused before it could be told
             self._write_ahead()
         self._watch()
@@ -129,18 +128,17 @@ class Fronted(Connection):
     # What waits below
 
     def _wanted(self) -> int:
-        socket: Any = self._socket
-        if not isinstance(socket, TlsSocket):
-            return super()._wanted()
-        if self._tls is not None:  # what waits to be said cannot be, yet
-            return super()._wanted() & ~WRITE | (WRITE if socket.is_waiting else 0)
-        return super()._wanted() | (WRITE if socket.is_waiting else 0)
+        wanted, tls = super()._wanted(), self._tls
+        if tls is None:
+            return wanted
+        if not tls.is_ready:
+            wanted &= ~WRITE  # what waits to be said cannot be, yet
+        return wanted | WRITE if tls.is_waiting else wanted
 
     def _writable(self, now: float, now_ms: int) -> None:
-        socket: Any = self._socket
-        if isinstance(socket, TlsSocket):
+        if self._tls is not None:
             try:
-                socket.flush()
+                self._tls.flush()
             except OSError:
                 self.drop()
                 return

@@ -124,11 +124,14 @@ class TlsSocket:
         self._count(len(data))
         found = self._decrypt(data)
         if not found:
-            if self._is_ended:
-                return b""
-            raise BlockingIOError
+            return self._nothing()
         self._silent_bytes = 0
         return found
+
+    def _nothing(self) -> bytes:
+        if self._is_ended:
+            return b""
+        raise BlockingIOError
 
     def _count(self, size: int) -> None:
         self._silent_bytes += size
