@@ -147,8 +147,10 @@ class Client:
     def send(self, *pieces: bytes) -> None:
         """Send, one turn of the edge after each piece."""
         for piece in pieces:
-            self.socket.sendall(piece)
-            self._rig.turn()
+            sent = 0
+            while sent < len(piece):  # more than a socket holds goes in several turns
+                sent += self.socket.send(piece[sent:])
+                self._rig.turn()
 
     def receive(self) -> bytes:
         """All bytes there are."""
