@@ -28,11 +28,7 @@ class Files:
     certificate: str
     key: str
     ca: str
-
-    @property
-    def table(self) -> dict[str, str]:
-        """For `[tls]` of somebody who asks for certificates of the same authority."""
-        return {"certificate": self.certificate, "key": self.key, "client_ca": self.ca}
+    both: str  # certificate and key
 
 
 def issue(
@@ -60,14 +56,15 @@ def issue(
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), False)
     signed = builder.sign(ca_key, hashes.SHA256())
-    files = Files(*(str(directory / name) for name in ("cert.pem", "key.pem", "ca.pem")))
-    Path(files.certificate).write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    Path(files.key).touch(mode=0o600)
-    Path(files.key).write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+    files = Files(*(str(directory / name) for name in ("cert.pem", "key.pem", "ca.pem", "both.pem")))
+    certificate = signed.public_bytes(serialization.Encoding.PEM)
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
+    Path(files.certificate).write_bytes(certificate)
+    for file, content in ((files.key, secret), (files.both, certificate + secret)):
+        Path(file).touch(mode=0o600)
+        Path(file).write_bytes(content)
     Path(files.ca).write_bytes(ca.cert_pem.bytes())
     return files
 
