@@ -127,6 +127,8 @@ class Broker:
             notice_ms=config.auth.notice_seconds * 1000,
         )
         self.reloading = Reloading(config, self.node, self.authority, self._log, self.securing.renew)
+        if self.authority is not None:
+            self.node.wills.judge = self.authority.judge
         self._sooner = trio.Event()
         self.node.timers.wake = self.router.delayed.sooner = self._wake
         self.edge = Edge(

@@ -56,7 +56,7 @@ def test_who_may_not_publish_learns_nothing_of_the_topics_rules(fields: dict[str
 
 
 def test_subscribe_needs_some_of_its_filter() -> None:
-    """SPEC 11.4.2."""
+    """SPEC 11.4.1, 11.4.2, 4.2.5."""
     line = Guarded().allow("alice", subscribe="rooms/1 news/#", deny_subscribe="news/x/#")
     forbidden(line, subscribe("rooms/2"), "filter")
     forbidden(line, subscribe("news/x/+"), "filter")
@@ -69,7 +69,7 @@ def test_subscribe_needs_some_of_its_filter() -> None:
 
 
 def test_the_past_needs_history_too() -> None:
-    """SPEC 11.4.3: what goes on after a position needs no more than it had."""
+    """SPEC 11.4.2: what goes on after a position needs no more than it had."""
     guarded = Guarded()
     publisher = guarded.allow("bob", publish="#")
     publisher.ask({"id": 2, **publish("a/1")}, {"id": 3, **publish("a/2")})
@@ -86,7 +86,7 @@ def test_the_past_needs_history_too() -> None:
 
 
 def test_presence_needs_its_own_right() -> None:
-    """SPEC 11.4.4: for all of the filter, because who is there is told to everybody who watches."""
+    """SPEC 11.4.1: for all of the filter, because who is there is told to everybody who watches."""
     line = Guarded().allow("alice", subscribe="#", presence="rooms/1 news/#")
     forbidden(line, subscribe("rooms/2", presence="watch"), "presence")
     forbidden(line, subscribe("rooms/+", presence="watch"), "presence")
@@ -97,7 +97,7 @@ def test_presence_needs_its_own_right() -> None:
 
 
 def test_history_needs_its_topic() -> None:
-    """SPEC 11.4.3."""
+    """SPEC 11.4.1."""
     line = Guarded().allow("alice", subscribe="#", history="a")
     forbidden(line, {"type": "history", "topic": "b"}, "topic")
     forbidden(line, {"type": "history", "topic": "$dead/x"}, "topic")
@@ -105,7 +105,7 @@ def test_history_needs_its_topic() -> None:
 
 
 def test_acknowledged_subscription_needs_all_of_its_filter() -> None:
-    """SPEC 11.4.5: members of a name are interchangeable. Its past is its own."""
+    """SPEC 11.4.1: members of a name are interchangeable. Its past is its own."""
     line = Guarded().allow("alice", consume="jobs/#", deny_consume="jobs/x", subscribe="#")
     forbidden(line, subscribe("other", group="g"), "filter")
     forbidden(line, subscribe("jobs/#", group="g"), "filter")
@@ -113,7 +113,7 @@ def test_acknowledged_subscription_needs_all_of_its_filter() -> None:
 
 
 def test_who_is_forbidden_a_name_learns_nothing_of_it() -> None:
-    """S13: neither that it is there nor where; but bad requests are bad."""
+    """SPEC 11.4.3, S13: neither that it is there nor where; but bad requests are bad."""
     guarded = Guarded(durable=True)
     bob = guarded.allow("bob", consume="#")
     bob.send(subscribe("jobs/#", durable="billing"))
@@ -125,7 +125,7 @@ def test_who_is_forbidden_a_name_learns_nothing_of_it() -> None:
 
 
 def test_a_will_is_a_publish() -> None:
-    """SPEC 11.4.1, S29-30: the connection ends, and the rule of its topic stays unknown."""
+    """SPEC 11.1.4, 11.4.1, S29-30: the connection ends, and the rule of its topic stays unknown."""
     guarded = Guarded(TopicRule(filter="b", compact=True))
     guarded.gate.know("alice", filters={"publish": "a"})
     connect = {"type": "connect", "id": 9, "token": "alice"}
@@ -153,7 +153,7 @@ def test_open_brokers_forbid_nothing() -> None:
 
 
 def test_an_answer_is_judged_by_the_rules_of_its_moment() -> None:
-    """G10, I12: not by those of the question."""
+    """SPEC 11.4.4, G10, I12: not by those of the question."""
     guarded = Guarded(TopicRule(storage="disk"), durable=True)
     line = guarded.allow("alice", history="a", publish="a", presence="a")
     line.send({"id": 2, **publish("a")})

@@ -28,7 +28,7 @@ def test_sessions_are_visited_in_pieces_of_a_turn() -> None:
 
 
 def test_rules_that_have_changed_judge_everybody() -> None:
-    """SPEC 11.4.3: those with other rights go on by them, those who are nobody any more are closed."""
+    """SPEC 11.5.4: those with other rights go on by them, those who are nobody any more are closed."""
     guarded = Guarded()
     lines = {}
     for token in ("same", "less", "expired", "revoked", "unknown"):

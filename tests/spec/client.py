@@ -5,6 +5,7 @@ Knows nothing of Triode's own client or packet types: what it is given it sends,
 
 import json
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -36,7 +37,14 @@ class RawClient:
         self._last_id = 1_000_000
 
     @classmethod
-    async def open(cls, nursery: trio.Nursery, url: str, *, receive_buffer: int = 0) -> Self:
+    async def open(
+        cls,
+        nursery: trio.Nursery,
+        url: str,
+        *,
+        receive_buffer: int = 0,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+    ) -> Self:
         """A WebSocket and nothing said. `receive_buffer`: the kernel's, in bytes, for clients that are slow."""
         parts = urlsplit(url)
         assert parts.hostname is not None
@@ -47,7 +55,9 @@ class RawClient:
             await socket.connect((parts.hostname, parts.port))
             stream = trio.SocketStream(socket)
             host = f"{parts.hostname}:{parts.port}"
-            websocket = await wrap_client_stream(nursery, stream, host, "/ws", subprotocols=[SUBPROTOCOL])
+            websocket = await wrap_client_stream(
+                nursery, stream, host, "/ws", subprotocols=[SUBPROTOCOL], extra_headers=list(headers)
+            )
         return cls(websocket, stream)
 
     async def send(self, *packets: Packet) -> None:

@@ -1,4 +1,4 @@
-"""The door: which rights a client's packets need before anything is done for them (G10, SPEC 11.5). Pure.
+"""The door: which rights a client's packets need before anything is done for them (G10, SPEC 11.4). Pure.
 
 Topics and filters here are the client's own words, and of good grammar. Nothing else is looked at before the
 rights are: so whoever is forbidden something learns nothing of what is there. The surprising decision: a filter

@@ -1,4 +1,4 @@
-"""Judging: what becomes of an open subscription when the rights of its client change (G10, SPEC 11.4).
+"""Judging: what becomes of an open subscription when the rights of its client change (G10, SPEC 11.5).
 
 Knows one subscription at a time. The surprising decision: one whose topics are the same as before is not told
 anything, whatever else has changed in the rules: most tokens are renewed by equal ones.

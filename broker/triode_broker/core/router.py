@@ -461,7 +461,7 @@ class Router:
         self._tree.add(sub.filter, sub)
 
     def permit(self, sub: Subscription, allows: Callable[[str], bool] | None) -> None:
-        """Its topics are other ones from here on (SPEC 11.2): it is told where, and goes on behind that."""
+        """Its topics are other ones from here on (SPEC 11.5.2): it is told where, and goes on behind that."""
         sub.allows = allows
         if sub.is_live:
             self._tree.remove(sub.filter, sub)

@@ -70,7 +70,7 @@ class Standing:
             self._serial = NONE
 
     def _is_due(self, now_ms: int) -> None:
-        """Time for the notice; or for the end, which may come first where the clock was set (SPEC 11.2)."""
+        """Time for the notice; or for the end, which may come first where the clock was set (SPEC 11.2.4)."""
         self._serial = NONE
         left_ms = self._expires_ms - now_ms
         if left_ms <= 0:
