@@ -41,14 +41,14 @@ def begin(rights: Rights, limits: Limits | None = None) -> tuple[Desk, Keeper, L
 
 @pytest.mark.parametrize(("rights", "is_filtered"), [(ALL, False), (PART, True), (without("presence"), False)])
 def test_subscription_is_told_that_it_is_filtered(rights: Rights, is_filtered: bool) -> None:
-    """SPEC 11.4: only where its filter is allowed in part."""
+    """SPEC 11.4.2: only where its filter is allowed in part."""
     _, _, ann = begin(rights)
     (answer,) = ann.subscribe(1, "rooms/+")
     assert answer.get("filtered", False) == is_filtered
 
 
 def test_past_is_delivered_of_topics_whose_past_is_allowed() -> None:
-    """SPEC 11.4: who asks for the past needs `history` beside `subscribe` for each topic."""
+    """SPEC 11.4.2: who asks for the past needs `history` beside `subscribe` for each topic."""
     desk, _, ann = begin(Rights({"subscribe": ["rooms/+"], "history": ["rooms/b", "rooms/c"]}))
     for topic in ("rooms/a", "rooms/b"):
         desk.publish(topic)
@@ -95,7 +95,7 @@ def test_message_that_is_not_allowed_takes_nobody_out_of_live() -> None:
 
 
 def test_rules_that_say_the_same_of_a_filter_are_not_told() -> None:
-    """SPEC 11.4"""
+    """SPEC 11.5.3"""
     desk, keeper, ann = begin(PART)
     ann.subscribe(1, "rooms/+")
     keeper.let("ann", everything_on("rooms/#", "users/ann", but=["rooms/b", "users/eve"]))
@@ -111,7 +111,7 @@ def test_rules_that_say_the_same_of_a_filter_are_not_told() -> None:
 def test_live_subscription_is_told_that_its_topics_have_changed(
     before: Rights, after: Rights, told: list[str]
 ) -> None:
-    """SPEC 11.4, 4.6: a gap at its position, and on it goes."""
+    """SPEC 11.5.2, 4.6.1: a gap at its position, and on it goes."""
     desk, keeper, ann = begin(before)
     ann.subscribe(1, "rooms/+")
     for topic in ("rooms/a", "rooms/b"):
@@ -126,7 +126,7 @@ def test_live_subscription_is_told_that_its_topics_have_changed(
 
 
 def test_exact_topic_is_allowed_or_over() -> None:
-    """SPEC 11.4: there is no part of it."""
+    """SPEC 11.5.1: there is no part of it."""
     desk, keeper, ann = begin(ALL)
     ann.subscribe(1, "rooms/a")
     ann.subscribe(2, "rooms/b")
@@ -146,7 +146,7 @@ def test_exact_topic_is_allowed_or_over() -> None:
 
 
 def test_one_that_catches_up_is_told_where_it_is() -> None:
-    """SPEC 11.4, 4.6.1: the gap lies between what the old rules let through and what the new ones do."""
+    """SPEC 11.5.2, 4.6.1: the gap lies between what the old rules let through and what the new ones do."""
     desk, keeper, ann = begin(PART, Limits(max_outbox_bytes=2_000))
     for _ in range(10):  # more than one page
         desk.publish("rooms/a", "x" * 30_000)
@@ -174,7 +174,7 @@ def stall(desk: Desk, ann: Line, overflow: str) -> None:
 
 
 def test_one_that_skips_is_told_of_both_when_there_is_room() -> None:
-    """SPEC 11.4, 3.2.11"""
+    """SPEC 11.5.2, 3.2.11"""
     desk, keeper, ann = begin(ALL, Limits(max_outbox_bytes=2_000))
     stall(desk, ann, "gap")
     keeper.let("ann", PART)
@@ -188,7 +188,7 @@ def test_one_that_skips_is_told_of_both_when_there_is_room() -> None:
 
 
 def test_one_that_conflates_gives_up_what_is_not_allowed_any_more() -> None:
-    """SPEC 11.4, 3.2.13: what was kept is judged again; what was not allowed was never kept."""
+    """SPEC 11.4.4, 3.2.13: what was kept is judged again; what was not allowed was never kept."""
     desk, keeper, ann = begin(PART, Limits(max_outbox_bytes=2_000))
     stall(desk, ann, "conflate")
     (sub,) = ann.session.subscriptions
@@ -202,7 +202,7 @@ def test_one_that_conflates_gives_up_what_is_not_allowed_any_more() -> None:
 
 
 def test_one_that_waits_for_its_logs_is_told_with_its_answer() -> None:
-    """SPEC 11.4: it has no position yet that a gap could be at."""
+    """SPEC 11.5.2: it has no position yet that a gap could be at."""
     desk = LateDesk()
     keeper = Keeper(desk)
     ann = keeper.connect("ann", ALL)
@@ -218,7 +218,7 @@ def test_one_that_waits_for_its_logs_is_told_with_its_answer() -> None:
 
 
 def test_one_that_ends_while_it_waits_gets_nothing_more() -> None:
-    """SPEC 11.4, 4.10: `unsubscribed` ends it in any state."""
+    """SPEC 11.5.1, 4.10.1: `unsubscribed` ends it in any state."""
     desk = LateDesk()
     keeper = Keeper(desk)
     ann = keeper.connect("ann", ALL)
@@ -230,7 +230,7 @@ def test_one_that_ends_while_it_waits_gets_nothing_more() -> None:
 
 
 def test_past_that_is_not_allowed_any_more_ends_who_still_reads_it() -> None:
-    """SPEC 11.4: who has read it goes on."""
+    """SPEC 11.5.1: who has read it goes on."""
     desk, keeper, ann = begin(ALL, Limits(max_outbox_bytes=2_000))
     for _ in range(40):
         desk.publish("rooms/a", "x" * 100)
@@ -270,7 +270,7 @@ def letter(desk: Desk, name: str = "billing") -> None:
     ],
 )
 def test_dead_letters_are_for_rules_that_name_them(rules: list[str], filter: str, came: list[str] | None) -> None:
-    """S13, SPEC 9.8: a wildcard in a rule never reaches a first level that begins with $."""
+    """S13, SPEC 11.4.1, 9.8.3: a wildcard in a rule never reaches a first level that begins with $."""
     desk, _, ann = begin(Rights({"subscribe": rules, "history": rules}))
     letter(desk)
     letter(desk, "mail")
@@ -287,7 +287,7 @@ def test_dead_letters_are_for_rules_that_name_them(rules: list[str], filter: str
 
 
 def test_will_that_is_not_allowed_when_it_is_due_is_refused() -> None:
-    """S13, SPEC 11.4: and counted."""
+    """S13, SPEC 11.4.5: and counted."""
     desk, keeper, _ = begin(ALL)
     ann = desk.connect(token="ann", will={"topic": "rooms/b", "data": 1, "delay_ms": 500})
     ann.session.detach()
@@ -307,7 +307,7 @@ def test_will_of_somebody_who_was_revoked_is_refused() -> None:
 
 
 def test_will_outlives_the_token_that_it_came_with() -> None:
-    """SPEC 11.4: it ran out, that is all; the rules still let its topic."""
+    """SPEC 11.4.5: it ran out, that is all; the rules still let its topic."""
     desk, _, _ = begin(ALL)
     ann = desk.connect(token="ann", will={"topic": "rooms/b", "data": 1, "delay_ms": 500})
     ann.close(4201)
@@ -317,7 +317,7 @@ def test_will_outlives_the_token_that_it_came_with() -> None:
 
 
 def test_will_that_is_not_allowed_at_connect_ends_the_connect() -> None:
-    """S29, SPEC 11.4"""
+    """S29, SPEC 11.1.4, 11.4.5"""
     desk, _, _ = begin(PART)
     line = desk.dial()
     (error,) = line.ask({"type": "connect", "id": 1, "token": "ann", "will": {"topic": "rooms/b", "data": 1}})
@@ -333,7 +333,7 @@ def enter(line: Line, topic: str = "rooms/b", sub: int = 7, state: Any = 1) -> N
 
 
 def test_presence_needs_all_of_a_filter() -> None:
-    """SPEC 11.4: who hears of some would take those it does not hear of for absent."""
+    """SPEC 11.4.1: who hears of some would take those it does not hear of for absent."""
     _, _, ann = begin(PART)
     (error,) = ann.subscribe(1, "rooms/+", presence="watch")
     assert (error["name"], error["field"]) == ("forbidden", "presence")
@@ -376,7 +376,7 @@ def test_who_may_not_watch_any_more_is_not_told_what_it_is_owed() -> None:
 
 
 def test_delayed_message_was_accepted_and_comes() -> None:
-    """G6, SPEC 11.4: its publisher's rights were asked for when it was taken; its readers' are when it comes."""
+    """G6, SPEC 11.4.6: its publisher's rights were asked for when it was taken; its readers' are when it comes."""
     desk, keeper, ann = begin(ALL)
     reader = keeper.connect("bob", PART)
     reader.subscribe(1, "rooms/+")

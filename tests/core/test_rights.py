@@ -31,7 +31,7 @@ rules = st.lists(filters, max_size=4)
 
 
 def naive(allow: Iterable[str], deny: Iterable[str], topic: str) -> bool:
-    """The words of SPEC 11.2, without a thought for speed."""
+    """The words of SPEC 11.4, without a thought for speed."""
     return any(matches(rule, topic) for rule in allow) and not any(matches(rule, topic) for rule in deny)
 
 
