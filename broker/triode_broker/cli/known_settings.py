@@ -6,6 +6,7 @@ new field is at once a key of the file, a variable, a line of `--check` and a ca
 
 import difflib
 import json
+from functools import cache
 from typing import Any, get_args, get_origin
 
 import msgspec
@@ -19,8 +20,12 @@ PREFIX = "TRIODE_"
 MAX_SHOWN_CHARACTERS = 200  # of a value in an error
 
 
+@cache  # each call would evaluate all annotations again, 4 ms
 def single_settings(record: type[Struct] = Config, prefix: str = "") -> dict[str, Any]:
-    """Dotted name → type of every setting but the lists of tables: of one value, or of a list of texts."""
+    """Dotted name → type of every setting but the lists of tables: of one value, or of a list of texts.
+
+    Everybody's: to be read only. So is what `tables` gives.
+    """
     known: dict[str, Any] = {}
     for one in msgspec.structs.fields(record):
         if is_record(one.type):
@@ -30,6 +35,7 @@ def single_settings(record: type[Struct] = Config, prefix: str = "") -> dict[str
     return known
 
 
+@cache
 def tables() -> dict[str, type[Struct]]:
     """Name → record of every setting that is a list of tables (`[[topics]]`)."""
     found = {one.name: row_record(one.type) for one in msgspec.structs.fields(Config)}
