@@ -1,5 +1,6 @@
 """Settings of `triode serve`: layers, errors that name key, value and what is allowed, nearest names."""
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -237,3 +238,18 @@ def test_what_a_rule_leaves_out_goes_by_its_storage_class(tmp_path: Path) -> Non
 def test_storage_is_one_of_two(tmp_path: Path) -> None:
     (problem,) = problems(config_file(tmp_path, '[[topics]]\nstorage = "disc"'))
     assert problem.endswith('topics #1 storage = "disc": allowed is memory or disk')
+
+
+def test_s14_a_file_that_the_reader_cannot_get_to_the_end_of_is_a_problem_like_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S1: found by fuzzing; what brings the standard library's reader there is not told here."""
+
+    def give_up(text: str) -> None:
+        raise RecursionError
+
+    monkeypatch.setattr(tomllib, "loads", give_up)
+    file = tmp_path / "triode.toml"
+    file.write_text("")
+    with pytest.raises(BadSettings, match="nested too deeply"):
+        load(file=file)

@@ -107,6 +107,8 @@ class _Layers:
             self.problems.append(f"{file}: cannot be read: {error.strerror or error}")
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             self.problems.append(f"{file}: not TOML: {error}")
+        except RecursionError:  # the reader goes down a level with each of the file's
+            self.problems.append(f"{file}: not TOML that can be read: it is nested too deeply")
         else:
             self._add_table(document, str(file), "")
 
