@@ -4,9 +4,11 @@ Knows one subscription at a time. The surprising decision: one whose topics are 
 anything, whatever else has changed in the rules: most tokens are renewed by equal ones.
 """
 
-from triode_protocol.codec import Refused
+from triode_protocol.codec import Refused, encode
+from triode_protocol.packets import Unsubscribed
 
 from triode_broker.core.door import SUBSCRIBE, allowing, check_filter
+from triode_broker.core.errors import answer_to
 from triode_broker.core.identity import Identity
 from triode_broker.core.rights import Rights
 from triode_broker.core.router import Router
@@ -30,3 +32,11 @@ def judge(sub: Subscription, before: Rights, identity: Identity, router: Router)
     else:
         router.permit(sub, allows)
     return None
+
+
+def ended(sub: Subscription, refused: Refused) -> bytes:
+    """What its client is told of one that has to end (SPEC 11.5.1)."""
+    if sub.is_answered:
+        return encode(Unsubscribed(sub.number, 0, refused.name, refused.message, refused.retry))
+    refused.sub = sub.number
+    return answer_to(refused, sub.id)

@@ -45,7 +45,7 @@ from triode_broker.core.door import check_consume, check_topic, grant, judged_to
 from triode_broker.core.entering import Entering
 from triode_broker.core.errors import Disconnect, answer_to, close_code
 from triode_broker.core.identity import OPEN, UNKNOWN, Arrival, Identity
-from triode_broker.core.judging import judge
+from triode_broker.core.judging import ended, judge
 from triode_broker.core.node import Node
 from triode_broker.core.outbox import Outbox
 from triode_broker.core.rates import Meter, metered
@@ -245,21 +245,20 @@ class Session:
                 assert self._subscriptions is not None
                 del self._subscriptions[sub.number]
                 self._close(sub)
-                name, message = refused.name, refused.message
-                self._outbox.put(encode(Unsubscribed(sub.number, 0, name, message, refused.retry)))
+                self._outbox.put(ended(sub, refused))
         if self._acknowledged is not None:
             self._acknowledged.judge(identity.rights)
 
     def _be_absent(self, *, is_clean: bool) -> None:
         """What its subscriptions have to do with presence is over; first nobody is told anything here."""
         presence = self._node.presence
+        presence.gone(self._outbox)
         attendances = []
         for sub in (self._subscriptions or {}).values():
             if (attendance := sub.attendance) is not None:
                 attendances.append(attendance)
                 sub.attendance = None
                 presence.unwatch(attendance)
-        presence.gone(self._outbox)
         for attendance in attendances:
             presence.leave(attendance, self.connection_id, self.identity, is_clean=is_clean)
 
@@ -383,6 +382,7 @@ class Session:
         overflow = "replay" if packet.overflow is UNSET else packet.overflow
         shards = self._node.router.covered(packet.filter)
         sub = Subscription(packet.sub, packet.filter, overflow, self._outbox, shards)
+        sub.id = packet.id
         sub.needs, sub.allows = granted
         check_start(packet, sub.is_wildcard)
         self._check_room(sub.is_wildcard)

@@ -34,6 +34,8 @@ class Subscription:
         "allows",
         "attendance",
         "filter",
+        "id",
+        "is_answered",
         "is_live",
         "is_open",
         "is_wildcard",
@@ -54,6 +56,8 @@ class Subscription:
         self.outbox = outbox
         self.shards = shards  # those the filter can match, but for `missing` ones
         self.missing: dict[Shard, tuple[str, int]] = {}  # their owner is not reached; where it goes on
+        self.id = 0  # of its subscribe, which waits for `subscribed`
+        self.is_answered = False
         self.is_open = True
         self.is_live = False
         self.pending: Pending | None = None
