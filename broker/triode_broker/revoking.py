@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import attrs
 import trio
+from msgspec import to_builtins
 from triode_protocol.errors import CloseCode
 
 from triode_broker import revocation_file
@@ -88,7 +89,7 @@ class Revoking:
         self._changes += 1
         self.node.rules_serial += 1  # who is being let in is judged again
         for entry in news:
-            self.log.info("unrevoked" if entry.is_lifted else "revoked", **_facts(entry))
+            self.log.info("revocation", entry=to_builtins(entry))
         now_ms, check = self.now_ms(), self.node.revocations.check
 
         def is_revoked(session: Session) -> bool:
@@ -147,8 +148,3 @@ class Revoking:
                 self.log.error("revocations_not_kept", reason=self.failure)
             else:
                 self.failure, self._kept = "", change
-
-
-def _facts(entry: Revocation) -> dict[str, object]:
-    facts = {"kind": entry.kind, "value": entry.value, "tenant": entry.tenant, "until_ms": entry.until_ms}
-    return {**facts, "also_new": entry.also_new} if entry.also_new else facts

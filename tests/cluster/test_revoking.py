@@ -24,6 +24,7 @@ from triode_protocol.codec import Refused
 
 from tests.cluster.rig import Lines, Net, network, steady_ms
 from tests.cluster.rig import Node as Linked
+from tests.sim.scheduling import passes
 
 NOW = 1_000_000
 KINDS = 3_000
@@ -94,7 +95,7 @@ class Office:
     async def tick(self) -> None:
         while True:
             self.spreading.tick(self.linked.links.addresses)
-            await trio.sleep(0.2)
+            await passes(0.2)
 
 
 def hear(office: Office, link: Link, frames: list[AnyFrame]) -> None:

@@ -86,11 +86,8 @@ class Cluster:
         self, config: Config, node: Node, outside: Outside, durable: Mapping[str, tuple[int, str]]
     ) -> None:
         """`durable`: epoch and log of each durable shard whose file is open here."""
-        self._config = config
-        self.node = node
-        self._router = node.router
-        self._outside = outside
-        self._log = outside.log
+        self._config, self._outside, self._log = config, outside, outside.log
+        self.node, self._router = node, node.router
         self.dirty = Dirty()
         self._rung = trio.Event()
         self.dirty.ring = self._ring
