@@ -246,6 +246,13 @@ async def test_a_session_whose_answer_fails_takes_nobody_along(nursery: trio.Nur
     assert "opaque" not in str(line)
 
 
+@pytest.mark.parametrize("token", ["\ud800", "x" * 8_193])
+async def test_what_is_no_text_or_too_long_is_not_sent_out(nursery: trio.Nursery, token: str) -> None:
+    endpoint, door = await begin(nursery, lambda _: reply({"user": "bob"}))
+    assert door.refuse(token).startswith("unauthorized: ")
+    assert endpoint.seen == []
+
+
 async def test_a_token_of_a_configured_kind_is_not_sent_out(nursery: trio.Nursery) -> None:
     keys = (TokenKey(algorithm="HS256", key_env="HS256"),)
     endpoint, door = await begin(nursery, lambda _: reply({"user": "root"}), tokens=keys)

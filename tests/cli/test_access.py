@@ -27,7 +27,6 @@ CONTRADICTIONS = [
     ('[[tokens]]\njwks_url = "https://a:b@id.example/"\n', "tokens #1 jwks_url: holds a user"),
     ('[[tokens]]\njwks_url = "https://id.example:x/"\n', "tokens #1 jwks_url = "),
     ('[[tokens]]\njwks_url = "http://id.example/"\n', "tokens.jwks_url: who answers there is not proved"),
-    (TOKENS + 'tenant = "a/b"\n', 'tokens #1 tenant = "a/b": a tenant\'s name has'),
     (TOKENS + 'user_claim = ""\n', 'tokens #1 user_claim = "": a token has to say whose it is'),
     ('[auth]\ncallout_url = "auth.example"\n', 'auth.callout_url = "auth.example": not an https:// URL'),
     ('[auth]\ncallout_url = "http://auth.example/"\n', "auth.callout_url: who answers there is not proved"),
@@ -40,7 +39,6 @@ CONTRADICTIONS = [
     ('[[permissions]]\npublish = ["#"]\n', "permissions: nobody can come in to whom they could be given"),
     (TOKENS + '[[permissions]]\npublish = ["a/#/b"]\n', "permissions #1 publish: 'a/#/b' is not a filter"),
     (TOKENS + '[[permissions]]\ndeny_consume = ["a-{user}"]\n', "permissions #1 deny_consume: 'a-{user}' is no"),
-    (TOKENS + '[[permissions]]\ntenant = "a b"\n', 'permissions #1 tenant = "a b": a tenant\'s name has'),
     (TOKENS + '[[permissions]]\nrole = "anonymous"\n', 'permissions #1 role = "anonymous": they are not let in'),
 ]  # fmt: skip
 

@@ -10,7 +10,6 @@ from functools import partial
 from importlib import import_module
 from urllib.parse import urlsplit
 
-from triode_broker.auth.known import TENANT
 from triode_broker.auth.rules import ANONYMOUS, check_rules
 from triode_broker.cli.known_settings import row_name, shown
 from triode_broker.config import Auth, Config, TokenKey
@@ -32,13 +31,8 @@ def _tokens(config: Config) -> Iterator[Problem]:
         yield from _one_key(row, number)
         if row.jwks_url:
             yield from _url(row_name("tokens", number, "jwks_url"), row.jwks_url)
-        if row.tenant and not TENANT.fullmatch(row.tenant):
-            yield row_name("tokens", number, "tenant"), f" = {shown(row.tenant)}: {_TENANT_FORM}"
         if not row.user_claim:
             yield row_name("tokens", number, "user_claim"), ' = "": a token has to say whose it is, like "sub"'
-
-
-_TENANT_FORM = "a tenant's name has 1 to 64 of A-Z, a-z, 0-9, _, ., -"
 
 
 def _one_key(row: TokenKey, number: int) -> Iterator[Problem]:
@@ -72,8 +66,6 @@ def _permissions(config: Config) -> Iterator[Problem]:
     for number, field, wrong in check_rules(rows):
         yield row_name("permissions", number, field), f": {wrong}"
     for number, row in enumerate(rows, 1):
-        if row.tenant and not TENANT.fullmatch(row.tenant):
-            yield row_name("permissions", number, "tenant"), f" = {shown(row.tenant)}: {_TENANT_FORM}"
         if row.role == ANONYMOUS and not auth.anonymous:
             wrong = ' = "anonymous": they are not let in: auth.anonymous = true does that'
             yield row_name("permissions", number, "role"), wrong
