@@ -232,7 +232,7 @@ async def bombs(line: Line) -> None:
 
 
 async def never_reads(line: Line) -> None:
-    """S7: subscribes to a flood and reads no more; the last one makes the flood."""
+    """S7: subscribes to a flood and reads no more."""
     await line.send(HANDSHAKE, CONNECT, text('{"type":"subscribe","id":2,"sub":1,"filter":"flood/#"}'))
     await line.answered(2)
 
