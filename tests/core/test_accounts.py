@@ -1,4 +1,4 @@
-"""Accounts: what users and tenants do on all nodes together (SPEC 11.6), and that nobody makes them grow."""
+"""Accounts: what users and tenants do on all nodes together (SPEC 11.7), and that nobody makes them grow."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A session and what it may do: which packet takes of which rate, and what becomes of it (SPEC 11.6, S8)."""
+"""A session and what it may do: which packet takes of which rate, and what becomes of it (SPEC 11.7, S8)."""
 
 from typing import Any
 
@@ -47,7 +47,7 @@ def kinds(packets: list[Packet]) -> list[str]:
 
 
 def test_publishes_over_the_rate_are_refused_with_their_ids_and_nothing_is_stored() -> None:
-    """SPEC 11.6.1, S8, G6: what is not accepted is said, what is accepted is stored."""
+    """SPEC 11.7.1, S8, G6: what is not accepted is said, what is accepted is stored."""
     bounded = Bounded(publishes_per_second=3)
     line = bounded.enter("ann")
     answers = line.ask(*[PUBLISH | {"id": number} for number in range(1, 7)])
@@ -64,7 +64,7 @@ def test_publishes_over_the_rate_are_refused_with_their_ids_and_nothing_is_store
 
 
 def test_a_flood_without_ids_is_told_once_for_each_wait() -> None:
-    """SPEC 11.6.2, S8."""
+    """SPEC 11.7.2, S8."""
     bounded = Bounded(publishes_per_second=10)
     line = bounded.enter("ann")
     assert kinds(line.ask(*[PUBLISH] * 50)) == ["rate_limited"]
@@ -75,7 +75,7 @@ def test_a_flood_without_ids_is_told_once_for_each_wait() -> None:
 
 
 def test_all_that_is_sent_counts_as_bytes_of_utf8() -> None:
-    """SPEC 11.6.3."""
+    """SPEC 11.7.3."""
     bounded = Bounded(bytes_per_second=500)
     line = bounded.enter("ann")
     assert line.ask_one(PUBLISH | {"id": 1, "data": "x" * 400})["type"] == "published"
@@ -90,7 +90,7 @@ def test_all_that_is_sent_counts_as_bytes_of_utf8() -> None:
 
 @pytest.mark.parametrize("packet", REQUESTS, ids=lambda packet: packet["type"])
 def test_requests_take_of_their_rate(packet: Packet) -> None:
-    """SPEC 11.6.1, S8."""
+    """SPEC 11.7.1, S8."""
     bounded = Bounded(requests_per_second=1)
     line = bounded.enter("ann")
     for number in range(4):
@@ -102,7 +102,7 @@ def test_requests_take_of_their_rate(packet: Packet) -> None:
 
 
 def test_a_subscribe_without_id_is_answered_each_time() -> None:
-    """SPEC 11.6.2: its `sub` says which one it was."""
+    """SPEC 11.7.2: its `sub` says which one it was."""
     bounded = Bounded(requests_per_second=1)
     line = bounded.enter("ann")
     answers = line.ask(*[{"type": "subscribe", "sub": number, "filter": "a"} for number in range(1, 8)])
@@ -115,7 +115,7 @@ def test_a_subscribe_without_id_is_answered_each_time() -> None:
 
 @pytest.mark.parametrize("packet", CONTROLS, ids=lambda packet: packet["type"])
 def test_all_other_packets_take_of_theirs(packet: Packet) -> None:
-    """SPEC 11.6.1, S8."""
+    """SPEC 11.7.1, S8."""
     bounded = Bounded(control_packets_per_second=2)
     line = bounded.enter("ann")
     line.ask({"type": "ping"}, {"type": "ping"})
@@ -136,7 +136,7 @@ def test_binary_messages_take_of_the_same() -> None:
 
 
 def test_who_goes_on_is_closed_and_told_when_to_come_back() -> None:
-    """SPEC 11.6.4, S8."""
+    """SPEC 11.7.4, S8."""
     bounded = Bounded(Limits(max_refused_packets=100, max_subscriptions=4), publishes_per_second=1)
     line, other = bounded.enter("ann"), bounded.enter("bob")
     line.send(*[PUBLISH] * 200)
@@ -146,7 +146,7 @@ def test_who_goes_on_is_closed_and_told_when_to_come_back() -> None:
 
 
 def test_connections_of_a_user_beyond_its_quota_are_sent_away() -> None:
-    """SPEC 11.6.5."""
+    """SPEC 11.7.5."""
     bounded = Bounded(user_max_connections=2)
     first = bounded.enter("ann")
     bounded.enter("ann")
@@ -174,7 +174,7 @@ def test_who_names_another_ones_connection_has_no_place_more() -> None:
 
 
 def test_subscriptions_of_a_tenant_are_counted_until_they_end() -> None:
-    """SPEC 11.6.5."""
+    """SPEC 11.7.5."""
     bounded = Bounded(tenant_max_subscriptions=3, tenant_max_wildcard_subscriptions=2, max_subscriptions=3)
     ann, bob = bounded.enter("ann"), bounded.enter("bob")
     assert kinds(ann.subscribe(1, "#")) == kinds(bob.subscribe(1, "#")) == ["subscribed"]
@@ -191,7 +191,7 @@ def test_subscriptions_of_a_tenant_are_counted_until_they_end() -> None:
 
 
 def test_another_token_brings_other_bounds() -> None:
-    """SPEC 11.6.6."""
+    """SPEC 11.7.6."""
     bounded = Bounded(publishes_per_second=10, tenant_max_subscriptions=2)
     line = bounded.enter("ann")
     line.subscribe(1, "b")
@@ -206,7 +206,7 @@ def test_another_token_brings_other_bounds() -> None:
 
 
 def test_clients_are_told_their_bounds() -> None:
-    """SPEC 4.1.3, 11.6.6."""
+    """SPEC 4.1.3, 11.7.6."""
     bounded = Bounded(publishes_per_second=10, user_max_connections=7)
     greeting = bounded.desk.dial().ask_one({"type": "connect", "id": 1, "token": "ann"})
     assert greeting["limits"] == {

@@ -1,4 +1,4 @@
-"""Quotas: which bounds hold for whom (SPEC 11.6), and what a token may say of them."""
+"""Quotas: which bounds hold for whom (SPEC 11.7), and what a token may say of them."""
 
 import pytest
 from triode_broker.config import DEFAULT_QUOTAS, Limits, Quota

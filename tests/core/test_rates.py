@@ -1,4 +1,4 @@
-"""Rates: what a connection, a user and a tenant may send, and what becomes of what is too much (SPEC 11.6, S8)."""
+"""Rates: what a connection, a user and a tenant may send, and what becomes of what is too much (SPEC 11.7, S8)."""
 
 from typing import Any
 
@@ -251,7 +251,7 @@ def test_another_token_may_take_all_bounds_away() -> None:
 
 
 def test_packets_without_id_are_told_once_for_each_wait() -> None:
-    """SPEC 11.6: an error for each packet of a flood would be one more flood."""
+    """SPEC 11.7: an error for each packet of a flood would be one more flood."""
     world = World(publishes_per_second=10, control_packets_per_second=10)
     meter = world.enter()
     accepted(meter, 10)

@@ -1,6 +1,6 @@
 """S8: floods of messages, subscribes, pings and rubbish at a real broker, with a healthy client beside them.
 
-SPEC 11.6: who floods is told, then closed; who waits as it is told loses nothing and keeps its rate.
+SPEC 11.7: who floods is told, then closed; who waits as it is told loses nothing and keeps its rate.
 """
 
 import json
@@ -62,7 +62,7 @@ async def send_all(client: RawClient, packet: Callable[[int], Packet]) -> None:
 
 @pytest.mark.parametrize("name", list(FLOODS))
 async def test_a_flood_is_refused_then_closed_and_hurts_nobody(start_broker: StartBroker, name: str) -> None:
-    """S8, SPEC 11.6.1, 11.6.2, 11.6.4."""
+    """S8, SPEC 11.7.1, 11.7.2, 11.7.4."""
     broker = await start_broker(quotas=[RATES], limits={"max_refused_packets": 3_000})
     over = trio.Event()
     async with triode.connect(broker.url) as healthy, trio.open_nursery() as nursery:
@@ -96,7 +96,7 @@ async def test_a_flood_is_refused_then_closed_and_hurts_nobody(start_broker: Sta
 async def test_a_client_that_publishes_faster_than_it_may_is_slowed_down_and_loses_nothing(
     start_broker: StartBroker,
 ) -> None:
-    """SPEC 11.6.4, G3, G6: all are acknowledged, in the order in which they were published; the rate holds."""
+    """SPEC 11.7.4, G3, G6: all are acknowledged, in the order in which they were published; the rate holds."""
     count, rate = 400, 200
     broker = await start_broker(quotas=[{"publishes_per_second": rate}], limits={"rate_burst_ms": 250})
     places: dict[int, triode.Published] = {}
@@ -126,7 +126,7 @@ async def test_a_client_that_publishes_faster_than_it_may_is_slowed_down_and_los
 
 
 async def test_connections_of_a_user_beyond_its_quota_are_told_to_come_back(start_broker: StartBroker) -> None:
-    """SPEC 11.6.5, 5.3.1: and anonymous ones are not one user."""
+    """SPEC 11.7.5, 5.3.1: and anonymous ones are not one user."""
     broker = await start_broker(quotas=[{"tenant_max_connections": 2}])
     first, second = await broker.connect(), await broker.connect()
     third = await broker.open()

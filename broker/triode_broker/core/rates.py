@@ -1,4 +1,4 @@
-"""Rates: how much each connection, user and tenant does, and what is refused because it is too much (SPEC 11.6).
+"""Rates: how much each connection, user and tenant does, and what is refused because it is too much (SPEC 11.7).
 
 Knows identities, buckets and the steady clock of `timers`; nothing of packets or sessions. A session asks its
 `Meter` when a purse of it is empty; connections without bounds share one whose purses never are. The surprising
