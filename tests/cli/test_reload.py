@@ -1,0 +1,77 @@
+"""SIGHUP: who may connect and what they may do are read again, by one process or several (S14, SPEC 11.5)."""
+
+import signal
+from pathlib import Path
+
+import trio
+
+from tests.cli.programs import PATIENCE_SECONDS, Triode
+from tests.cli.test_workers import Events
+from tests.spec.client import RawClient
+from tests.spec.guarded import SECRET, token
+
+
+def write(folder: Path, *, subscribe: str, more: str = "") -> Path:
+    """A configuration file with one rule."""
+    secret, file = folder / "secret", folder / "triode.toml"
+    secret.touch(0o600)
+    secret.write_text(SECRET)
+    file.write_text(
+        f'{more}\n[[tokens]]\nalgorithm = "HS256"\nkey_file = "{secret}"\n'
+        f'[[permissions]]\nsubscribe = ["{subscribe}"]\n'
+    )
+    return file
+
+
+def serve(file: Path, *more: str) -> Triode:
+    return Triode("serve", "--config", str(file), "--listen", "127.0.0.1:0", "--log-format", "json", *more)
+
+
+async def enter(nursery: trio.Nursery, url: str) -> tuple[RawClient, str]:
+    """A client with two subscriptions, and the node that it is at."""
+    client = await RawClient.open(nursery, url)
+    await client.send({"type": "connect", "token": token("alice")})
+    node = (await client.expect("connected"))["node"]
+    for sub, filter in ((1, "a"), (2, "b")):
+        await client.subscribe(sub, filter)
+    return client, str(node)
+
+
+async def test_rules_that_are_read_again_hold_for_who_is_connected(tmp_path: Path, nursery: trio.Nursery) -> None:
+    async with serve(write(tmp_path, subscribe="+")) as program:
+        events = Events(program.errors())
+        url = str((await events.until("started"))["urls"][0])
+        client, _ = await enter(nursery, url)
+        write(tmp_path, subscribe="a", more="demo = true")
+        program.signal(signal.SIGHUP)
+        assert (await events.until("settings_reloaded"))["need_a_restart"] == ["demo"]
+        await client.expect("unsubscribed", sub=2, name="forbidden", retry="never")
+        (tmp_path / "triode.toml").write_text("[[permissions]]\nsubscribe = 5\n")
+        program.signal(signal.SIGHUP)
+        assert "permissions" in (await events.until("settings_not_reloaded"))["reason"]
+        (tmp_path / "triode.toml").write_text("")
+        program.signal(signal.SIGHUP)
+        assert "decided at the start" in (await events.until("settings_not_reloaded"))["reason"]
+        await client.has_nothing_more()
+        await client.cut()
+
+
+async def test_all_workers_are_told(tmp_path: Path, nursery: trio.Nursery) -> None:
+    async with serve(write(tmp_path, subscribe="+"), "--workers", "2") as program:
+        events = Events(program.errors())
+        url, processes = await events.up()
+        clients: dict[str, RawClient] = {}
+        with trio.fail_after(PATIENCE_SECONDS):
+            while len(clients) < len(processes):
+                client, node = await enter(nursery, url)
+                clients[node] = client
+        write(tmp_path, subscribe="a")
+        program.signal(signal.SIGHUP)
+        for client in clients.values():
+            await client.expect("unsubscribed", sub=2, name="forbidden", retry="never")
+        (tmp_path / "triode.toml").write_text("x")
+        program.signal(signal.SIGHUP)
+        await events.until("settings_not_reloaded")
+        for client in clients.values():
+            await client.has_nothing_more()
+            await client.cut()
