@@ -164,6 +164,19 @@ def test_connections_of_a_user_beyond_its_quota_are_sent_away() -> None:
     assert bounded.desk.node.rates.refused == {"user_max_connections": 1}
 
 
+def test_the_will_of_a_connection_that_is_sent_away_is_none() -> None:
+    """S29: else it would be a way to publish without end."""
+    bounded = Bounded(tenant_max_connections=1)
+    bounded.enter("bob")
+    for _ in range(3):
+        refused = bounded.desk.dial()
+        refused.send({"type": "connect", "id": 1, "token": "ann", "will": {"topic": "a", "data": 1}})
+        assert refused.closed_with == CloseCode.CONNECTION_LIMIT
+        refused.session.detach()
+    bounded.desk.wait(10_000)
+    assert bounded.desk.logs[0].head() == 0
+
+
 def test_who_names_another_ones_connection_has_no_place_more() -> None:
     bounded = Bounded(user_max_connections=1)
     bob = bounded.enter("bob")

@@ -20,7 +20,7 @@ from triode_broker.core.interfaces import Gate
 from triode_broker.core.moving import Moving
 from triode_broker.core.presence import Presence
 from triode_broker.core.quotas import Quotas, announced
-from triode_broker.core.rates import Rates
+from triode_broker.core.rates import Meter, Rates
 from triode_broker.core.revocations import Revocations
 from triode_broker.core.rounds import Round
 from triode_broker.core.router import Router
@@ -114,6 +114,11 @@ class Node:
             id,
             expires_in_ms,
         )
+
+    def enter(self, who: Identity, replaces: str) -> Meter:
+        """What a new connection may do. Raises Disconnect where its user or tenant has enough of them."""
+        old = self.sessions.get(replaces)
+        return self.rates.enter(who, old is not None and old.identity.is_same(who))
 
     def judge_all(self, judge: Callable[[Identity], Identity | Refused]) -> None:
         """The rules have changed: have everybody judged by them, soon and in pieces; who is refused is closed.

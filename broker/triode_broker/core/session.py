@@ -291,17 +291,17 @@ class Session:
             raise Refused(ErrorName.BAD_STATE, "this connection is connected already")
         node = self._node
         self._be(self._entering.identity)
+        will = None
         if packet.will is not UNSET:
             node.router.check_topic(packet.will.topic)
             check_topic(self.identity.rights, "publish", packet.will.topic)
-            self._will = node.wills.check(packet.will, self.identity), packet.will.delay_ms
-        old = node.sessions.get(packet.replaces)
-        self.meter = node.rates.enter(self.identity, old is not None and old.identity.is_same(self.identity))
+            will = node.wills.check(packet.will, self.identity), packet.will.delay_ms
+        self.meter = node.enter(self.identity, packet.replaces)
+        self._will = will
         # Not where something waits that was framed already: it cannot go into an array.
         if "batch" in packet.capabilities and not self._outbox.items:
             self._outbox.hold_payloads()
-        self.connection_id = "c-" + node.random_id()
-        self.since_ms = now_ms
+        self.connection_id, self.since_ms = "c-" + node.random_id(), now_ms
         left_ms = self._stand(self._entering.address, now_ms)
         self._entering = None
         self._tenant = node.router.tenants.of(self.identity.tenant)
