@@ -91,6 +91,15 @@ async def echo(url: str, context: ssl.SSLContext | None) -> None:
             assert (await anext(messages)).data == said
 
 
+async def refusal(broker: Served, context: ssl.SSLContext) -> str:
+    """Why a handshake comes to nothing, as the client sees it; with TLS 1.3 only once it reads."""
+    stream = await trio.open_ssl_over_tcp_stream(HOST, broker.port, ssl_context=context)
+    with pytest.raises(trio.BrokenResourceError) as caught:
+        await stream.receive_some()
+    await trio.aclose_forcefully(stream)
+    return str(caught.value.__cause__)
+
+
 def talk(port: int, said: bytes) -> bytes:
     """What is answered to some bytes and their end."""
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as stranger:
@@ -126,9 +135,7 @@ async def test_plain_is_told_and_a_stranger_to_the_authority_stays_away(files: F
         answer = await asking(talk, broker.port, HANDSHAKE)
         assert answer.startswith(b"HTTP/1.1 400 ")
         assert b"wss://" in answer
-        with pytest.raises(triode.ConnectionRefused, match="CERTIFICATE_VERIFY_FAILED"):
-            async with triode.connect(broker.url, wait_seconds=0.1):
-                pass
+        assert "CERTIFICATE_VERIFY_FAILED" in await refusal(broker, ssl.create_default_context())
 
 
 # mTLS
@@ -142,9 +149,7 @@ async def test_a_service_is_known_by_its_certificate(files: Files, tmp_path: Pat
         await echo(broker.url, trusting(service))
         assert broker.arrivals[0].certificate == ("spiffe://example/billing", "billing.example", "Billing")
         if required == "required":
-            with pytest.raises(triode.ConnectionRefused):
-                async with triode.connect(broker.url, ssl_context=trusting(), wait_seconds=0.1):
-                    pass
+            assert "CERTIFICATE_REQUIRED" in await refusal(broker, trusting())
             assert len(broker.arrivals) == 1
         else:
             await echo(broker.url, trusting())
@@ -162,9 +167,7 @@ async def test_s20_a_certificate_that_is_not_good_is_refused_where_none_would_do
     }[wrong]
     service = issue(tmp_path / "service", "billing.example", **life)
     async with served(tls=pair(files, client_ca=files.ca)) as broker:
-        with pytest.raises(triode.ConnectionRefused):
-            async with triode.connect(broker.url, ssl_context=trusting(service), wait_seconds=0.1):
-                pass
+        assert await refusal(broker, trusting(service))
         assert broker.arrivals == []
         (told,) = [values for event, values in broker.log.entries if event == "tls_handshake_failed"]
         assert told["reason"] == "CERTIFICATE_VERIFY_FAILED"

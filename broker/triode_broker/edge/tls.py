@@ -177,7 +177,17 @@ class TlsSocket:
         """How much of `data` has left, or need not be sent again. BlockingIOError is never raised: it is 0."""
         if not self.is_ready or self._is_shut:
             return 0
-        taken, size = 0, len(data)
+        size = len(data)
+        if size <= CHUNK_BYTES and not self._waiting and not self._encrypted:
+            self._encrypted = self._object.write(data)
+            if not self.flush():
+                return 0
+            self._encrypted = 0
+            return size
+        return self._send_chunks(data, size)
+
+    def _send_chunks(self, data: bytes | bytearray | memoryview, size: int) -> int:
+        taken = 0
         with memoryview(data) as rest:
             while True:
                 if not self._waiting:
@@ -191,18 +201,21 @@ class TlsSocket:
 
     def flush(self) -> bool:
         """Send records; true once none waits. Raises OSError, also where the peer makes them and reads none."""
-        waiting = self._waiting + self._outgoing.read()
-        self._waiting = b""
-        if not waiting:
+        waiting = self._outgoing.read()
+        if self._waiting:
+            waiting, self._waiting = self._waiting + waiting, b""
+        elif not waiting:
             return True
         try:
             sent = self.raw.send(waiting)
         except BlockingIOError:
             sent = 0
+        if sent == len(waiting):
+            return True
         self._waiting = waiting[sent:]
         if len(self._waiting) > MAX_WAITING_BYTES:
             raise Flood
-        return not self._waiting
+        return False
 
     def _flush_quietly(self) -> None:
         with suppress(OSError):
