@@ -12,6 +12,7 @@ from types import ModuleType
 import trio
 import triode
 from triode_broker.cluster.frames import Entry, Forward, Heard, Leave, decode
+from triode_broker.cluster.hello import SHARED_SETTINGS
 
 from tests.cli.programs import PATIENCE_SECONDS
 from tests.cluster.builds import CURRENT, newer, older
@@ -115,7 +116,7 @@ async def test_nodes_of_three_builds_are_one_cluster(tmp_path: Path) -> None:
         assert protocols(view) == {(a, b): {1} for a in ("n1", "n2", "n3") for b in ("n1", "n2", "n3") if a != b}
         assert {owner for shard in view["shards"] for owner in shard["owners"]} == {"n1", "n2", "n3"}
         drift = {link["node"]: link["drift"] for link in view["nodes"][0]["links"]}
-        assert drift == {"n2": [], "n3": ["durable", "limits", "topics"]}  # n3 says nothing of them
+        assert drift == {"n2": [], "n3": [*SHARED_SETTINGS]}  # n3 says nothing of them
         async with AsyncExitStack() as stack:
             clients = [await stack.enter_async_context(triode.connect(await node.url())) for node in (n1, n2, n3)]
             await through(clients, [*TOPICS, *ROOMS])

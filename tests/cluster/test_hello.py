@@ -32,7 +32,7 @@ from triode_broker.cluster.hello import (
     parse_secret,
     refusal,
 )
-from triode_broker.config import Config, Limits, TopicRule
+from triode_broker.config import Config, Limits, Permission, Quota, TopicRule
 
 from tests.cluster.rig import SECRET, identity
 
@@ -396,6 +396,8 @@ def test_an_identity_follows_from_the_settings() -> None:
     assert drift(me, other) == []
     changed = msgspec.structs.replace(config, topics=(TopicRule("a"),), limits=Limits(max_connections=1))
     assert drift(me, make_identity(changed, life, "1.2.3")) == ["limits", "topics"]
+    changed = msgspec.structs.replace(config, quotas=(Quota(),), permissions=(Permission(),))
+    assert drift(me, make_identity(changed, life, "1.2.3")) == ["permissions", "quotas"]
 
 
 def test_a_secret_file_that_protects_nothing_is_refused() -> None:

@@ -36,7 +36,7 @@ NONCE_BYTES: Final = 32
 INCARNATION_BYTES: Final = 8
 MIN_SECRET_BYTES: Final = 16
 #: What of the configuration every node should have alike; told as digests, shown as drift.
-SHARED_SETTINGS: Final = ("durable", "limits", "topics")
+SHARED_SETTINGS: Final = ("durable", "limits", "permissions", "quotas", "topics")
 
 _DIALLER: Final = b"triode-peer dialler 1"
 _LISTENER: Final = b"triode-peer listener 1"
