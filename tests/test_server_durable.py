@@ -229,7 +229,7 @@ async def test_names_and_letters_of_two_files_have_their_homes(tmp_path: Path) -
                 assert sorted(one.data for one in got) == [0, 1, 2, 3, 4, 5]
                 for one in got:
                     await one.reject()
-        assert await node.names("dead.list") == [{"name": name, "count": 6} for name in names]
+        assert await node.names("dead.list") == [{"name": name, "tenant": "", "count": 6} for name in names]
 
 
 # Ending
