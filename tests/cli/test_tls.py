@@ -1,18 +1,21 @@
 """wss:// on the command line: whom clients trust, and settings of certificates that `serve` refuses."""
 
 import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from triode_broker.cli.exit_codes import ExitCode
 from triode_broker.cli.front_settings import certificate_problems, front_problems
 from triode_broker.config import Config, Tls
 
 from tests.authority import Files, issue
-from tests.cli.programs import run
-from tests.security.test_tls import served
+from tests.cli.programs import PATIENCE_SECONDS, run
+from tests.cli.test_workers import Events, serve
+from tests.security.test_tls import serial, served
 
 
 @pytest.fixture
@@ -105,3 +108,38 @@ async def test_serve_check_names_the_setting_and_the_file(files: Files, tmp_path
     ended = await run("serve", "--check", "--config", str(config))
     assert ended.code == ExitCode.USAGE
     assert f"tls.key = {files.key}: others of this machine may read it" in ended.errors.replace('"', "")
+
+
+# Several processes
+
+
+async def test_s14_workers_link_with_tls_and_all_renew_on_sighup(files: Files, tmp_path: Path) -> None:
+    """S20: as nodes they name themselves by one certificate; newcomers see the new one, whoever takes them."""
+    nodes = issue(tmp_path / "nodes", "n1", "n1-1")
+    config = tmp_path / "triode.toml"
+    table = 'certificate = "{}"\nkey = "{}"\n'
+    config.write_text(
+        f"[tls]\n{table.format(files.certificate, files.key)}"
+        f'[cluster_tls]\n{table.format(nodes.certificate, nodes.key)}client_ca = "{nodes.ca}"\n'
+    )
+    with trio.fail_after(PATIENCE_SECONDS):
+        async with serve("--config", str(config)) as program:
+            events = Events(program.errors())
+            url, _ = await events.up()
+            assert url.startswith("https://")
+            linked = {(await events.until("peer_link_opened"))["node"] for _ in range(2)}
+            assert linked <= {"n1", "n1-1"}
+            before = await serials(url)
+            renewed = issue(tmp_path / "renewed", "localhost")
+            os.replace(renewed.certificate, files.certificate)
+            os.replace(renewed.key, files.key)
+            program.signal(signal.SIGHUP)
+            for _ in range(2):
+                await events.until("certificate_loaded", table="tls")
+            assert not before & await serials(url)
+
+
+async def serials(url: str) -> set[str]:
+    """Of the certificates that newcomers are shown."""
+    port = int(url.rpartition(":")[2])
+    return {await serial(port) for _ in range(8)}
