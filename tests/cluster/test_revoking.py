@@ -201,6 +201,7 @@ def test_pieces_follow_on_each_other() -> None:
 
 
 async def test_a_node_that_joins_lets_nobody_in_before_it_has_heard_another_one(autojump_clock: MockClock) -> None:
+    """SPEC 11.6.4"""
     async with town() as here:
         await here.office("n1", knows=["a"])
         n2 = await here.office("n2", "n1")

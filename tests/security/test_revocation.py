@@ -35,7 +35,7 @@ async def here(tmp_path: Path) -> AsyncIterator[Door]:
 
 
 async def test_by_user_what_was_issued_until_now_is_withdrawn(here: Door) -> None:
-    """SPEC 11.5.1; S19"""
+    """SPEC 11.6.1, 11.6.2; S19"""
     now = int(time.time())
     old, new = token("ada", issued=now - 60), token("ada", issued=now + 30)  # within the leeway
     first, _ = await here.enter(old)
@@ -57,7 +57,7 @@ async def test_by_user_what_was_issued_until_now_is_withdrawn(here: Door) -> Non
 
 
 async def test_by_token_only_that_one_is_withdrawn(here: Door) -> None:
-    """SPEC 11.5.1; S19"""
+    """SPEC 11.6.1, 11.6.2; S19"""
     lost, kept = token("ada", jti="t1"), token("ada", jti="t2")
     client, _ = await here.enter(lost)
     other, _ = await here.enter(kept)
@@ -69,7 +69,7 @@ async def test_by_token_only_that_one_is_withdrawn(here: Door) -> None:
 
 
 async def test_by_key_it_is_withdrawn_for_ever(here: Door) -> None:
-    """SPEC 11.5.1; S19"""
+    """SPEC 11.6.1, 11.6.2; S19"""
     client, _ = await here.enter(here.key())
     answer = await here.running.ask("revoke", key=here.key_name)
     assert answer["revoked"]["until_ms"] == 0
@@ -80,7 +80,7 @@ async def test_by_key_it_is_withdrawn_for_ever(here: Door) -> None:
 
 
 async def test_by_connection_its_credential_is_withdrawn(here: Door) -> None:
-    """SPEC 11.5.1; S19"""
+    """SPEC 11.6.1, 11.6.2; S19"""
     lost = token("ada", jti="t1")
     client, connection = await here.enter(lost)
     unnamed, other = await here.enter(token("bob"))
@@ -115,7 +115,7 @@ async def test_a_withdrawn_token_renews_nothing(here: Door) -> None:
 
 
 async def test_rights_that_ended_publish_no_will_and_give_deliveries_back(here: Door) -> None:
-    """SPEC 10.8, 9.4.4; S13, S19"""
+    """SPEC 10.8, 9.4.4, 11.6.2, 11.6.3; S13, S19"""
     watcher, _ = await here.enter(token("bob"))
     await watcher.subscribe(1, "status/#")
     will = {"topic": "status/ada", "data": "lost"}
@@ -227,7 +227,7 @@ async def test_a_disk_that_takes_nothing_is_told_and_it_holds_nevertheless(here:
 
 
 async def test_who_is_kicked_may_come_again(here: Door) -> None:
-    """SPEC 11.5.2"""
+    """SPEC 11.6.3"""
     credential = token("ada", tenant="acme")
     for whom in ({"user": "ada", "tenant": "acme"}, {"tenant": "acme"}, {"address": "127.0.0.1"}):
         client, _ = await here.enter(credential)
