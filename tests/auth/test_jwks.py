@@ -8,8 +8,11 @@ import pytest
 import trio
 from attrs import define, field
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from triode_broker.auth.asking import NoReply, Reply
+from triode_broker.auth.jwks import parse_keys
 from triode_broker.config import Auth, Config, TokenKey
 from triode_broker.core.identity import Arrival, Identity
 from triode_protocol.codec import Refused
@@ -222,3 +225,59 @@ def test_before_the_node_runs_keys_are_not_known() -> None:
     refused = door_to(Provider()).ask(sign(GOOD, "RS256", kid="k1"))
     assert isinstance(refused, Refused)
     assert refused.name == "unavailable"
+
+
+async def test_s1_a_fault_in_fetching_costs_the_keys_and_not_the_node(
+    nursery: trio.Nursery, autojump_clock: Any
+) -> None:
+    provider = Provider()
+
+    async def ask(*_: object, **__: object) -> Reply:
+        raise RuntimeError("a fault")
+
+    door = make_door(Config(tokens=(TokenKey(jwks_url="https://id.example/keys"),)), ask=ask)
+    await nursery.start(door.authority.run)
+    assert (await hear_refusal(door, sign(GOOD, "RS256", kid="k1"))).name == "unavailable"
+    (line,) = door.log.of("jwks_failed")
+    assert line["reason"] == "a fault of ours: RuntimeError"
+    assert provider.asked == 0
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from(["AQAB", "RSA", "sig", "AA"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(
+    st.sampled_from([jwk(RSA), jwk(EC), jwk(ED)]),
+    st.dictionaries(
+        st.sampled_from(["kty", "crv", "n", "e", "x", "y", "kid", "use", "alg", "key_ops", "oth"]), VALUES
+    ),
+)
+@settings(max_examples=200)
+def test_s1_whatever_a_key_looks_like_it_is_one_or_none(good: dict[str, Any], changes: dict[str, Any]) -> None:
+    body = json.dumps({"keys": [{**good, **changes}]}).encode()
+    try:
+        found = parse_keys(body, ["ES256", "EdDSA", "RS256"])
+    except NoReply:
+        return
+    assert all(isinstance(kid, str) for _, kid in found)
+
+
+def test_a_broker_without_rules_says_so_at_its_start() -> None:
+    async def lines(config: Config) -> list[dict[str, Any]]:
+        door = make_door(config)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(door.authority.run)
+            nursery.cancel_scope.cancel()
+        return door.log.of("no_permissions")
+
+    assert trio.run(lines, Config(auth=Auth(anonymous=True)))
+    assert not trio.run(lines, Config())

@@ -85,6 +85,8 @@ class Authority:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Fetch keys and ask the callout, until cancelled."""
         web = self._open_web()
+        if not self._is_open and not self._config.permissions:
+            self._log.warning("no_permissions", reason="nobody may do more than their own credential says")
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery

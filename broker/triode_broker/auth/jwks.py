@@ -97,6 +97,9 @@ class KeysOfUrl:
         except NoReply as error:
             self._failed(str(error))
             return
+        except Exception as error:  # noqa: BLE001  # S1: the barrier of this task; a document is from outside
+            self._failed(f"a fault of ours: {type(error).__name__}")
+            return
         if self._has_failed or keys.keys() != self._keys.keys():
             self._log.info("jwks_fetched", url=self._url, kids=[kid for _, kid in keys])
         self._has_failed = False
