@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from triode_broker.cli.effective import ZEROS, as_toml, in_words
 from triode_broker.cli.settings import load
-from triode_broker.config import TopicRule
+from triode_broker.config import DEFAULT_QUOTAS, Quota, TopicRule
 
 
 @pytest.fixture
@@ -78,6 +78,25 @@ def test_what_a_rule_retains_that_does_not_say_is_shown_by_storage_class() -> No
     memory, disk = lines[start + 1 : start + 3]
     assert memory.startswith("#   memory: retention_messages = 1000, retention_seconds = 300 (5 min), ")
     assert disk.endswith("retention_seconds = 604800 (7 d), retention_bytes = 1073741824 (1 GiB)")
+
+
+def test_quotas_say_what_they_leave_to_others_and_the_rows_that_always_hold_are_shown(tmp_path: Path) -> None:
+    file = tmp_path / "quotas.toml"
+    file.write_text('[[quotas]]\nrole = "vip"\npublishes_per_second = 9\n')
+    text = as_toml(load(file=file))
+    assert f"publishes_per_second = 9  # {file}\n" in text
+    assert "bytes_per_second = -1  # as the next row says that fits · default\n" in text
+    assert load(file=rewritten(tmp_path, text)).config.quotas == (Quota(role="vip", publishes_per_second=9),)
+    _, _, comments = text.partition("# What no [[quotas]] in the file says")
+    rows = comments.partition("\n")[2].partition("\n\n")[0].replace("\n# ", "\n").removeprefix("# ")
+    assert load(file=rewritten(tmp_path, rows)).config.quotas == DEFAULT_QUOTAS
+
+
+def rewritten(folder: Path, text: str) -> Path:
+    """As a file of its own."""
+    file = folder / "again.toml"
+    file.write_text(text)
+    return file
 
 
 @pytest.mark.parametrize(

@@ -253,3 +253,25 @@ def test_s14_a_file_that_the_reader_cannot_get_to_the_end_of_is_a_problem_like_o
     file.write_text("")
     with pytest.raises(BadSettings, match="nested too deeply"):
         load(file=file)
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        (
+            'role = "x"\ntenant_max_connections = 5',
+            "tenant_max_connections = 5: what a whole tenant may do stands in",
+        ),
+        ('method = "key"\ntenant_bytes_per_second = 0', "tenant_bytes_per_second = 0: what a whole tenant may do"),
+        (
+            'method = "magic"',
+            'method = "magic": allowed is "", open, anonymous, token, key, callout or certificate',
+        ),
+        ("publishes_per_second = -2", "publishes_per_second = -2: allowed is a whole number of at least -1"),
+    ],
+)
+def test_quotas_that_cannot_hold_are_refused(tmp_path: Path, row: str, problem: str) -> None:
+    """S14."""
+    with pytest.raises(BadSettings, match="quotas #1") as refused:
+        load(file=config_file(tmp_path, f"[[quotas]]\n{row}"))
+    assert problem in str(refused.value)

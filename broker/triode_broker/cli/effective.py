@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from triode_broker.cli.known_settings import is_record, row_name, row_record
 from triode_broker.cli.settings import Settings
-from triode_broker.config import RETENTION, TopicRule
+from triode_broker.config import DEFAULT_QUOTAS, NOT_SAID, RETENTION, TopicRule
 from triode_broker.printable import escape
 
 #: What 0 means in a rule for topics, where that is not the number itself.
@@ -30,7 +30,7 @@ ZEROS = {
 
 def as_toml(settings: Settings) -> str:
     """All settings, also those at their defaults."""
-    lines = [*_table(settings.config, settings.sources, ""), "", *_default_rule()]
+    lines = [*_table(settings.config, settings.sources, ""), "", *_default_quotas(), "", *_default_rule()]
     return "\n".join(lines) + "\n"
 
 
@@ -52,6 +52,16 @@ def _default_rule() -> Iterator[str]:
         yield f"# {key} = {json.dumps(value)}" + (f"  # {comment}" if comment else "")
 
 
+def _default_quotas() -> Iterator[str]:
+    """The rows that always hold, as comments too."""
+    yield "# What no [[quotas]] in the file says is as if it had at its end (0 = no bound):"
+    for row in DEFAULT_QUOTAS:
+        yield "# [[quotas]]"
+        for key, value in msgspec.structs.asdict(row).items():
+            if value not in ("", NOT_SAID):
+                yield f"# {key} = {json.dumps(value)}"
+
+
 def _table(record: Struct, sources: Mapping[str, str], prefix: str) -> Iterator[str]:
     """Single values first: in TOML, whatever follows a table's head belongs to that table."""
     tables: list[str] = []
@@ -70,7 +80,7 @@ def _table(record: Struct, sources: Mapping[str, str], prefix: str) -> Iterator[
 def _line(key: str, value: object, source: str) -> str:
     # JSON's strings, numbers and booleans are TOML's too, once DEL is escaped.
     shown = escape(json.dumps(value, ensure_ascii=False))
-    unit = in_words(key, value)
+    unit = in_words(key, value) if value != NOT_SAID else "as the next row says that fits"
     return f"{key} = {shown}  # {unit}{' · ' if unit else ''}{escape(source)}"
 
 

@@ -85,7 +85,7 @@ def allowed(type: Any) -> str:
         case inspect.IntType(ge=low, le=high):
             return f"a whole number from {low} to {high}"
         case inspect.LiteralType():
-            *others, last = get_args(type)  # not type_info's: it sorts them
+            *others, last = (one or '""' for one in get_args(type))  # not type_info's: it sorts them
             return f"{', '.join(others)} or {last}"
         case inspect.StrType(pattern=str(pattern)):
             return f"text of the form {pattern}"
