@@ -1,5 +1,8 @@
 """Who a client is, asked at connect (SPEC 11.1): a turn first, then the gate, at once or later; refusals."""
 
+import json
+import tracemalloc
+
 import pytest
 from triode_broker.config import Limits
 from triode_broker.core.identity import OPEN, Arrival, Identity
@@ -206,3 +209,24 @@ def test_what_was_let_in_over_a_full_outbox_waits_for_room() -> None:
 def test_gatekeepers_are_gates() -> None:
     gate = Gatekeeper()
     assert error_of(Desk(gate=gate).dial().ask(CONNECT))["name"] == "unauthorized"
+
+
+def test_s2_what_waits_for_the_gate_is_no_larger_than_what_came() -> None:
+    """S2: decoded, these 4,000 packets are 100 times as large as their text."""
+    guarded = Guarded()
+    guarded.gate.is_slow = True
+    guarded.gate.know("t", "alice")
+    lines = [guarded.desk.dial() for _ in range(8)]
+    text = f"[{json.dumps(CONNECT)}{',{}' * 4_000}]"
+    tracemalloc.start()
+    try:
+        for line in lines:
+            line.send_text(text)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held / len(lines) < 65_536
+    guarded.gate.answer()
+    greeting, *errors = lines[0].drain()
+    assert greeting["type"] == "connected"
+    assert [error["name"] for error in errors] == ["malformed"] * 4_000
