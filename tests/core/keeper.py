@@ -17,13 +17,14 @@ def everything_on(*filters: str, but: Iterable[str] = ()) -> Rights:
 
 
 class Keeper:
-    """The rules in force; without a token everybody may everything."""
+    """The rules in force, on all of some nodes; without a token everybody may everything."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, *desks: Desk) -> None:
+        self._desks = desks
         self._who: dict[str, Identity | Refused] = {"": OPEN}
-        desk.node.gate = self
-        desk.node.wills.judge = self._judge
+        for desk in desks:
+            desk.node.gate = self
+            desk.node.wills.judge = self._judge
 
     def _judge(self, who: Identity) -> Identity | Refused:
         return self._who[who.user]
@@ -42,10 +43,11 @@ class Keeper:
 
     def _set(self, user: str, who: Identity | Refused) -> None:
         self._who[user] = who
-        self._desk.node.judge_all(self._judge)
-        self._desk.wait()
+        for desk in self._desks:
+            desk.node.judge_all(self._judge)
+            desk.wait()
 
     def connect(self, user: str, rights: Rights) -> Line:
         """A connection of a user, with these rights from here on."""
         self.let(user, rights)
-        return self._desk.connect(token=user)
+        return self._desks[0].connect(token=user)

@@ -55,9 +55,13 @@ def test_past_is_delivered_of_topics_whose_past_is_allowed() -> None:
     answer, *packets = ann.subscribe(1, "rooms/+", from_="earliest")
     assert answer["filtered"]
     assert topics(packets) == ["rooms/b"]
+    assert types(packets) == ["delivery", "gap", "caught_up"]
+    assert (packets[1]["reason"], packets[1]["after"]) == ("permission", packets[2]["after"])
+    desk.publish("rooms/a", 2)
+    assert topics(ann.drain()) == ["rooms/a"]  # live it may have it
     answer, *packets = ann.subscribe(2, "rooms/+", after={LOG: 0})  # what it has missed is no past to it
     assert "filtered" not in answer
-    assert topics(packets) == ["rooms/a", "rooms/b"]
+    assert topics(packets) == ["rooms/a", "rooms/b", "rooms/a"]
 
 
 def test_each_topic_is_judged_once_and_not_each_message() -> None:

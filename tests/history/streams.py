@@ -156,6 +156,7 @@ class Stream:
             self._step(t, "subscribed", after, asked=self._asked, is_live=self.is_live, is_filtered=is_filtered)
         else:
             self._step(t, "moved", after, is_live=self.is_live)
+        self.is_past = self.is_past and not self.is_live
 
     def _bookmark(self, t: int, at: Position) -> None:
         """SPEC 4.8.1."""

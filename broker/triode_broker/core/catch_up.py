@@ -189,6 +189,10 @@ class CatchUp:
 
     def _finish(self) -> None:
         sub = self._sub
+        if sub.allows_past is not None:  # topics without it came in meanwhile, and were left out
+            self.report(GapReason.PERMISSION)
+        if not sub.missing:
+            sub.is_past, sub.allows_past = False, None
         self._go_live(sub)
         sub.outbox.put(encode(CaughtUp(sub.number, sub.whole(sub.heads()))))
 

@@ -6,7 +6,6 @@ that is allowed in part is let in, and each topic is judged where its messages a
 subscriptions need all of it, because whoever shares a name gets the same messages.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -16,16 +15,11 @@ from triode_protocol.errors import ErrorName
 from triode_protocol.packets import Subscribe
 
 from triode_broker.core.identity import Identity
-from triode_broker.core.rights import EVERYTHING, Action, Rights, Verdict
+from triode_broker.core.rights import EVERYTHING, Action, Allows, Rights, Verdict
 from triode_broker.core.tenants import outside
 
-#: Whether messages of a topic, by its name inside, may be delivered; None: all of them.
-Allows = Callable[[str], bool] | None
-#: What messages of a subscription need, and which topics that is.
-Granted = tuple[tuple[Action, ...], Allows]
-
-SUBSCRIBE: Final[tuple[Action, ...]] = ("subscribe",)
-PAST: Final[tuple[Action, ...]] = ("subscribe", "history")
+#: Whether a subscription begins with the past; which topics it may be told of; which of those until that is over.
+Granted = tuple[bool, Allows, Allows]
 
 _DEEDS: Final[dict[Action, str]] = {
     "publish": "publish there",
@@ -68,26 +62,29 @@ def grant(identity: Identity, packet: Subscribe) -> Granted:
 
     The past of one that goes on after a position is what it would have been told live.
     """
-    needs = SUBSCRIBE if packet.from_ == "new" else PAST
-    check_filter(identity.rights, needs, packet.filter, is_watching=packet.presence is not UNSET)
-    return needs, allowing(identity, needs, packet.filter)
+    is_past = packet.from_ != "new"
+    check_filter(identity.rights, packet.filter, is_past=is_past, is_watching=packet.presence is not UNSET)
+    return is_past, *allowing(identity, packet.filter, is_past=is_past)
 
 
-def check_filter(rights: Rights, needs: tuple[Action, ...], filter: str, *, is_watching: bool) -> None:
-    """Raise Refused where one of these is allowed with no topic of a filter, or presence not with all."""
-    for action in needs:
-        if verdict(rights, action, filter) == "none":
-            raise forbidden(action, "from" if action == "history" else "filter")
+def check_filter(rights: Rights, filter: str, *, is_past: bool, is_watching: bool) -> None:
+    """Raise Refused where what is asked for is allowed with no topic of a filter, or presence not with all."""
+    if verdict(rights, "subscribe", filter) == "none":
+        raise forbidden("subscribe", "filter")
+    if is_past and verdict(rights, "history", filter) == "none":
+        raise forbidden("history", "from")
     if is_watching and verdict(rights, "presence", filter) != "all":
         raise forbidden("presence", "presence")
 
 
-def allowing(identity: Identity, needs: tuple[Action, ...], filter: str) -> Allows:
-    """With which topics of a filter all of these are allowed."""
+def allowing(identity: Identity, filter: str, *, is_past: bool) -> tuple[Allows, Allows]:
+    """Which topics of a filter may be delivered at all; and which of those while it is the past that is told."""
     rights = identity.rights
-    partly = [action for action in needs if verdict(rights, action, filter) != "all"]
-    if not partly:
-        return None
-    if len(partly) == 1 and not identity.tenant:
-        return partial(rights.may, partly[0])
-    return lambda topic: all(rights.may(action, outside(topic)) for action in partly)
+    allows = None if verdict(rights, "subscribe", filter) == "all" else _judge(identity, "subscribe")
+    is_all = verdict(rights, "history", filter) == "all" or rights.is_like("history", "subscribe", filter)
+    return allows, None if is_all or not is_past else _judge(identity, "history")
+
+
+def _judge(identity: Identity, action: Action) -> Allows:
+    may = identity.rights.may
+    return (lambda topic: may(action, outside(topic))) if identity.tenant else partial(may, action)

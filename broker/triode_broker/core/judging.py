@@ -7,10 +7,10 @@ anything, whatever else has changed in the rules: most tokens are renewed by equ
 from triode_protocol.codec import Refused, encode
 from triode_protocol.packets import Unsubscribed
 
-from triode_broker.core.door import SUBSCRIBE, allowing, check_filter
+from triode_broker.core.door import allowing, check_filter
 from triode_broker.core.errors import answer_to
 from triode_broker.core.identity import Identity
-from triode_broker.core.rights import Rights
+from triode_broker.core.rights import Action, Rights
 from triode_broker.core.router import Router
 from triode_broker.core.subscription import Subscription
 from triode_broker.core.tenants import outside
@@ -19,18 +19,16 @@ from triode_broker.core.tenants import outside
 def judge(sub: Subscription, before: Rights, identity: Identity, router: Router) -> Refused | None:
     """Have it go on by the new rights; or why it has to end, which is the caller's to do."""
     rights, filter = identity.rights, outside(sub.filter)
-    needs = SUBSCRIBE if sub.is_live else sub.needs  # what is live has nothing to do with the past any more
     try:
-        check_filter(rights, needs, filter, is_watching=sub.attendance is not None)
+        check_filter(rights, filter, is_past=sub.is_past, is_watching=sub.attendance is not None)
     except Refused as refused:
         return refused
-    allows = allowing(identity, needs, filter)
-    is_same = needs == sub.needs and all(before.is_same(rights, action, filter) for action in needs)
-    sub.needs = needs
-    if is_same or (allows is None and sub.allows is None):
-        sub.allows = allows
+    allows, allows_past = allowing(identity, filter, is_past=sub.is_past)
+    actions: tuple[Action, ...] = ("subscribe", "history") if sub.is_past else ("subscribe",)
+    if all(before.is_same(rights, action, filter) for action in actions):
+        sub.allows, sub.allows_past = allows, allows_past
     else:
-        router.permit(sub, allows)
+        router.permit(sub, allows, allows_past)
     return None
 
 

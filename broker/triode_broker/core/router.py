@@ -28,6 +28,7 @@ from triode_broker.core.outbox import Outbox
 from triode_broker.core.policy import Policies
 from triode_broker.core.publish_check import check_publish
 from triode_broker.core.record import Record
+from triode_broker.core.rights import Allows
 from triode_broker.core.shard import Shard, Topic, Topics, shard_index
 from triode_broker.core.subscription import Subscription
 from triode_broker.core.tenancy import Tenants
@@ -460,9 +461,9 @@ class Router:
         sub.is_live = True
         self._tree.add(sub.filter, sub)
 
-    def permit(self, sub: Subscription, allows: Callable[[str], bool] | None) -> None:
+    def permit(self, sub: Subscription, allows: Allows, allows_past: Allows) -> None:
         """Its topics are other ones from here on (SPEC 11.5.2): it is told where, and goes on behind that."""
-        sub.allows = allows
+        sub.allows, sub.allows_past = allows, allows_past
         if sub.is_live:
             self._tree.remove(sub.filter, sub)
             self._tree.add(sub.filter, sub)  # audiences are found again

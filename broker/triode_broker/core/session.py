@@ -150,8 +150,9 @@ class Session:
         The edge does not call while the outbox is over its bound; what comes in spite of that waits for `room`.
         """
         packets = decode(text, self._max_packet_bytes)
-        self.counts.received_bytes += len(text)
-        self.meter.bytes.credit -= len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+        size = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+        self.counts.received_bytes += size
+        self.meter.bytes.credit -= size
         if self._entering is not None:
             self._serve(self._entering.receive(packets, text), now_ms)
         else:
@@ -305,8 +306,7 @@ class Session:
         left_ms = self._stand(self._entering.address, now_ms)
         self._entering = None
         self._tenant = node.router.tenants.of(self.identity.tenant)
-        self.counts = self._tenant.counts
-        self.counts.connections += 1
+        self.counts = self._tenant.enter()
         if packet.replaces:
             node.replace(packet.replaces, self.connection_id, self.identity)
             node.presence.elsewhere.replaced(packet.replaces, self.identity)
@@ -334,11 +334,10 @@ class Session:
         meter.publishes.credit -= 1
         if meter.publishes.credit < 0 or meter.bytes.credit < 0:
             meter.publish()
-        if self._judged is not None and not self._judged.get(packet.topic):
-            self._node.router.check_topic(packet.topic)
-            check_topic(self.identity.rights, "publish", packet.topic)
-        tenant, router = self._tenant, self._node.router
-        packet.topic = tenant.topics.get(packet.topic) or tenant.let_in(packet.topic, router.check_topic)
+        own, tenant, router = packet.topic, self._tenant, self._node.router
+        packet.topic = tenant.topics.get(own) or tenant.let_in(own, router.check_topic)
+        if self._judged is not None and not self._judged.get(own):
+            check_topic(self.identity.rights, "publish", own)
         acknowledgement = router.publish(packet, self.user, now_ms, self)
         if acknowledgement is not None and packet.id:
             self._outbox.put(encode(acknowledgement))
@@ -383,7 +382,7 @@ class Session:
         shards = self._node.router.covered(packet.filter)
         sub = Subscription(packet.sub, packet.filter, overflow, self._outbox, shards)
         sub.id = packet.id
-        sub.needs, sub.allows = granted
+        sub.is_past, sub.allows, sub.allows_past = granted
         check_start(packet, sub.is_wildcard)
         self._check_room(sub.is_wildcard)
         presence.check(packet, self.connection_id, self.identity)

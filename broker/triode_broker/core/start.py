@@ -137,7 +137,7 @@ def _begin(router: Router, sub: Subscription, packet: Subscribe, position: dict[
 
 def _answer(sub: Subscription, packet: Subscribe, position: dict[str, int], *, is_live: bool) -> None:
     unavailable = [shard.name for shard in sub.missing]
-    after, is_filtered = sub.whole(position), sub.allows is not None
+    after, is_filtered = sub.whole(position), not sub.has_all
     sub.is_answered = True
     sub.outbox.put(encode(Subscribed(sub.number, after, is_live, packet.id, unavailable, is_filtered)))
     if sub.attendance is not None:

@@ -4,7 +4,6 @@ State only; `router` and `catch_up` decide. While live it holds no position: eve
 its outbox, so its position *is* the heads. Out of live, `pending` knows what it still has to be told.
 """
 
-from collections.abc import Callable
 from typing import Protocol
 
 from triode_protocol.errors import GapReason
@@ -12,7 +11,7 @@ from triode_protocol.topics import is_wildcard
 
 from triode_broker.core.outbox import Outbox
 from triode_broker.core.presence import Attendance
-from triode_broker.core.rights import Action
+from triode_broker.core.rights import Allows
 from triode_broker.core.shard import Shard
 from triode_broker.core.tenants import only_topic
 
@@ -32,15 +31,16 @@ class Subscription:
 
     __slots__ = (
         "allows",
+        "allows_past",
         "attendance",
         "filter",
         "id",
         "is_answered",
         "is_live",
         "is_open",
+        "is_past",
         "is_wildcard",
         "missing",
-        "needs",
         "number",
         "outbox",
         "overflow",
@@ -62,12 +62,24 @@ class Subscription:
         self.is_live = False
         self.pending: Pending | None = None
         self.attendance: Attendance | None = None  # what it has to do with presence
-        self.needs: tuple[Action, ...] = ()  # rights that were asked for with it
-        self.allows: Callable[[str], bool] | None = None  # topics it may be told of; None: all that match
+        self.is_past = False  # it asked for the past, and has not had all of it
+        self.allows_past: Allows = None  # ... of these topics; None: of all that it may have
+        self.allows: Allows = None  # topics it may be told of; None: all that match
 
     def may_have(self, topic: str) -> bool:
-        """Whether the rights in force let messages of a topic into its outbox (G10)."""
-        return self.allows is None or self.allows(topic)
+        """Whether the rights in force let messages of a topic into its outbox, live ones aside (G10).
+
+        What is live on a connection goes by the right to subscribe alone: it is sent to the connection and not to
+        a subscription (SPEC 4.3.7). So the right to the past is asked for until the past is over.
+        """
+        if self.allows is not None and not self.allows(topic):
+            return False
+        return self.allows_past is None or self.allows_past(topic)
+
+    @property
+    def has_all(self) -> bool:
+        """Whether nothing of its filter is kept from it."""
+        return self.allows is None and self.allows_past is None
 
     def heads(self) -> dict[str, int]:
         """The position that has everything so far, of the shards that are reached."""
