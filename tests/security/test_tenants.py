@@ -290,6 +290,16 @@ def test_counts_are_each_tenants_own(make_world: MakeWorld) -> None:
     assert (counts("acme").connections, counts("acme").subscriptions, counts("").connections) == (0, 0, 1)
 
 
+def test_bytes_are_those_of_packets() -> None:
+    """As UTF-8, from `connected` on."""
+    world = OneNode()
+    us = Clients(world, "acme", "ours")
+    us.connect(1)
+    us.lines[1].send_text('{"type":"ping"}')
+    us.lines[1].send_text('[{"type":"ping"},{"type":"é"}]')
+    assert world.desk.router.tenants.rows()["acme"].received_bytes == 15 + 31
+
+
 def test_what_was_acknowledged_is_still_its_tenants_after_a_restart() -> None:
     """S23: topics, names, dead letters, ids and delayed messages on disk."""
     world = OneNode(durable=True)

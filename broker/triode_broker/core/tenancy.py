@@ -31,7 +31,7 @@ class Counts(Struct):
     subscriptions: int = 0  # open ones, those with acknowledgements included
     publishes: int = 0  # packets, whatever came of them
     delivered: int = 0  # messages put into outboxes, live or with acknowledgements; without replays
-    received_bytes: int = 0  # of packets, in characters
+    received_bytes: int = 0  # of packets, as UTF-8
     refused: int = 0  # errors that were answered
 
     def add(self, other: "Counts") -> None:
@@ -50,6 +50,11 @@ class Tenant:
         self.counts = counts
         #: Topics that its clients may name in a publish, and what they are inside: read directly by the hot path.
         self.topics: dict[str, str] = {}
+
+    def enter(self) -> Counts:
+        """A connection of one of its clients is there: where it is counted what that does."""
+        self.counts.connections += 1
+        return self.counts
 
     def let_in(self, own: str, check: Callable[[str], None]) -> str:
         """A topic as it is inside, once `check` has let it pass; that raises Refused."""
