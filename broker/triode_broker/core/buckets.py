@@ -7,6 +7,7 @@ number of buckets, and reads no clock; a limit of many connections is exceeded b
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from math import floor
 from typing import Final
 
@@ -37,6 +38,7 @@ class Rate:
 NO_BOUND: Final = Rate("", 0, 0.0, 0.0)
 
 
+@lru_cache(maxsize=1_024)  # connections are many, different rates are few
 def rate(name: str, per_second: int, burst_ms: int, least: int = 1) -> Rate:
     """`least`: so many may come at once, however low the rate. 0 a second = no bound."""
     if not per_second:
