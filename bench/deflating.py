@@ -1,4 +1,4 @@
-"""What compression costs and saves a fan-out: `python -m bench.deflating`, the edge alone, 1,000 sockets, no broker.
+"""What compression costs and saves a fan-out: `python -m bench.deflating`, 1,000 socket pairs and no broker.
 
 What it must not know: sessions, topics, other servers.
 The surprising decision: the subscribers are the other ends of socket pairs, and nobody unpacks what comes there:
