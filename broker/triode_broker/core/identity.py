@@ -34,7 +34,7 @@ class Identity:
     source: object = None  # its gate's own: what it judges by, when the rules change
 
     def is_same(self, other: "Identity") -> bool:
-        """Whether a token of the other may take the place of this one's: same tenant and user (SPEC 3.7)."""
+        """Whether a token of the other may take the place of this one's: same tenant and user (SPEC 11.3.2)."""
         return (self.tenant, self.user) == (other.tenant, other.user)
 
 
