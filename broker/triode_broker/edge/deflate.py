@@ -79,6 +79,21 @@ def deflate(payload: bytes) -> bytes:
     return (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH))[: -len(_TAIL)]
 
 
+class TooLong(Exception):
+    """What comes out is more than may be."""
+
+
+def inflate(data: bytes, max_bytes: int) -> bytes:
+    """The message that was compressed to `data`, its tail left out. Raises TooLong, or zlib.error."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    message = inflater.decompress(data + _TAIL, max_bytes + 1)
+    if len(message) > max_bytes:
+        raise TooLong
+    if inflater.eof and inflater.unused_data not in _BEHIND_THE_LAST:
+        raise zlib.error("more behind the last block")
+    return message
+
+
 class Deflating:
     """Makes frames of payloads for those who take compressed ones: one for all of them, so that they share."""
 

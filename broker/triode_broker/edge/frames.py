@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from triode_protocol.codec import join
 
 TEXT: Final = 0x81  # FIN and opcode 1
+COMPRESSED_TEXT: Final = 0xC1  # RSV1 as well (RFC 7692)
 BINARY: Final = 0x82
 CLOSE: Final = 0x88
 PONG: Final = 0x8A
@@ -105,9 +106,12 @@ def _lone_or_array(payloads: Sequence[bytes]) -> bytes:
     return text_frame(payloads[0] if len(payloads) == 1 else join(payloads))
 
 
-def is_plain(data: bytes | bytearray, max_bytes: int) -> bool:
-    """Whether the frame that begins `data` is, as far as it can be seen, plain and of at most `max_bytes`."""
-    if data[0] != TEXT:
+def is_plain(data: bytes | bytearray, max_bytes: int, first: int = TEXT) -> bool:
+    """Whether the frame that begins `data` is, as far as it can be seen, plain and of at most `max_bytes`.
+
+    With another `first` byte: as plain, but for that.
+    """
+    if data[0] != first:
         return False
     if len(data) < 2:
         return True
