@@ -236,6 +236,17 @@ def test_rights_change_for_who_is_connected(tmp_path: Path) -> None:
     assert judged(door, before) == "unauthorized", "the key that signed its token is gone"
 
 
+def test_who_came_in_by_what_is_no_way_in_any_more_is_nobody() -> None:
+    both = Config(tokens=TOKENS, auth=Auth(anonymous=True, certificates=True))
+    door = make_door(both)
+    guest, service = door.let_in(""), door.let_in("", Arrival(certificate=("svc",)))
+    door.authority.reload(both)
+    assert isinstance(door.authority.judge(guest), Identity)
+    assert isinstance(door.authority.judge(service), Identity)
+    door.authority.reload(Config(tokens=TOKENS))
+    assert [judged(door, guest), judged(door, service)] == ["unauthorized"] * 2
+
+
 def test_s14_what_has_become_bad_changes_nothing(tmp_path: Path) -> None:
     key, text = service()
     config = Config(auth=Auth(api_keys_file=write_keys(tmp_path, key)))

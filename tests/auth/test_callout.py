@@ -1,6 +1,7 @@
 """The auth callout: an endpoint that answers, denies, is slow, hangs, talks rubbish, dies and comes back."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -66,6 +67,23 @@ async def test_an_answer_is_kept_for_its_time_by_token_and_address(nursery: trio
     door.clock.ms += 30_000  # what it said of itself is shorter than callout_cache_seconds
     await hear_identity(door, "opaque")
     assert len(endpoint.seen) == 4
+
+
+async def test_answers_are_asked_for_anew_when_settings_are_read_again(
+    nursery: trio.Nursery, tmp_path: Path
+) -> None:
+    endpoint = await Endpoint(lambda _: reply({"user": "bob"})).start(nursery)
+    secret = tmp_path / "secret"
+    secret.touch(0o600)
+    secret.write_text(SECRET)
+    config = Config(auth=Auth(callout_url=endpoint.url, callout_secret_file=str(secret)))
+    door = make_door(config)
+    await nursery.start(door.authority.run)
+    await hear_identity(door, "opaque")
+    secret.write_text(SECRET[::-1])
+    door.authority.reload(config)
+    await hear_identity(door, "opaque")
+    assert [SECRET in endpoint.seen[0].head, SECRET[::-1] in endpoint.seen[1].head] == [True, True]
 
 
 async def test_the_cache_is_bounded(nursery: trio.Nursery) -> None:
@@ -214,11 +232,25 @@ async def test_no_more_wait_than_may(nursery: trio.Nursery) -> None:
 
 
 async def test_no_more_are_asked_at_once_than_may(nursery: trio.Nursery) -> None:
-    endpoint, door = await begin(nursery, lambda _: None, limits=Limits(max_callouts=2), callout_timeout_ms=50)
-    for number in range(3):
-        door.authority.ask(f"t{number}", Arrival(), lambda _: None)
-    await hear_refusal(door, "t0")
-    assert len(endpoint.seen) == 2
+    asked, may_answer = 0, trio.Event()
+
+    async def ask(*_: object, **__: object) -> Reply:
+        nonlocal asked
+        asked += 1
+        await may_answer.wait()
+        return Reply(200, b'{"user":"bob"}')
+
+    config = Config(auth=Auth(callout_url="http://[::1]:1/"), limits=Limits(max_callouts=2))
+    door = make_door(config, ask=ask)
+    await nursery.start(door.authority.run)
+    answers: list[Identity | Refused] = []
+    for number in range(5):
+        door.authority.ask(f"t{number}", Arrival(), answers.append)
+    await wait_all_tasks_blocked()
+    assert (asked, answers) == (2, [])
+    may_answer.set()
+    await wait_all_tasks_blocked()
+    assert (asked, len(answers)) == (5, 5)
 
 
 async def test_whoever_waits_when_the_node_ends_is_answered() -> None:

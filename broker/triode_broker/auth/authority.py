@@ -75,7 +75,7 @@ class Authority:
         self._sources = self._make_sources()
         self._tokens = self._read_tokens(config)
         self._api_keys = read_api_keys(config.auth)
-        self._callout = self._make_callout() if config.auth.callout_url else None
+        self._callout = self._make_callout(config)
         self._is_open = is_open(config)
         self._nursery: trio.Nursery | None = None
         self._waiting = 0
@@ -108,8 +108,13 @@ class Authority:
         if self._urls(config) != self._urls(self._config):
             raise BadCredentials("auth", "another URL of keys, or another callout, needs a restart")
         rules = self._read_rules(config, self._rules)
-        tokens, api_keys = self._read_tokens(config), read_api_keys(config.auth)
+        tokens, api_keys, callout = (
+            self._read_tokens(config),
+            read_api_keys(config.auth),
+            self._make_callout(config),
+        )
         self._config, self._rules, self._tokens, self._api_keys = config, rules, tokens, api_keys
+        self._callout = callout  # what was kept of answers is asked for anew
 
     def judge(self, identity: Identity) -> Answer:
         """Who that is by the rules and keys in force: as before, with other rights, or nobody any more."""
@@ -131,8 +136,9 @@ class Authority:
             return now
         if known.signer is not None and not self._tokens.has(known.signer):
             raise NotAccepted("the key that has signed it is no longer configured")
-        if known.method == ANONYMOUS and not self._config.auth.anonymous:
-            raise NotAccepted("nobody comes in without a credential any more")
+        auth = self._config.auth
+        if not {ANONYMOUS: auth.anonymous, "certificate": auth.certificates}.get(known.method, True):
+            raise NotAccepted(f"nobody comes in by {known.method} any more")
         return known
 
     # Called by sessions
@@ -264,10 +270,11 @@ class Authority:
             rows.append(Row(row, fetched or OneKey(read_key(row, number, self._environ))))
         return Tokens(rows, config.auth)
 
-    def _make_callout(self) -> Callout:
-        auth = self._config.auth
-        secret = read_callout_secret(auth, self._environ)
-        return Callout(auth, self._config.limits, secret, self._request, self._log, self._now_ms)
+    def _make_callout(self, config: Config) -> Callout | None:
+        if not config.auth.callout_url:
+            return None
+        secret = read_callout_secret(config.auth, self._environ)
+        return Callout(config.auth, config.limits, secret, self._request, self._log, self._now_ms)
 
     def _open_web(self) -> Any:
         if self._ask is not None or not (self._sources or self._callout):
