@@ -469,7 +469,7 @@ class Noted(Nobody):
     def unwatched(self, filter: str) -> None:
         self.said.append(("unwatched", filter))
 
-    def replaced(self, connection: str, user: str) -> None:
+    def replaced(self, connection: str, who: Identity) -> None:
         self.said.append(("replaced", connection))
 
 
