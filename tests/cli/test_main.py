@@ -21,7 +21,7 @@ def _no_settings_of_this_shell(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.mark.parametrize("command", ["serve", "pub", "sub", "presence", "subs", "dead"])
+@pytest.mark.parametrize("command", ["serve", "pub", "sub", "presence", "subs", "dead", "token"])
 def test_help_has_examples_and_exit_codes(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])
@@ -118,9 +118,22 @@ def test_serve_without_its_extra_says_what_to_install() -> None:
     assert "install the extra `server`: pip install '.[server]' in a checkout" in serve.stderr
 
 
-@pytest.mark.parametrize("command", [["serve", "--check"], ["pub", "--help"], ["sub", "--help"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["create", "--key-file", "x", "--user", "ada"], ["inspect", "--token-file", "x"], ["generate-secret"]],
+)
+def test_tokens_without_the_extra_say_what_to_install(arguments: list[str]) -> None:
+    code = "import sys; sys.modules['jwt'] = None; from triode_broker.cli.main import main; "
+    code += f"sys.exit(main({['token', *arguments]}))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == ExitCode.FAILURE
+    assert run.stderr.startswith("triode token: jwt is not installed; install the extra `server`")
+
+
+@pytest.mark.parametrize("command", [["serve", "--check"], ["pub", "--help"], ["token", "key", "--help"]])
 def test_other_commands_work_without_the_extra(command: list[str]) -> None:
-    code = "import sys; sys.modules |= dict.fromkeys(['structlog', 'websockets']); "
+    extra = ["structlog", "websockets", "jwt", "cryptography", "httpx", "h11", "wsproto"]
+    code = f"import sys; sys.modules |= dict.fromkeys({extra}); "
     code += f"from triode_broker.cli.main import main; sys.exit(main({command}))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
