@@ -78,3 +78,9 @@ def test_a_reserved_address_keeps_its_host() -> None:
     for reserved in sockets:
         assert address == f"localhost:{reserved.getsockname()[1]}"
         reserved.close()
+
+
+def test_a_listener_with_a_certificate_is_opened_with_https() -> None:
+    (listener,) = listen("127.0.0.1:0")
+    with listener:
+        assert url(listener, is_tls=True) == url(listener).replace("http://", "https://")

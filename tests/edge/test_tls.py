@@ -3,8 +3,12 @@
 import ssl
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from triode_broker.config import Limits
 from triode_broker.edge.tls import CHUNK_BYTES
 
@@ -271,3 +275,44 @@ def test_an_outbox_over_its_bound_pauses_reading_until_records_have_left(make_ri
     client.send(text("say 60000"))
     rig.after(1.5)
     assert rig.edge.statistics().closes[4104] == 1
+
+
+class KeyUpdates:
+    """Records of TLS 1.3 that ask for new keys, each under the keys that the one before has brought (RFC 8446)."""
+
+    def __init__(self, keylog: str) -> None:
+        (line,) = [line for line in keylog.splitlines() if line.startswith("CLIENT_TRAFFIC_SECRET_0 ")]
+        self._secret = bytes.fromhex(line.split()[2])
+
+    def _expand(self, label: bytes, size: int) -> bytes:
+        info = size.to_bytes(2) + bytes((6 + len(label),)) + b"tls13 " + label + b"\0"
+        return HKDFExpand(hashes.SHA384(), size, info).derive(self._secret)
+
+    def next(self) -> bytes:
+        """One record; its answer is a key update too."""
+        key, nonce = self._expand(b"key", 32), self._expand(b"iv", 12)
+        message = b"\x18\x00\x00\x01\x01" + b"\x16"
+        header = b"\x17\x03\x03" + (len(message) + 16).to_bytes(2)
+        self._secret = self._expand(b"traffic upd", 48)
+        return header + AESGCM(key).encrypt(nonce, message, header)
+
+
+def test_s4_keys_that_are_renewed_for_ever_end_the_connection(rig: Rig, tmp_path: Path) -> None:
+    """S4: they are no life sign, their answers are not piled up, and nobody else notices."""
+    healthy = TlsClient(rig).upgrade()
+    context = client_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.keylog_filename = str(tmp_path / "keys")
+    client = TlsClient(rig, context, send_buffer=4_096).shake()
+    assert client.tls.cipher() == ("TLS_AES_256_GCM_SHA384", "TLSv1.3", 256)
+    updates = KeyUpdates((tmp_path / "keys").read_text())
+    client.below.send(updates.next())
+    assert rig.edge.statistics().connections == 2
+    for _ in range(5_000):
+        try:
+            client.below.send(updates.next())
+        except OSError:
+            break
+    assert rig.edge.statistics().connections == 1
+    healthy.send(text("alive"))
+    assert rig.talkers[0].heard == ["alive"]
