@@ -81,7 +81,7 @@ class Room:
                 self.desk.publish(topic, "x" * 100, **fields)
 
     def stall(self) -> None:
-        """Ann's connection takes no more for now."""
+        """Ann's connection is full."""
         for _ in range(50):
             self.desk.publish(self._topics[OPEN], "x" * 100)
 
