@@ -175,8 +175,9 @@ class Authority:
 
     def _without_token(self, arrival: Arrival) -> Known:
         if self._config.auth.certificates and arrival.certificate:
-            name = check_name(arrival.certificate[0], "the certificate's name")
-            return Known(user=name, method="certificate", roles=frozenset({"certificate", f"certificate:{name}"}))
+            names = [check_name(name, "the certificate's name") for name in arrival.certificate]
+            roles = frozenset({"certificate", *(f"certificate:{name}" for name in names)})
+            return Known(user=names[0], method="certificate", roles=roles)
         if self._config.auth.anonymous:
             return Known(user="", method=ANONYMOUS, roles=frozenset({ANONYMOUS}))
         raise NotAccepted("there is none")
