@@ -1,6 +1,7 @@
 """Bugs that are planted in the product for one run, each by putting something around one function of it.
 
-The product has no hooks for this. Several places may share one bug: then it is planted in all of them.
+The product has no hooks for this. Several places may share one bug: then it is planted in all of them. Bugs of how
+rights are applied, `acl_only_at_subscribe` first, are in `tests.core.acl_plants`: rights change there.
 """
 
 from collections.abc import Iterator
