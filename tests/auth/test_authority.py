@@ -87,6 +87,7 @@ def test_a_client_certificate_is_a_credential_where_it_may_be() -> None:
     assert (identity.user, identity.method) == ("svc.example", "certificate")
     assert identity.rights.may("subscribe", "all/svc.example")
     assert identity.rights.may("publish", "one/1")
+    assert identity.roles == {"certificate", "certificate:svc.example", "certificate:other"}
     assert door.let_in(sign(GOOD), arrival).user == "alice", "a token says more than the line it came on"
     assert make_door(Config(tokens=TOKENS)).refuse("", arrival) == "unauthorized: there is none"
     assert "the certificate's name" in door.refuse("", Arrival(certificate=("a\x00b",)))
