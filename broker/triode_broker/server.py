@@ -37,6 +37,7 @@ from triode_broker.draining import Draining, Readiness
 from triode_broker.edge.door import make_door
 from triode_broker.edge.listeners import listen, url
 from triode_broker.edge.reactor import Edge
+from triode_broker.hangup import Terminal
 from triode_broker.http.pages import pages
 from triode_broker.joining import Joining
 from triode_broker.log import committer
@@ -427,7 +428,10 @@ async def _end_by_signal(
 ) -> None:
     """Until a signal that may not take its time."""
     was_asked = False
+    terminal = Terminal()
     async for number in signals:
+        if number == signal.SIGHUP and terminal.is_gone:
+            return  # nobody sees what is logged any more
         log.info("signal", name=signal.Signals(number).name)
         if number == signal.SIGHUP:
             broker.reloading.read_again(reread)

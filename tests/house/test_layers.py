@@ -62,6 +62,7 @@ TABLE = {
     "triode_broker.config": Row((), ("attrs", "msgspec"), is_pure=True),
     "triode_broker.printable": Row((), (), is_pure=True),
     "triode_broker.logs": broker(),
+    "triode_broker.hangup": broker(),
     SECRETS: broker(),
     "triode_broker.posture": broker(),
     "triode_broker.tls": broker(SECRETS),
@@ -89,7 +90,7 @@ TABLE = {
     CLUSTER: broker(CORE, CLUSTER, SECRETS, libraries=("trio", "trio_websocket")),
     # A broker only in words: it plays scripts for clients of any make, so it knows the protocol and no broker.
     CONFORMANCE: Row(("triode_protocol", CONFORMANCE), ("attrs", "msgspec", "trio", "trio_websocket")),
-    WORKERS: broker("triode_broker.edge.listeners", WORKERS, libraries=("trio",)),
+    WORKERS: broker("triode_broker.edge.listeners", "triode_broker.hangup", WORKERS, libraries=("trio",)),
     # Feeds the demo through a real connection: a program like any other, only shipped with the broker.
     "triode_broker.demo": Row(
         ("triode", "triode_broker.config", "triode_broker.demo"), (*EVERYWHERE_IN_THE_BROKER, "trio")

@@ -24,6 +24,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from triode_broker.config import Auth, Config, Permission, TokenKey
+from triode_broker.hangup import Terminal
 from triode_broker.workers.plan import Start, without_one_time_settings
 
 FIRST_DELAY_SECONDS: Final = 0.1
@@ -183,7 +184,11 @@ class Parent:
 
     async def _obey(self, signals: AsyncIterator[int]) -> None:
         """SIGTERM drains the workers, another or SIGINT ends them at once, one more kills them; SIGHUP reloads."""
+        terminal = Terminal()
         async for number in signals:
+            if number == signal.SIGHUP and terminal.is_gone:
+                self._stop(End())
+                continue
             self.log.info("signal", name=signal.Signals(number).name)
             if number == signal.SIGHUP:
                 await self._reload()
