@@ -74,8 +74,8 @@ async def test_names_that_tenants_have_in_common_are_looked_after_one_by_one(tmp
         head, first, second = (await shell.output("subs", "list")).splitlines()
         assert (head.split()[:2], first.split()[:2], second.split()[:2]) == (
             ["TENANT", "NAME"],
-            ["acme", "worker"],
             ["-", "worker"],
+            ["acme", "worker"],
         )
         assert len((await shell.output("subs", "list", "--tenant", "acme")).splitlines()) == 2
         assert len((await shell.output("dead", "list", "--tenant", "")).splitlines()) == 2

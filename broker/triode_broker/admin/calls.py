@@ -48,7 +48,8 @@ async def _answer(call: Call, node: str, flush: Callable[[], None], parameters: 
     finally:
         flush()
     if isinstance(answer, list):
-        return {"names": [{**one, "home": node} for one in answer], "unanswered": []}
+        names = sorted(answer, key=lambda one: (one.get("tenant", ""), one["name"]))
+        return {"names": [{**one, "home": node} for one in names], "unanswered": []}
     assert isinstance(answer, dict)
     return {**answer, "home": node}
 
@@ -70,7 +71,7 @@ class Subscriptions:
         self._now_ms = now_ms
 
     async def list(self, parameters: Mapping[str, Any]) -> object:
-        """All names, or those of a tenant, in order."""
+        """All names, or those of a tenant."""
         tenant = tenant_in(parameters)
         counts = await self._letters.counts()
         return [
