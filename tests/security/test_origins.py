@@ -1,11 +1,17 @@
 """S9: which web pages may connect; the exact list, the node's own pages, and names led to this machine."""
 
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
 import msgspec
 import pytest
+from triode_broker.config import Limits
 from triode_broker.edge.door import Door
+from triode_broker.edge.forwarded import Proxies
+from triode_broker.edge.front import Front
+from triode_broker.edge.listeners import UNSENT_BYTES, listen
 from triode_broker.edge.origins import Origins, parse_origin
 
 from tests.edge.rig import CLOSE, HANDSHAKE, TEXT, Client, Rig, close_payload, text
@@ -235,3 +241,61 @@ def test_s9_log_names_the_origin_seldom_and_bounded(listed_rig: Rig) -> None:
     listed_rig.after(10)
     open_page()
     assert listed_rig.log.entries[1][1]["more_like_it"] == 4
+
+
+def test_s9_nodes_own_page_behind_a_proxy_is_what_the_proxy_says(make_rig: Callable[..., Rig]) -> None:
+    """SPEC 1.17: TLS ends there, on this machine; of others its words count nothing."""
+    page = "https://chat.example"
+    behind = with_origin(page, host="chat.example").replace(
+        b"\r\n\r\n", b"\r\nX-Forwarded-For: 203.0.113.7\r\nX-Forwarded-Proto: https\r\n\r\n"
+    )
+    for trusted, is_let_in in ((("127.0.0.1",), True), ((), False)):
+        rig = make_rig(door=Door(front=Front(proxies=Proxies(trusted))))
+        with listening() as listener, dialled(listener) as (ours, theirs):
+            rig.edge.adopt(theirs, "127.0.0.1")
+            ours.sendall(behind)
+            rig.turn()
+            assert (len(rig.talkers) == 1) is is_let_in
+
+
+def test_s6_clients_behind_a_proxy_are_counted_by_their_own_address(make_rig: Callable[..., Rig]) -> None:
+    """SPEC 1.1"""
+    rig = make_rig(Limits(max_address_connections=1), door=Door(front=Front(proxies=Proxies(("127.0.0.1",)))))
+    with listening() as listener, ExitStack() as lines:
+        statuses = []
+        for client in (b"203.0.113.7", b"203.0.113.7", b"203.0.113.8"):
+            ours, theirs = lines.enter_context(dialled(listener))
+            rig.edge.adopt(theirs, "127.0.0.1")
+            ours.sendall(HANDSHAKE[:-2] + b"X-Forwarded-For: " + client + b"\r\n\r\n")
+            rig.turn()
+            statuses.append(ours.recv(1_000)[9:12])
+    assert statuses == [b"101", b"429", b"101"]
+
+
+@contextmanager
+def listening() -> Iterator[socket.socket]:
+    """A socket that listens on this machine."""
+    (listener,) = listen("127.0.0.1:0")
+    with listener:
+        listener.setblocking(True)
+        yield listener
+
+
+@contextmanager
+def dialled(listener: socket.socket) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Both ends of a connection; the second one is somebody else's to close."""
+    with socket.create_connection(listener.getsockname()) as ours:
+        theirs, _ = listener.accept()
+        yield ours, theirs
+
+
+def test_s7_kernel_takes_little_that_it_cannot_send() -> None:
+    """Of a reader that stalls it is the outbox that has to notice, not 4 MiB later."""
+    with listening() as listener, dialled(listener) as (_, theirs), theirs:
+        assert theirs.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == UNSENT_BYTES
+        theirs.setblocking(False)
+        sent = 0
+        with suppress(BlockingIOError):
+            while sent < 64 * 2**20:
+                sent += theirs.send(bytes(65_536))
+        assert sent < 64 * 2**20
