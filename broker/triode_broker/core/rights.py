@@ -5,6 +5,7 @@ possible. One that is wholly allowed costs nothing afterwards, however many mess
 is allowed in part is each topic judged, once, and remembered.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Literal
 from weakref import WeakValueDictionary
@@ -45,12 +46,13 @@ class Rights:
 
     def __init__(self, allow: Rules, deny: Rules | None = None) -> None:
         """Raises BadRules where there are too many."""
-        self._allow = {action: _rules(allow.get(action)) for action in ACTIONS}
-        self._deny = {action: _rules((deny or {}).get(action)) for action in ACTIONS}
+        made: dict[_Filters, _Rules] = {(): _NO_RULES}
+        self._allow = _by_action(allow, made)
+        self._deny = _by_action(deny or {}, made)
         if sum(len(rules.filters) for rules in (*self._allow.values(), *self._deny.values())) > MAX_FILTERS:
             raise BadRules(f"there are more than {MAX_FILTERS} filters for one identity")
         #: By action, topics already judged: may be read directly, `may` fills it.
-        self.known: dict[Action, dict[str, bool]] = {action: {} for action in ACTIONS}
+        self.known: defaultdict[Action, dict[str, bool]] = defaultdict(dict)
         self._count = self._characters = 0  # of what is remembered
 
     @property
@@ -109,8 +111,8 @@ class _Rules:
 
     __slots__ = ("_exact", "_prefixes", "_wild", "filters")
 
-    def __init__(self, filters: Iterable[str]) -> None:
-        self.filters = tuple(sorted(set(filters)))
+    def __init__(self, filters: _Filters) -> None:
+        self.filters = filters
         below = [one[:-2] for one in self.filters if one.endswith("/#") and "+" not in one]
         self._exact = frozenset([*below, *(one for one in self.filters if not is_wildcard(one))])
         self._prefixes = tuple(f"{one}/" for one in below)
@@ -133,9 +135,13 @@ class _Rules:
 _NO_RULES: Final = _Rules(())
 
 
-def _rules(filters: Iterable[str] | None) -> _Rules:
-    """Most actions have none, of most identities: half of the memory that their rights take."""
-    return _Rules(filters) if filters else _NO_RULES
+def _by_action(rules: Rules, made: dict[_Filters, _Rules]) -> dict[Action, _Rules]:
+    """Most actions have none, or those of another action (`made`): rights of one user take 2.5 KB, not 4."""
+    found: dict[Action, _Rules] = {}
+    for action in ACTIONS:
+        filters = tuple(sorted(set(rules.get(action, ()))))
+        found[action] = made[filters] = made.get(filters) or _Rules(filters)
+    return found
 
 
 class RightsTable:
