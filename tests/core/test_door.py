@@ -76,7 +76,8 @@ def test_the_past_needs_history_too() -> None:
     line = guarded.allow("alice", subscribe="a/# b", history="a/1")
     for start in ("last", "earliest", {"last": 1}, {"since": 5}):
         forbidden(line, subscribe("b", **{"from": start}), "from")
-    subscribed, message, _ = line.subscribe(1, "a/#", from_="earliest")
+    subscribed, message, gap, caught_up = line.subscribe(1, "a/#", from_="earliest")
+    assert (gap["reason"], caught_up["type"]) == ("permission", "caught_up"), "from here on subscribe is enough"
     assert (subscribed["filtered"], message["message"]["topic"]) == (True, "a/1")
     assert [packet["type"] for packet in line.subscribe(2, "a/2", after={"m0-life": 0})] == [
         "subscribed",
