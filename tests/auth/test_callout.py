@@ -106,6 +106,7 @@ async def test_the_same_question_is_asked_once_at_a_time(nursery: trio.Nursery) 
     for _ in range(20):
         door.authority.ask("opaque", Arrival(), answers.append)
     await hear_identity(door, "opaque")
+    await wait_all_tasks_blocked()
     assert len(answers) == 20
     assert len(endpoint.seen) == 1
 
