@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from triode_broker.core.topic_tree import ANSWER_VALUES, TopicTree
+from triode_broker.core.topic_tree import ANSWER_VALUES, TopicTree, is_any
 from triode_protocol.topics import HARD_MAX_LEVELS, check_filter, check_topic, matches
 
 Tree = TopicTree[int, tuple[int, ...]]
@@ -11,6 +11,12 @@ Tree = TopicTree[int, tuple[int, ...]]
 
 def make_tree(max_cached: int = 100) -> Tree:
     return TopicTree(lambda values, topic: tuple(values), max_cached)
+
+
+def test_some_only_ask_whether_there_is_anybody() -> None:
+    tree: TopicTree[int, bool] = TopicTree(is_any, 10)
+    tree.add("a/+", 1)
+    assert (tree.match("a/1"), tree.match("b")) == (True, False)
 
 
 def tree_of(*filters: str) -> Tree:
