@@ -26,7 +26,7 @@ from triode_broker.core.session import Session
 #: After its goodbye a connection has so long to take what was sent: with all else within the 5 s of G10.
 DROP_MS: Final = 3_000
 #: Sessions looked at in one turn, and closed in one: both take a few milliseconds.
-LOOKED_AT_PER_TURN: Final = 2_000
+LOOKED_AT_PER_TURN: Final = 1_000
 CLOSED_PER_TURN: Final = 64
 
 Test = Callable[[Session], bool]
