@@ -22,8 +22,9 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from attrs import define, field
+from triode_broker.edge.frames import extent
 
-from tests.edge.rig import HANDSHAKE, extent, text
+from tests.edge.rig import HANDSHAKE, text
 
 TRIODE: Final = str(Path(sys.executable).with_name("triode"))
 PATIENCE_SECONDS: Final = 30.0  # a bound, not a measure

@@ -6,8 +6,8 @@ bad ones is let in no faster than a flood of good ones.
 
 The surprising decision: whatever comes behind a `connect` that has to wait waits as the text it came in, and is
 decoded once more. All of it together is bounded by what the edge reads until then (SPEC 1.11); decoded it may be
-200 times as much (S2). And answers that come later are kept and looked at in a turn of the edge, behind its barrier
-and its deadlines.
+200 times as much (S2). And answers that come later are kept and looked at in a turn of the edge, behind its
+barrier and its deadlines.
 """
 
 from collections.abc import Sequence

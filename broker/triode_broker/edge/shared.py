@@ -92,7 +92,7 @@ class Shared:
         self.plain_bytes = min(limits.max_frame_bytes, self.unmasking.max_bytes)
         proxies = self.door.front.proxies
         self.addresses = Addresses(limits, lambda address: is_this_machine(address) or address in proxies)
-        self.complaints = Complaints(self.log)
+        self.complaints = Complaints(self.log.warning)
         self.deflating = Deflating(limits.min_compressed_bytes)
         self.nowhere = Outbox(None, [], text_frame, limits.max_outbox_bytes)
         self.connect_deadlines = Deadlines(limits.connect_timeout_ms / 1000)
