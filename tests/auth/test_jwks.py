@@ -145,7 +145,7 @@ async def test_a_new_key_is_known_at_the_first_token_that_names_it(
         await trio.sleep_forever()
     assert await hear_identity(door, sign(GOOD, "RS256", OTHER_RSA, kid="k2"))
     assert provider.asked == 2
-    assert "no configured" in door.refuse(sign(GOOD, "RS256", kid="k1")), "it is not published any more"
+    assert "it names a key that none" in door.refuse(sign(GOOD, "RS256", kid="k1")), "it is not published any more"
 
 
 async def test_s18_unknown_kids_make_one_request_in_ten_seconds(
@@ -204,6 +204,16 @@ async def test_a_provider_that_is_not_there_at_the_start_is_asked_again(
     with trio.move_on_after(15):
         await trio.sleep_forever()
     assert door.let_in(good).user == "alice"
+
+
+async def test_a_provider_that_is_away_keeps_nobody_out_whom_another_key_lets_in(nursery: trio.Nursery) -> None:
+    provider = Provider(is_there=False)
+    rows = (TokenKey(jwks_url="https://id.example/keys"), TokenKey(key_env="RS256"))
+    door = make_door(Config(tokens=rows), ask=provider.ask)
+    await nursery.start(door.authority.run)
+    assert (await hear_refusal(door, sign(GOOD, "RS256", OTHER_RSA))).name == "unavailable"
+    assert door.let_in(sign(GOOD, "RS256")).user == "alice"
+    assert (await hear_refusal(door, sign({**GOOD, "exp": 5}, "RS256"))).name == "token_expired"
 
 
 async def test_keys_are_renewed_ahead(nursery: trio.Nursery, autojump_clock: Any) -> None:

@@ -22,7 +22,7 @@ from triode_broker.auth.known import Known, NotAccepted, NotKnown, check_name
 from triode_broker.auth.refusals import Refusals
 from triode_broker.auth.rules import ANONYMOUS, Rules
 from triode_broker.auth.static_keys import BadCredentials, read_api_keys, read_callout_secret, read_key
-from triode_broker.auth.tokens import FORM, KeysLacking, OneKey, Row, Source, Tokens
+from triode_broker.auth.tokens import FORM, NO_SUCH_KEY, KeysLacking, OneKey, Row, Source, Tokens
 from triode_broker.config import Config
 from triode_broker.core.identity import OPEN, Arrival, Identity
 from triode_broker.core.rights import BadRules
@@ -194,7 +194,7 @@ class Authority:
         try:
             return self._tokens.check(token, self._now_ms())
         except KeysLacking:
-            raise NotAccepted("it names a key that none of the configured URLs has") from None
+            raise NotAccepted(NO_SUCH_KEY) from None
 
     # Answers that come later
 

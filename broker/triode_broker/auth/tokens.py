@@ -17,7 +17,7 @@ import attrs
 from triode_protocol.errors import ErrorName
 
 from triode_broker.auth.grants import NOTHING, BadGrants, Grants, parse_grants
-from triode_broker.auth.known import Known, NotAccepted, check_limits, check_name, check_tenant, shown
+from triode_broker.auth.known import Known, NotAccepted, NotKnown, check_limits, check_name, check_tenant, shown
 from triode_broker.auth.signing_keys import SigningKey
 from triode_broker.auth.strict_json import BadJson, parse_object
 from triode_broker.config import Auth, TokenKey
@@ -31,6 +31,7 @@ _REFUSED: Final = ("crit", "b64", "enc", "zip")
 _LAST_SECOND: Final = 253_402_300_799  # of the year 9999: no clock that is right says more
 _MAX_SIGNATURES: Final = 16  # checked for one token that names no key
 _MAX_ROLES: Final = 64
+NO_SUCH_KEY: Final = "it names a key that none of the configured URLs has"
 
 
 class Source(Protocol):
@@ -96,21 +97,27 @@ class Tokens:
         if not rows:
             named = f" named {shown(kid)}" if kid else ""
             raise NotAccepted(f"no configured key{named} is for {shown(algorithm)}")
-        failure, lacking = None, []
+        failure, lacking, has_keys = None, [], False
         for row in rows:
-            keys = row.source.find(row.config.algorithm, kid or row.config.kid)[:_MAX_SIGNATURES]
-            signed = next(((key, said) for key in keys if (said := key.payload(token)) is not None), None)
-            if signed is None:
-                lacking += [row.source] if not keys and row.source.may_know_more() else []
-                continue
             try:
-                known = self._claims(row.config, signed[1], now_ms)
-                return attrs.evolve(known, signer=signed[0]) if isinstance(row.source, OneKey) else known
-            except NotAccepted as error:  # another row may have the same key, and another issuer
-                failure = error
-        if lacking and failure is None:
+                keys = row.source.find(row.config.algorithm, kid or row.config.kid)[:_MAX_SIGNATURES]
+                has_keys |= bool(keys)
+                signed = next(((key, said) for key in keys if (said := key.payload(token)) is not None), None)
+                if signed is not None:
+                    known = self._claims(row.config, signed[1], now_ms)
+                    return attrs.evolve(known, signer=signed[0]) if isinstance(row.source, OneKey) else known
+            except (
+                NotAccepted,
+                NotKnown,
+            ) as error:  # another row may have the key, or the same key and this issuer
+                failure = failure if isinstance(failure, NotAccepted) else error
+            else:
+                lacking += [row.source] if not keys and row.source.may_know_more() else []
+        if lacking and not isinstance(failure, NotAccepted):
             raise KeysLacking(lacking)
-        raise failure or NotAccepted("no configured key has made its signature")
+        if failure is not None:
+            raise failure
+        raise NotAccepted("no configured key has made its signature" if has_keys else NO_SUCH_KEY)
 
     def has(self, signer: SigningKey) -> bool:
         """Whether a key that stood in the settings still does."""
