@@ -7,6 +7,7 @@ from functools import partial
 
 import msgspec
 import pytest
+from triode_broker.cli.settings import BadSettings, load
 from triode_broker.config import Limits
 from triode_broker.edge.door import Door
 from triode_broker.edge.forwarded import Proxies
@@ -177,6 +178,13 @@ def test_s9_star_lets_everybody_in() -> None:
 def test_s9_list_with_something_else_in_it_is_none(entry: str) -> None:
     with pytest.raises(ValueError, match="not an origin: write scheme://host"):
         Origins(["https://chat.example.org", entry])
+
+
+@pytest.mark.parametrize("entry", ["chat.example.org", "https://*.example.org", "null"])
+def test_s9_broker_does_not_start_with_such_a_list(entry: str) -> None:
+    with pytest.raises(BadSettings, match=r"origins.*is not an origin: write scheme://host"):
+        load({"origins": ["https://chat.example.org", entry]})
+    assert load({"origins": ["https://chat.example.org", "*"]}).config.origins
 
 
 # At the door
