@@ -64,6 +64,28 @@ def test_past_is_delivered_of_topics_whose_past_is_allowed() -> None:
     assert topics(packets) == ["rooms/a", "rooms/b", "rooms/a"]
 
 
+def test_past_of_a_shard_that_was_not_reached_is_still_the_past() -> None:
+    """S13, SPEC 11.4.2: it is told when its owner is back, long after the rest was over."""
+    desk = Desk(shards=2)
+    ann = Keeper(desk).connect("ann", Rights({"subscribe": ["rooms/#"], "history": ["rooms/+/b"]}))
+    shard = desk.router.shards[1]
+    there = [
+        topic for topic in (f"rooms/{number}/a" for number in range(40)) if desk.router.shard_of(topic) is shard
+    ]
+    past = [
+        topic for topic in (f"rooms/{number}/b" for number in range(40)) if desk.router.shard_of(topic) is shard
+    ]
+    for topic in (there[0], past[0]):
+        desk.publish(topic)
+    shard.is_reachable = False
+    answer, *packets = ann.subscribe(1, "rooms/#", from_="earliest")
+    assert (answer["unavailable"], topics(packets)) == (["m1"], [])
+    desk.node.moving.back(shard)
+    assert topics(ann.drain()) == [past[0]]
+    desk.publish(there[0])
+    assert topics(ann.drain()) == [there[0]]
+
+
 def test_each_topic_is_judged_once_and_not_each_message() -> None:
     """S11, G10: the cost of permission does not grow with the messages."""
     desk, _, ann = begin(PART)
