@@ -275,3 +275,10 @@ def test_quotas_that_cannot_hold_are_refused(tmp_path: Path, row: str, problem: 
     with pytest.raises(BadSettings, match="quotas #1") as refused:
         load(file=config_file(tmp_path, f"[[quotas]]\n{row}"))
     assert problem in str(refused.value)
+
+
+def test_clients_are_not_closed_for_less_than_they_may_have_on_their_way(tmp_path: Path) -> None:
+    """SPEC 11.7.4."""
+    (problem,) = problems(config_file(tmp_path, "[limits]\nmax_refused_packets = 455"))
+    assert "max_refused_packets = 455: allowed is at least what one client may have on its way, 456" in problem
+    load(file=config_file(tmp_path, "[limits]\nmax_refused_packets = 456"))

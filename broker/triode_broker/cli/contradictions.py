@@ -138,6 +138,11 @@ def _limits(limits: Limits) -> Iterator[Problem]:
 
 
 def _quotas(config: Config) -> Iterator[Problem]:
+    limits = config.limits
+    least = limits.max_inflight_publishes + limits.max_subscriptions
+    if limits.max_refused_packets < least:
+        wrong = f": allowed is at least what one client may have on its way, {least} packets (docs/limits.md)"
+        yield "limits.max_refused_packets", f" = {limits.max_refused_packets}{wrong}"
     for number, row in enumerate(config.quotas, 1):
         for name in row.__struct_fields__:
             if name.startswith("tenant_") and (row.role or row.method) and getattr(row, name) != NOT_SAID:
