@@ -30,12 +30,12 @@ def rows(clause: str, end: str) -> list[list[str]]:
 async def test_server_offers_what_the_table_says(
     broker: RunningBroker, start_broker: StartBroker, tmp_path: Path
 ) -> None:
-    """SPEC 7.2, 4.1.2: `durable` only where there is a disk; `delay` only where the operator allows it."""
+    """SPEC 7.2, 4.1.2: `durable` where there is a disk, `auth` where there are credentials, `delay` where allowed."""
     all = {name.strip("`") for name, _ in rows("7.2", "**7.3**")}
-    assert set(await capabilities(broker)) == all - {"durable"}
-    assert set(await capabilities(await start_broker(data=str(tmp_path)))) == all
+    assert set(await capabilities(broker)) == all - {"durable", "auth"}
+    assert set(await capabilities(await start_broker(data=str(tmp_path), auth={"anonymous": True}))) == all
     strict = await start_broker(limits={"max_delay_seconds": 0})
-    assert set(await capabilities(strict)) == all - {"durable", "delay"}
+    assert set(await capabilities(strict)) == all - {"durable", "auth", "delay"}
     client = await strict.connect()
     error = await client.publish("a", 1, deliver_at_ms=5)
     assert (error["name"], error["field"]) == ("unsupported", "deliver_at_ms")
