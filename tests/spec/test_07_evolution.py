@@ -30,7 +30,7 @@ def rows(clause: str, end: str) -> list[list[str]]:
 async def test_server_offers_what_the_table_says(
     broker: RunningBroker, start_broker: StartBroker, tmp_path: Path
 ) -> None:
-    """SPEC 7.2, 4.1.2: `durable` where there is a disk, `auth` where there are credentials, `delay` where allowed."""
+    """SPEC 7.2, 4.1.2: `durable` where there is a disk, `auth` with credentials, `delay` where allowed."""
     all = {name.strip("`") for name, _ in rows("7.2", "**7.3**")}
     assert set(await capabilities(broker)) == all - {"durable", "auth"}
     assert set(await capabilities(await start_broker(data=str(tmp_path), auth={"anonymous": True}))) == all
