@@ -157,7 +157,7 @@ def test_what_cannot_be_told_without_a_network_is_said(ready: Path, capfd: pytes
     assert "save that document and name it with --jwks FILE" in str(found["reason"])
     Path("keys.json").write_text('{"keys": []}')
     found = inspected(capfd, token, "--config", "t.toml", "--jwks", "keys.json", code=ExitCode.REFUSED)
-    assert "no configured key" in str(found["reason"])
+    assert "it names a key that none" in str(found["reason"])
     Path("t.toml").write_text('[auth]\ncallout_url = "https://id.example/who"\n')
     found = inspected(capfd, token, "--config", "t.toml", code=ExitCode.FAILURE)
     assert found["reason"] == "https://id.example/who would be asked who that is"
