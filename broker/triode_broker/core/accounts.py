@@ -107,9 +107,10 @@ class Account:
     def use(self, elapsed_ms: float) -> tuple[float, Usage]:
         """What it has done since it was asked last, and the largest part of a bound that this is."""
         seconds = max(elapsed_ms, 1.0) / 1000
-        done = [round(bucket.used / seconds) for bucket in (self.publishes, self.bytes)]
+        publishes, octets = (round(bucket.used / seconds) for bucket in (self.publishes, self.bytes))
         self.publishes.used = self.bytes.used = 0
-        usage = Usage(*self.key, *done, self.connections, self.subscriptions, self.wildcards)
+        tenant, user = self.key
+        usage = Usage(tenant, user, publishes, octets, self.connections, self.subscriptions, self.wildcards)
         counts = (usage.publishes, usage.bytes, usage.connections, usage.subscriptions, usage.wildcards)
         parts = (count / bound for count, bound in zip(counts, self._bounds, strict=True) if bound)
         return max(parts, default=0.0), usage

@@ -6,7 +6,7 @@ holds for everybody.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from msgspec.structs import asdict, replace
 from triode_protocol.packets import Limits as AnnouncedLimits
@@ -43,7 +43,7 @@ class Quotas:
 
     def _make(self, identity: Identity) -> Quota:
         rows = [asdict(row) for row in self._rows if _fits(row, identity)]
-        bounds: dict[str, int] = {
+        bounds: dict[str, Any] = {
             name: next((row[name] for row in rows if row[name] != NOT_SAID), 0) for name in _BOUNDS
         }
         return Quota(**bounds)
