@@ -64,7 +64,10 @@ async def test_all_workers_are_told(tmp_path: Path, nursery: trio.Nursery) -> No
         with trio.fail_after(PATIENCE_SECONDS):
             while len(clients) < len(processes):
                 client, node = await enter(nursery, url)
-                clients[node] = client
+                if node in clients:
+                    await client.cut()
+                else:
+                    clients[node] = client
         write(tmp_path, subscribe="a")
         program.signal(signal.SIGHUP)
         for client in clients.values():
