@@ -70,7 +70,7 @@ BAD = [
 
 @contextmanager
 def begin(chance: random.Random) -> Iterator[Run]:
-    log = structlog.wrap_logger(structlog.PrintLogger(file=open("/dev/null", "w")))  # noqa: SIM115
+    log = structlog.wrap_logger(structlog.ReturnLogger())  # writes nothing, and lines are made as in a broker
     authority = Authority(CONFIG, log, lambda: NOW_MS, flush=lambda: None, environ=ENVIRON)
 
     def run(data: bytes, chance: random.Random) -> str:
