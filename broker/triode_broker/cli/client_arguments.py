@@ -32,7 +32,7 @@ REVOKE_EXAMPLES: Final = """examples:
   triode revoke --user ada                       every credential of hers that was issued until now
   triode revoke --user ada --also-new            those issued later, too: she stays out until `unrevoke`
   triode revoke --token 5f2c…                    one token, by its id (jti)
-  triode revoke --key billing                    an API key, by its name; also take it out of the file
+  triode revoke --key 0a1b2c3d4e5f               an API key, by its id (triode token key list); also in its file
   triode revoke --connection c-19ab…             the credential that connection came in with
   triode revoke --user ada --for 7d
 
@@ -111,7 +111,7 @@ def _add_user(parser: argparse.ArgumentParser, text: str) -> None:
 
 def _add_credential(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--token", metavar="ID", help="the token of this id (jti)")
-    parser.add_argument("--key", metavar="NAME", help="the API key of this name")
+    parser.add_argument("--key", metavar="ID", help="the API key of this id")
 
 
 def duration(text: str) -> int:
