@@ -14,6 +14,7 @@ from playwright.sync_api import ConsoleMessage
 from triode_broker.cli.arguments import make_parser
 from triode_broker.http.pages import demo_page, demo_script
 
+from tests.authority import issue
 from tests.browser.built import built_client
 from tests.browser.chromium import PATIENCE_MS, open_browser
 from tests.browser.processes import TRIODE, Broker
@@ -90,6 +91,7 @@ def test_subscriber_of_the_readme_hears_the_publisher(broker: Broker, tmp_path: 
     script = built_client(tmp_path) / "triode.iife.js"
     with open_browser() as browser:
         page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{broker.port}/healthz")  # a page of some origin: one of none may not connect
         page.add_script_tag(path=script)
 
         def is_message(said: ConsoleMessage) -> bool:
@@ -124,9 +126,14 @@ def test_make_targets_of_the_readme_exist() -> None:
 def test_configuration_of_the_readme_is_accepted(example: str, tmp_path: Path) -> None:
     file = tmp_path / "triode.toml"
     file.write_text(example)
+    issued = issue(tmp_path, "127.0.0.1")
+    for name, source in ("fullchain.pem", issued.certificate), ("privkey.pem", issued.key):
+        Path(source).rename(tmp_path / name)
+    (tmp_path / "jwt.secret").touch(0o600)
+    (tmp_path / "jwt.secret").write_text("s" * 64)
     check = [TRIODE, "serve", "--config", str(file), "--check"]
     effective = subprocess.run(check, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
-    filters = re.findall(r'^filter = "(.*)"$', example, re.MULTILINE)
+    filters = re.findall(r'^filter = "(.*)"$', example, re.MULTILINE) + re.findall(r'"([a-z]+/[^"]*)"', example)
     assert filters
     assert all(filter in effective for filter in filters)
 
