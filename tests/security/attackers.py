@@ -197,7 +197,7 @@ async def bad_packets(line: Line) -> None:
         '"\\ud800"',
     ]
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(line.send, *[text(said) for said in bad] * 3, text('{"type":"ping"}'))
+        nursery.start_soon(line.send, b"".join([text(said) for said in bad] * 3) + text('{"type":"ping"}'))
         await line.until(b'"pong"')
 
 
