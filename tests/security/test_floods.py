@@ -18,8 +18,17 @@ from tests.spec.broker import RunningBroker
 from tests.spec.client import Packet, RawClient
 from tests.spec.conftest import StartBroker
 
-RATES = {"publishes_per_second": 200, "requests_per_second": 200, "control_packets_per_second": 200}
+#: So many at once, and so few later, that a slow machine makes no difference.
+RATES = {"publishes_per_second": 10, "requests_per_second": 10, "control_packets_per_second": 10}
 PIECE = 500  # packets in one message
+FORGIVEN = 2_000
+#: Whoever floods gets to read how it ended, however busy the machine is: it would be cut off otherwise.
+LIMITS = {
+    "rate_burst_ms": 20_000,
+    "max_refused_packets": FORGIVEN,
+    "refused_window_ms": 600_000,
+    "close_timeout_ms": 60_000,
+}
 FLOODS: dict[str, Callable[[int], Packet]] = {
     "messages": lambda number: {"type": "publish", "topic": "flood", "data": number},
     "messages with ids": lambda number: {"type": "publish", "topic": "flood", "data": number, "id": number},
@@ -43,7 +52,7 @@ async def keep_talking(client: triode.Client, until: trio.Event) -> int:
     """Say numbers and hear them, each once and in order, until then."""
     said = 0
     async with client.subscribe("healthy") as heard:
-        while not until.is_set() and said < 200:
+        while not said or (not until.is_set() and said < 100):
             await client.publish("healthy", said)
             assert (await anext(heard)).data == said
             said += 1
@@ -51,11 +60,10 @@ async def keep_talking(client: triode.Client, until: trio.Event) -> int:
 
 
 async def send_all(client: RawClient, packet: Callable[[int], Packet]) -> None:
-    """Message after message, reading nothing, until it is closed."""
-    number = 0
+    """Message after message, whatever is answered, until more than enough was refused or it is closed."""
     try:
-        while True:
-            await client.send(*[packet(number := number + 1) for _ in range(PIECE)])
+        for first in range(1, 2 * FORGIVEN, PIECE):
+            await client.send(*[packet(first + number) for number in range(PIECE)])
     except ConnectionClosed:
         pass
 
@@ -63,7 +71,7 @@ async def send_all(client: RawClient, packet: Callable[[int], Packet]) -> None:
 @pytest.mark.parametrize("name", list(FLOODS))
 async def test_a_flood_is_refused_then_closed_and_hurts_nobody(start_broker: StartBroker, name: str) -> None:
     """S8, SPEC 11.7.1, 11.7.2, 11.7.4."""
-    broker = await start_broker(quotas=[RATES], limits={"max_refused_packets": 3_000})
+    broker = await start_broker(quotas=[RATES], limits=LIMITS)
     over = trio.Event()
     async with triode.connect(broker.url) as healthy, trio.open_nursery() as nursery:
         flooder = await broker.connect()
@@ -73,7 +81,6 @@ async def test_a_flood_is_refused_then_closed_and_hurts_nobody(start_broker: Sta
             async with trio.open_nursery() as sending:
                 sending.start_soon(send_all, flooder, FLOODS[name])
                 assert await flooder.closed() == CloseCode.OVERLOADED
-                sending.cancel_scope.cancel()
             packets.extend(flooder.packets)
             over.set()
 
@@ -90,7 +97,7 @@ async def test_a_flood_is_refused_then_closed_and_hurts_nobody(start_broker: Sta
         assert len(limited) <= 10  # one for each wait, not one for each packet
     seen = await statistics(broker)
     assert seen["closed"] == 1
-    assert sum(seen["refused"].values()) > 3_000
+    assert sum(seen["refused"].values()) > FORGIVEN
 
 
 async def test_a_client_that_publishes_faster_than_it_may_is_slowed_down_and_loses_nothing(
