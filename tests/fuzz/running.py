@@ -147,7 +147,8 @@ def telling(campaign: Campaign, seed: int) -> Iterator[None]:
         file = Path(".cache") / "fuzz" / f"{campaign.target.name}-{seed}"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(campaign.latest)
-        print(f"{campaign.target.name}: case {campaign.cases}, TRIODE_FUZZ_SEED={seed}, the input is in {file}")  # noqa: T201
+        place = f"case {campaign.cases}, TRIODE_FUZZ_SEED={seed}, the input is in {file}"
+        print(f"{campaign.target.name}: {place}")  # noqa: T201  # how to repeat a failure
         raise
 
 

@@ -117,8 +117,8 @@ def _data(config: Config, given: Mapping[str, object]) -> Iterator[Problem]:
     try:
         if config.data and not stat.S_ISDIR(os.stat(config.data).st_mode):
             yield "data", f" = {shown(config.data)}: is not a directory"
-    except FileNotFoundError:
-        pass  # it will be made
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # it will be made, or whoever makes it says why not
     except (OSError, ValueError) as error:  # too long, a NUL, no right to look
         yield "data", f" = {shown(config.data)}: is no directory that can be used: {escape(str(error.args[-1]))}"
     for name in ("restored", "create_store"):
