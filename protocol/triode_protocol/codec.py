@@ -93,6 +93,45 @@ def decode(text: str, max_packet_bytes: int) -> Sequence[ClientPacket | Refused]
     return (packet,)
 
 
+def decode_first(text: str, max_packet_bytes: int, max_first_characters: int) -> ClientPacket | Refused:
+    """The first packet of a text alone, as `decode` has it, for one that comes from a stranger (S2).
+
+    Costs no more than a text of `max_first_characters` does, whatever stands in the others and however deep it
+    nests: what is longer, or nests deeper than the parser goes, may be refused without its `id`.
+    """
+    if text.lstrip(_BLANKS)[:1] == "[":
+        return _first_element(text, max_packet_bytes, max_first_characters)
+    if len(text) <= max_first_characters:
+        return _decode_one(text, max_packet_bytes)
+    try:
+        return _client.decode(text)
+    except DECODE_ERRORS:
+        return _refused("this is no packet, and too long for a first one")
+
+
+def _first_element(text: str, max_packet_bytes: int, max_first_characters: int) -> ClientPacket | Refused:
+    begin = text.index("[") + 1
+    piece = text[begin : begin + max_first_characters + 1].lstrip(_BLANKS)
+    depth = 0
+    for match in _MARKS.finditer(piece) if piece[:1] == "{" else ():
+        mark = match[0]
+        depth += 1 if mark in "[{" else -1 if mark in "]}" else 0
+        if not depth:
+            return _decode_one(piece[: match.end()], max_packet_bytes)
+    return _refused("an array holds packets, at least one, and no arrays; the first is short")
+
+
+def _decode_one(text: str, max_packet_bytes: int) -> ClientPacket | Refused:
+    """A text that is no array. What nests too deep for the parser is not looked through for its `id`."""
+    try:
+        packet: ClientPacket = _client.decode(text)
+    except RecursionError:
+        return _refused(f"nested deeper than {MAX_DATA_DEPTH} levels")
+    except DECODE_ERRORS as error:
+        return _explain(error, text)
+    return _shallow(packet)
+
+
 def _decode_bad(error: Exception | None, text: str, max_packet_bytes: int) -> Sequence[ClientPacket | Refused]:
     """No packet within its limit: an array behind blanks, too large (no `error`), or what `error` says."""
     if text.lstrip(_BLANKS)[:1] == "[":
@@ -195,7 +234,9 @@ def join(payloads: Sequence[bytes]) -> bytes:
     return b"[%b]" % b",".join(payloads)
 
 
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')  # linear: no two branches start alike
+# Linear, whatever comes: no two branches start alike, nothing is given back, a string without an end is one match.
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
+_MARKS = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)  # the same, of text
 _KEPT_DEPTH = 2 * MAX_DATA_DEPTH  # of what is cut: deep enough to be refused, shallow enough for the parser
 
 

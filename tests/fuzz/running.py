@@ -17,6 +17,8 @@ from attrs import define, field
 
 CORPUS = Path(__file__).parent / "corpus"
 MAX_INPUT_BYTES = 100_000
+#: Of the processor, for one input: what takes longer takes more than its sender's share. Usual are milliseconds.
+MAX_CASE_SECONDS = 3.0
 #: Inputs that are kept of one target: the shortest of as many signatures.
 MAX_KEPT = 200
 BYTES = (
@@ -76,7 +78,10 @@ class Campaign:
                 if number and time.monotonic() > until:
                     return
                 self.latest = data = self._next()
+                begun = time.process_time()
                 signature = run(data, self.chance)
+                spent = time.process_time() - begun
+                assert spent < MAX_CASE_SECONDS, f"{len(data)} bytes kept the process busy for {spent:.1f} s"
                 self.cases += 1
                 if signature not in self.pool or len(data) < len(self.pool[signature]):
                     self.pool[signature] = data

@@ -260,3 +260,65 @@ def test_type_is_the_first_member_of_what_is_written() -> None:
         assert isinstance(kind.__struct_config__.tag, str)
         required = {f.name: 1 for f in msgspec.structs.fields(kind) if f.required}
         assert codec.encode(kind(**required)).startswith(f'{{"type":"{kind.__struct_config__.tag}"'.encode())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"type":"connect","id":1}',
+        ' {"type":"connect","id":1} ',
+        '[{"type":"connect","id":1}]',
+        ' [ {"type":"connect","id":1} , {} ]',
+        '[{"type":"connect","client":{"name":"a]}[{\\"b"},"id":1},' + "[" * 60_000,
+        '[{"type":"connect","id":1},' + ",".join(["{}"] * 5_000) + "]",
+    ],
+)
+def test_s2_the_first_packet_of_a_text_is_found_whatever_comes_behind_it(text: str) -> None:
+    first = codec.decode_first(text, 65_536, 8_192)
+    assert isinstance(first, packets.Connect)
+    assert first.id == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "[[]]",
+        "[1]",
+        "[" * 60_000,
+        '[{"type":"connect"',
+        '[{"type":"connect","token":"' + "a" * 9_000 + '"}]',
+        '{"type":"connect","will":{"topic":"a","data":' + "[" * 60_000,
+        '{"type":"connect","will":{"topic":"a","data":' + "[" * 5_000,
+        "{" * 9_000,
+        '{"type":"connect","x":1}',
+    ],
+)
+def test_s2_what_does_not_begin_with_a_packet_is_refused_by_its_beginning(text: str) -> None:
+    assert isinstance(codec.decode_first(text, 65_536, 8_192), Refused)
+
+
+def test_s2_a_first_packet_that_is_only_too_long_keeps_its_id() -> None:
+    """The session refuses it as what it is, `too_large`."""
+    first = codec.decode_first('{"type":"connect","id":7,"token":"' + "a" * 9_000 + '"}', 65_536, 8_192)
+    assert isinstance(first, packets.Connect)
+    assert first.id == 7
+
+
+@given(almost_packets)
+def test_first_packet_is_the_one_that_decode_finds(text: str) -> None:
+    first, everything = codec.decode_first(text, 1_000, 8_192), codec.decode(text, 1_000)
+    if isinstance(first, Refused):
+        assert isinstance(everything[0], Refused)
+    else:
+        assert first == everything[0] or isinstance(everything[0], Refused)  # the rest is no JSON
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("begin", ["[" * 1_100, '[{"type":"ping","id":1},' + "[" * 1_100, "[{"])
+def test_s5_time_grows_with_the_text_and_no_faster(begin: str) -> None:
+    """A string without an end, full of what could begin another: each was looked through again for each, 14 s."""
+    text = begin + '"' + '\\"' * 30_000
+    assert isinstance(codec.decode(text, 65_536)[0], Refused)
+    codec.decode_first(text, 65_536, 65_536)

@@ -12,7 +12,7 @@ barrier and its deadlines.
 
 from collections.abc import Sequence
 
-from triode_protocol.codec import Refused, decode, encode
+from triode_protocol.codec import Refused, decode, decode_first, encode
 from triode_protocol.errors import CloseCode, ErrorName
 from triode_protocol.packets import ClientPacket, Connect
 
@@ -61,13 +61,18 @@ class Entering:
         assert isinstance(self._answer, Identity)
         return self._answer
 
-    def receive(self, packets: Sequence[Decoded], text: str) -> Sequence[Decoded]:
-        """What may be served now of these packets of a text; none where it has to wait. Raises Disconnect."""
+    def receive(self, text: str) -> Sequence[Decoded]:
+        """What may be served now of a text; none where it has to wait. Raises Disconnect.
+
+        Of a stranger's text only the first packet is decoded: the others cost him nothing and may be thousands.
+        """
         if self._connect is None:
-            self._connect = self._check_first(packets[0], len(text))
+            limits = self._node.limits
+            first = decode_first(text, limits.max_packet_bytes, limits.max_connect_bytes)
+            self._connect = self._check_first(first, len(text))
             self._has_turn = self._node.admission.ask(self, is_resuming=self._connect.resume)
             if self._may():
-                return packets
+                return decode(text, limits.max_packet_bytes)
         self._early.append(text.encode("utf-8", "surrogatepass"))
         return ()
 

@@ -149,14 +149,13 @@ class Session:
 
         The edge does not call while the outbox is over its bound; what comes in spite of that waits for `room`.
         """
-        packets = decode(text, self._max_packet_bytes)
         size = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
         self.counts.received_bytes += size
         self.meter.bytes.credit -= size
         if self._entering is not None:
-            self._serve(self._entering.receive(packets, text), now_ms)
+            self._serve(self._entering.receive(text), now_ms)
         else:
-            self._serve(packets, now_ms)
+            self._serve(decode(text, self._max_packet_bytes), now_ms)
 
     def receive_binary(self, data: bytes, now_ms: int) -> None:
         """Binary messages are not part of this version; the connection stays (SPEC 1.6)."""
