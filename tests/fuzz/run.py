@@ -13,7 +13,16 @@ from tests.fuzz.running import Campaign, resident_bytes, telling
 from tests.fuzz.targets import ALL
 
 #: The share of a target in the cases: a fast one has more, so that all take about as long.
-SHARES = {"edge": 4, "packets": 4, "peers": 40, "hello": 10, "settings": 1, "tokens": 20, "client": 4}
+SHARES = {
+    "edge": 4,
+    "packets": 4,
+    "peers": 40,
+    "hello": 10,
+    "settings": 1,
+    "tokens": 20,
+    "parsers": 30,
+    "client": 4,
+}
 OTHERS = 5
 
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from triode_broker.config import Limits
+from triode_broker.edge.deflate import deflate
+from triode_broker.edge.door import Door
 
 from tests.edge.rig import BINARY, CLOSE, HANDSHAKE, PING, PONG, TEXT, Rig, close_payload, frame, text
 from tests.fuzz.running import Run, Target
@@ -40,12 +42,29 @@ FRAMES = [
     frame(CLOSE, close_payload(1000, "bye")),
     frame(CLOSE),
 ]
-SEEDS = [*HEADS, *(HANDSHAKE + one for one in FRAMES), HANDSHAKE + b"".join(FRAMES[:6])]
+
+
+def compressed(said: bytes) -> bytes:
+    """A client's text message, compressed."""
+    whole = bytearray(frame(TEXT, deflate(said)))
+    whole[0] |= 0x40
+    return bytes(whole)
+
+
+DEFLATING = HANDSHAKE[:-2] + b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
+SEEDS = [
+    DEFLATING + compressed(b"hello " * 80),
+    DEFLATING + compressed(bytes(69_000)) + text("hello"),
+    *HEADS,
+    *(HANDSHAKE + one for one in FRAMES),
+    HANDSHAKE + b"".join(FRAMES[:6]),
+]
 
 
 @contextmanager
 def begin(chance: random.Random) -> Iterator[Run]:
-    rig = Rig(LIMITS, {"/": lambda target: (200, "text/plain", target.encode())})
+    page = {"/": lambda target: (200, "text/plain", target.encode())}
+    rig = Rig(LIMITS, page, door=Door(takes_query_token=True, compresses=True))
     try:
         good = rig.client()
 
@@ -56,7 +75,7 @@ def begin(chance: random.Random) -> Iterator[Run]:
             return said
 
         yield run
-        assert "connection_failed" not in rig.log.events
+        assert "connection_failed" not in rig.log.events, rig.log.entries
         for one in rig.clients[1:]:
             one.socket.close()
         good.socket.close()
