@@ -101,7 +101,7 @@ class Talker:
         match said.split():
             case ["connect"]:
                 self.is_connected = True
-            case ["say", count] if count.isascii() and count.isdigit():
+            case ["say", count] if count.isascii() and count.isdigit() and len(count) < 7:
                 self.outbox.put(b"x" * int(count))
             case ["bug"]:
                 raise RuntimeError("a bug\nin the application")
