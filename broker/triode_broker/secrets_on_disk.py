@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 MAX_BYTES: Final = 1_048_576  # of a file with many keys; what holds one is far below
+_ZEROS: Final = b"\0"
 
 
 class BadFile(Exception):
@@ -41,6 +42,8 @@ def _read(file: str, max_bytes: int, is_wrong: Callable[[int, int, int], bool], 
         raise BadFile(wrong)
     if len(content) > max_bytes:
         raise BadFile(f"holds more than {max_bytes} bytes: hardly a secret")
+    if content and not content.strip(_ZEROS):  # as a crash leaves a file: a secret that everybody can guess
+        raise BadFile("holds nothing but zeros: it was not written to its end; write it again")
     return content
 
 
