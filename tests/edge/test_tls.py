@@ -92,6 +92,15 @@ def test_all_whole_records_of_a_turn_are_heard_in_it(rig: Rig) -> None:
     ]
 
 
+def test_bulk_behind_a_cut_record_is_no_flood(rig: Rig) -> None:
+    """S4 is about bytes with nothing in them: a turn's worth of messages behind the rest of a record is not."""
+    client = TlsClient(rig).upgrade()
+    records = client.encrypt(*(text(f"{number} " + "y" * 1_500) for number in range(80)))
+    client.below.send(records[:700], records[700:])
+    rig.turn()
+    assert len(rig.talkers[0].heard) == 80
+
+
 def test_records_that_cannot_leave_count_as_waiting_and_come_in_order(make_rig: MakeRig) -> None:
     """G6: back-pressure sees through TLS; the poller is asked to write only while there is something to write."""
     rig = make_rig(limits=Limits(max_outbox_bytes=400_000), door=tls_door())

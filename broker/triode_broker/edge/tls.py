@@ -121,12 +121,7 @@ class TlsSocket:
                 return b""  # without a word: lost, as far as anybody knows
         if self._is_shut:
             return data  # only its end is awaited
-        self._count(len(data))
-        found = self._decrypt(data)
-        if not found:
-            return self._nothing()
-        self._silent_bytes = 0
-        return found
+        return self._decrypt(data) or self._nothing()
 
     def _nothing(self) -> bytes:
         if self._is_ended:
@@ -139,18 +134,23 @@ class TlsSocket:
             raise Flood
 
     def _decrypt(self, data: bytes) -> bytes:
-        incoming = self._incoming
         if len(data) <= CHUNK_BYTES:
-            incoming.write(data)
-            found = self._read()
+            found = self._read_piece(data)
         else:
-            pieces = []
-            for start in range(0, len(data), CHUNK_BYTES):
-                incoming.write(data[start : start + CHUNK_BYTES])
-                pieces.append(self._read())
-            found = b"".join(pieces)
+            starts = range(0, len(data), CHUNK_BYTES)
+            found = b"".join([self._read_piece(data[start : start + CHUNK_BYTES]) for start in starts])
         if self._outgoing.pending:  # an answer to something that was not for us: keys, an alert
             self.flush()
+        return found
+
+    def _read_piece(self, data: bytes) -> bytes:
+        """Counted only where nothing was in it: with the end of a record may come many more."""
+        self._incoming.write(data)
+        found = self._read()
+        if found:
+            self._silent_bytes = 0
+        else:
+            self._count(len(data))
         return found
 
     def _read(self) -> bytes:
