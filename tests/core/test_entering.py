@@ -230,3 +230,20 @@ def test_s2_what_waits_for_the_gate_is_no_larger_than_what_came() -> None:
     greeting, *errors = lines[0].drain()
     assert greeting["type"] == "connected"
     assert [error["name"] for error in errors] == ["malformed"] * 4_000
+
+
+@pytest.mark.parametrize("is_slow", [False, True])
+@pytest.mark.parametrize("behind", [",{", ",[]]", ""])
+def test_a_connect_in_a_text_that_is_none_is_no_first_packet(behind: str, is_slow: bool) -> None:
+    """SPEC 1.12: nothing of it is served, nor of what comes behind it, and nobody is left waiting for an answer."""
+    guarded = Guarded()
+    guarded.gate.know("t")
+    guarded.gate.is_slow = is_slow
+    line = guarded.desk.dial()
+    line.send_text("[" + json.dumps(CONNECT) + behind)
+    line.send(CONNECT)
+    if is_slow:
+        guarded.gate.answer()
+    assert error_of(line.drain())["name"] == "malformed"
+    assert line.closed_with == CloseCode.PROTOCOL
+    assert not guarded.desk.node.sessions

@@ -72,7 +72,7 @@ class Entering:
             self._connect = self._check_first(first, len(text))
             self._has_turn = self._node.admission.ask(self, is_resuming=self._connect.resume)
             if self._may():
-                return decode(text, limits.max_packet_bytes)
+                return self._whole(text)
         self._early.append(text.encode("utf-8", "surrogatepass"))
         return ()
 
@@ -81,8 +81,15 @@ class Entering:
         if not self._early or not self._may():
             return ()
         early, self._early = self._early, []
+        texts = [text.decode("utf-8", "surrogatepass") for text in early]
         most = self._node.limits.max_packet_bytes
-        return [packet for text in early for packet in decode(text.decode("utf-8", "surrogatepass"), most)]
+        return [*self._whole(texts[0]), *(packet for text in texts[1:] for packet in decode(text, most))]
+
+    def _whole(self, text: str) -> Sequence[Decoded]:
+        """All of the text that begins with connect. Raises Disconnect where what is behind it makes it no text."""
+        packets = decode(text, self._node.limits.max_packet_bytes)
+        self._check_first(packets[0], 0)
+        return packets
 
     def _may(self) -> bool:
         """Whether it is known who it is, and that it may connect. Raises Disconnect."""
