@@ -111,6 +111,17 @@ async def test_the_same_question_is_asked_once_at_a_time(nursery: trio.Nursery) 
     assert len(endpoint.seen) == 1
 
 
+async def test_s19_an_answer_is_as_old_as_its_question(nursery: trio.Nursery) -> None:
+    """Whoever was revoked while the endpoint thought about it is not let in by what it knew before."""
+
+    def take_time(_: Seen) -> bytes:
+        door.clock.ms += 1_000
+        return reply({"user": "bob"})
+
+    _, door = await begin(nursery, take_time)
+    assert (await hear_identity(door, "opaque")).issued_ms == NOW_MS
+
+
 @pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden"])
 async def test_a_no_is_a_no_whatever_stands_below_it(nursery: trio.Nursery, status: str) -> None:
     _, door = await begin(nursery, lambda _: reply({"user": "bob"}, status))

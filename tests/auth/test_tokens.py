@@ -168,7 +168,9 @@ def test_s17_times_are_checked_with_sixty_seconds_of_leeway(times: dict[str, Any
         assert reason in door().refuse(token)
 
 
-@pytest.mark.parametrize("exp", ["1e400", "-1e400", "NaN", "Infinity", "-Infinity", "9" * 5000, "1e999999999"])
+@pytest.mark.parametrize("exp", [
+    "1e400", "-1e400", "NaN", "Infinity", "-Infinity", "9" * 400, "9" * 5000, "1e999999999",
+])  # fmt: skip
 def test_s17_an_expiry_that_is_no_number_of_seconds_is_refused(exp: str) -> None:
     assert door().refuse(sign_text(f'{{"sub":"alice","exp":{exp}}}')).startswith("unauthorized: ")
 

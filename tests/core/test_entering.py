@@ -235,7 +235,7 @@ def test_s2_what_waits_for_the_gate_is_no_larger_than_what_came() -> None:
 @pytest.mark.parametrize("is_slow", [False, True])
 @pytest.mark.parametrize("behind", [",{", ",[]]", ""])
 def test_a_connect_in_a_text_that_is_none_is_no_first_packet(behind: str, is_slow: bool) -> None:
-    """SPEC 1.12: nothing of it is served, nor of what comes behind it, and nobody is left waiting for an answer."""
+    """SPEC 1.12: nothing of it is served, nor what comes behind it, and nobody is left without an answer."""
     guarded = Guarded()
     guarded.gate.know("t")
     guarded.gate.is_slow = is_slow

@@ -112,6 +112,7 @@ class Callout:
     async def _once(self, token: str, arrival: Arrival) -> Known:
         if left := self._breaker.left():
             raise NotKnown("the callout has failed several times, and is left alone", int(left * 1000))
+        asked_ms = self._now_ms()  # who was revoked since was known before
         try:
             reply = await self._ask(
                 self._auth.callout_url,
@@ -120,7 +121,7 @@ class Callout:
                 max_bytes=self._limits.max_callout_bytes,
                 timeout_seconds=self._auth.callout_timeout_ms / 1000,
             )
-            answer = None if reply.status in _DENIED else self._read(reply)
+            answer = None if reply.status in _DENIED else self._read(reply, asked_ms)
         except NoReply as error:
             self._failed(str(error))
             raise NotKnown(f"the callout failed: {error}") from None
@@ -141,7 +142,7 @@ class Callout:
         if self._breaker.is_open and not was_open:
             self._log.error("callout_left_alone", url=self._auth.callout_url, ms=self._auth.callout_pause_ms)
 
-    def _read(self, reply: Reply) -> Known:
+    def _read(self, reply: Reply, asked_ms: int) -> Known:
         """What it says. Raises NoReply where that is not right: one wrong field may be the one that denied."""
         if reply.status != 200:
             raise NoReply(f"answered {reply.status}")
@@ -156,7 +157,7 @@ class Callout:
                 grants=parse_grants(answer.permissions),
                 limits=check_limits(answer.limits, "its limits"),
                 expires_ms=self._expires_ms(answer),
-                issued_ms=self._now_ms(),
+                issued_ms=asked_ms,
                 token_id=check_name(answer.token_id, "its token_id") if answer.token_id else "",
             )
         except msgspec.ValidationError:  # whose text may hold what was answered

@@ -27,7 +27,7 @@ from triode_broker.core.roster import Member
 from triode_broker.core.router import Router
 from triode_broker.core.source import Source
 from triode_broker.core.summaries import details, summary
-from triode_broker.core.tenants import name_outside, outside, tenant_of_name
+from triode_broker.core.tenants import name_outside, tenant_of_name
 from triode_broker.core.timers import Timers
 
 PREFIX: Final = "consumer/"
@@ -118,7 +118,7 @@ class Consumers:
             message = message or f"{name} is a group"
             raise Refused(ErrorName.CONFLICT, message, field=asked.field)
         if consumer.filter != packet.filter:
-            message = f"{name} has the filter {outside(consumer.filter)}"
+            message = f"{name} has another filter"  # not which: it may be forbidden to this one (SPEC 11.4.3)
             raise Refused(ErrorName.CONFLICT, message, field=asked.field)
         if asked.is_shared and len(consumer.members) >= self._limits.max_consumer_members:
             message = f"{name} has {len(consumer.members)} members, the most it may have"
