@@ -214,6 +214,20 @@ def test_files_are_read_again_when_the_broker_is_told_to(tmp_path: Path) -> None
     assert judged(door, other) == "unauthorized"
 
 
+def test_a_key_that_has_run_out_was_not_withdrawn(tmp_path: Path) -> None:
+    """SPEC 11.4.5, 11.2.3: a will is published all the same, and its connection is closed with 4201."""
+    key, text = service(expires_ms=NOW_MS + 1_000)
+    config = Config(auth=Auth(api_keys_file=write_keys(tmp_path, key)))
+    door = make_door(config)
+    before = door.let_in(text)
+    door.clock.ms += 1_000
+    door.authority.reload(config)
+    now = door.authority.judge(before)
+    assert isinstance(now, Identity)
+    assert now.expires_ms == NOW_MS + 1_000
+    assert door.refuse(text).startswith("token_expired: ")
+
+
 def judged(door: Door, identity: Identity) -> str:
     answer = door.authority.judge(identity)
     assert isinstance(answer, Refused)

@@ -1,8 +1,9 @@
 """Every session is visited once, some in each turn; and everybody is judged when the rules have changed (G10)."""
 
 from triode_broker.core.identity import Identity
-from triode_broker.core.rounds import STEP_MS, VISITED_PER_TURN
+from triode_broker.core.rounds import STEP_MS, TURN_MS, VISITED_PER_TURN
 from triode_broker.core.session import Session
+from triode_broker.core.standing import DROP_MS
 from triode_protocol.codec import Refused
 from triode_protocol.errors import CloseCode, ErrorName
 
@@ -25,6 +26,24 @@ def test_sessions_are_visited_in_pieces_of_a_turn() -> None:
     assert late.session not in visited
     desk.wait(10 * STEP_MS)
     assert len(visited) == 2 * VISITED_PER_TURN - 1
+
+
+def test_a_turn_ends_when_it_has_taken_long() -> None:
+    """S8: whoever takes long to be judged holds up nobody but those behind it."""
+    desk = Desk()
+    for _ in range(3):
+        desk.connect()
+    visited: list[Session] = []
+
+    def visit(session: Session) -> None:
+        visited.append(session)
+        desk.steady_ms += TURN_MS
+
+    desk.node.visit_all(visit)
+    for count in (1, 2, 3, 3):
+        desk.node.timers.tick(desk.now_ms)
+        assert len(visited) == count
+        desk.steady_ms += STEP_MS
 
 
 def test_rules_that_have_changed_judge_everybody() -> None:
@@ -61,6 +80,10 @@ def test_rules_that_have_changed_judge_everybody() -> None:
         CloseCode.REVOKED,
         CloseCode.AUTH_FAILED,
     ]
+    assert not any(lines[token].is_dropped for token in refusals)
+    guarded.desk.wait(DROP_MS)
+    assert all(lines[token].is_dropped for token in refusals), "G10: whether they read their goodbye or not"
+    assert not lines["less"].is_dropped
 
 
 def test_sessions_can_be_closed_and_dropped_by_others() -> None:

@@ -137,10 +137,10 @@ class ApiKeys:
     def __len__(self) -> int:
         return len(self._keys)
 
-    def now(self, id: str, now_ms: int) -> Known | None:
-        """What a key that was shown once says now; None: it is not good any more."""
+    def now(self, id: str) -> Known | None:
+        """What a key that was shown once says now; None: it was withdrawn. Its time is looked after elsewhere."""
         key, known = self._keys.get(id, (None, None))
-        return known if key is not None and _state(key, now_ms) is None else None
+        return None if key is None or key.revoked_ms else known
 
     def check(self, text: str, now_ms: int) -> Known:
         """Whose key this is. Raises NotAccepted."""

@@ -128,7 +128,7 @@ class Authority:
 
     def _known_now(self, known: Known) -> Known:
         if known.key:
-            now = self._api_keys.now(known.key, self._now_ms())
+            now = self._api_keys.now(known.key)
             if now is None:
                 raise NotAccepted(f"API key {known.key} is no longer good", ErrorName.REVOKED)
             if (now.user, now.tenant) != (known.user, known.tenant):

@@ -24,6 +24,7 @@ from triode_broker.core.rates import Meter, Rates
 from triode_broker.core.revocations import Revocations
 from triode_broker.core.rounds import Round
 from triode_broker.core.router import Router
+from triode_broker.core.standing import DROP_MS
 from triode_broker.core.subscription import Subscription
 from triode_broker.core.timers import Timers
 from triode_broker.core.wills import Wills
@@ -129,7 +130,8 @@ class Node:
         def visit(session: "Session") -> None:
             judged = judge(session.identity)
             if isinstance(judged, Refused):
-                session.close(close_code(judged))
+                session.close(close_code(judged))  # who reads slowly reads no longer
+                self.timers.at(self.timers.steady_ms() + DROP_MS, lambda _: session.drop())
             elif judged is not session.identity:
                 session.become(judged)
 
