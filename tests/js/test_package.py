@@ -14,7 +14,7 @@ from tests.browser.built import CLIENT, DIST, built_client
 from tests.browser.processes import Broker
 
 TOOLS: Final = CLIENT / "node_modules" / ".bin"
-MAX_CLIENT_BYTES: Final = 7_465  # 6,144 was aimed at; what it does has its price
+MAX_CLIENT_BYTES: Final = 7_510  # 6,144 was aimed at; what it does has its price
 MAX_REACT_BYTES: Final = 1_024
 MAX_PACKAGE_FILES: Final = 60
 

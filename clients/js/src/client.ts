@@ -11,7 +11,7 @@
  * The surprising decision: nothing here waits. Every call, packet and timer changes what is kept, and once a turn
  * `write` sends whatever that has brought about.
  */
-import { byteLength, convert, decode, payload, snapshot, spoken, type Packet } from "./codec.js";
+import { byteLength, convert, decode, payload, snapshot, spoken, toText, type Packet } from "./codec.js";
 import type { Complain, IsRetried, Put } from "./core.js";
 import { makeEmitter } from "./emitter.js";
 import { refusal, TriodeError } from "./errors.js";
@@ -397,6 +397,7 @@ export function Client(
 
   const read = async (packet: Packet): Promise<Packet> => {
     use();
+    toText(packet);
     const { type, id, ...answer } = await ask(packet, true);
     return answer;
   };

@@ -91,6 +91,14 @@ export function payload(data: any): Packet {
   return { data };
 }
 
+/** As JSON text. Throws where half a surrogate pair is in it: such text is no UTF-8, and the broker would not read any
+ * packet that leaves with it. */
+export function toText(packet: unknown): string {
+  const text = JSON.stringify(packet);
+  if (/\\ud[89a-f]/.test(text.replace(/\\\\/g, ""))) throw TypeError("half a surrogate pair");
+  return text;
+}
+
 /** `value` as it is now; throws where it is no JSON. */
 export const snapshot = (value: unknown): any => JSON.parse(JSON.stringify(value));
 

@@ -5,7 +5,7 @@
  * The surprising decision: there is one list, in the order of publishing, and a publish stays at its place in it
  * until it is done. To send one again is to forget that it was sent, so nothing ever has to be put back in order.
  */
-import { byteLength, snapshot, spoken, type Packet } from "./codec.js";
+import { byteLength, snapshot, spoken, toText, type Packet } from "./codec.js";
 import type { Complain, IsRetried, Later, NextId, Now, Retries } from "./core.js";
 import { TriodeError } from "./errors.js";
 import type { Published, PublishOptions, QueuedPublish, QueueOptions } from "./types.js";
@@ -63,7 +63,7 @@ export function makePublisher(
     new Promise((resolve_, reject_) => {
       const id_ = nextId();
       const { packet, expiresAt } = stored;
-      const text_ = JSON.stringify(isAcknowledged_ ? { ...packet, id: id_ } : packet);
+      const text_ = toText(isAcknowledged_ ? { ...packet, id: id_ } : packet);
       const size_ = byteLength(text_);
       if (isNew && (items.size >= maxMessages || bytes + size_ > maxBytes))
         throw new TriodeError("queue_full", "too much waits", { retry: "backoff" });

@@ -6,7 +6,7 @@
  * messages come. An inbox that is full stops nothing: the subscription is ended at the broker and asked for again,
  * by position, once half of it is taken.
  */
-import { advance, convert, copy, moved, spoken, type Packet } from "./codec.js";
+import { advance, convert, copy, moved, spoken, toText, type Packet } from "./codec.js";
 import { makeDeliveries } from "./consumer.js";
 import type { Ask, Complain, Emit, IsRetried, NextId, Put, Retries } from "./core.js";
 import { makeEmitter, report } from "./emitter.js";
@@ -312,6 +312,7 @@ export function makeSubscriptions(
     };
     try {
       use();
+      toText([filter, wishes]);
       all.add(kept);
       attach_();
     } catch (error) {

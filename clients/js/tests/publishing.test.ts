@@ -73,6 +73,26 @@ test("what is no JSON is refused at once, and deletes no key", async () => {
   assert.equal(world.socket.of("publish").length, 0);
 });
 
+test("half a surrogate pair is refused at once, and takes nobody along (S24-25)", async () => {
+  const world = await connected();
+  const half = "\ud83d";
+  void world.client.publish("a", "\\ud83d \\\\ud83d \ud83d\ude00");
+  for (const [topic, data, more] of [
+    ["a", half, {}],
+    ["a", ["\\" + half], {}],
+    ["a", "\udc00x", {}],
+    [half, 1, {}],
+    ["a", 1, { key: half }],
+    ["a", 1, { headers: { [half]: "1" } }],
+  ] as const)
+    assert.ok((await outcome(world.client.publish(topic, data, more))) instanceof TypeError);
+  assert.ok((await outcome(world.client.history(half))) instanceof TypeError);
+  const refused = world.client.subscribe(half);
+  assert.ok((await outcome(refused.ready)) instanceof TypeError);
+  assert.equal(world.socket.of("publish").length, 1);
+  assert.equal(world.socket.of("subscribe").length, 0);
+});
+
 test("data is taken as it is at the call", async () => {
   const world = new World();
   const value = { n: 1 };
