@@ -40,6 +40,7 @@ class Administering:
     joining: Joining | None
     begin_turn: Callable[[], int]  # the wall clock
     flush: Callable[[], None]
+    auth: Callable[[], Auth]  # the settings in force
     drain: Callable[[float | None], float]
     connections: Callable[[], int]
     log: Any
@@ -60,7 +61,7 @@ class Administering:
         """All there are; what other nodes may ask of them is in force."""
         name, node = self.config.node, self.node
         names = make_calls(name, node.router, node.consumers, self.begin_turn, self.flush)
-        clients = Clients(node, self.revoking, self.begin_turn, token_seconds(self.config.auth))
+        clients = Clients(node, self.revoking, self.begin_turn, lambda: token_seconds(self.auth()))
         others: AllOthers = Alone()
         if self.joining is not None:
             cluster = self.joining.cluster

@@ -19,6 +19,8 @@ from triode_broker.posture import is_open
 
 #: What is taken from settings that were read again.
 RELOADED: Final = frozenset({"auth", "tokens", "permissions"})
+#: What of `auth` is not.
+AT_START: Final = ("query_token", "notice_seconds", "jwks_refresh_seconds", "jwks_stale_seconds")
 
 
 @attrs.define(eq=False)
@@ -57,6 +59,9 @@ class Reloading:
             return
         names = [field.name for field in fields(config) if field.name not in RELOADED]
         waiting = [name for name in names if getattr(config, name) != getattr(self.config, name)]
-        self.config = replace(self.config, **{name: getattr(config, name) for name in RELOADED})
+        kept = {name: getattr(self.config.auth, name) for name in AT_START}
+        waiting += [f"auth.{name}" for name in AT_START if getattr(config.auth, name) != kept[name]]
+        auth = replace(config.auth, **kept)
+        self.config = replace(self.config, auth=auth, tokens=config.tokens, permissions=config.permissions)
         self.node.judge_all(self.authority.judge)
         self.log.info("settings_reloaded", need_a_restart=waiting)

@@ -316,6 +316,7 @@ class Broker:
             self.joining,
             begin_turn=self._begin_turn,
             flush=self.edge.flush,
+            auth=lambda: self.reloading.config.auth,
             drain=lambda seconds: self.drain(seconds),
             connections=lambda: self.edge.statistics().connections,
             log=self._log,

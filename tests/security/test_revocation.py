@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from msgspec.structs import replace
 from triode_broker import revoking
 from triode_broker.core.outbox import Outbox
 from triode_broker.log.disk import StoreError
@@ -173,6 +174,18 @@ async def test_without_saying_so_it_lasts_as_long_as_any_token_can(here: Door) -
     answer = await here.running.ask("revoke", user="ada")
     day, leeway = 86_400, 60
     assert answer["revoked"]["until_ms"] - answer["revoked"]["at_ms"] == (day + 2 * leeway) * 1000
+
+
+async def test_it_lasts_as_long_as_a_token_can_by_the_settings_in_force(here: Door) -> None:
+    """S19: after SIGHUP tokens may be good for longer, and what refuses them is no shorter."""
+    reloading = here.running.broker.reloading
+    auth = replace(reloading.config.auth, max_token_seconds=10 * 86_400, notice_seconds=5)
+    for _ in range(2):
+        reloading.reload(replace(reloading.config, auth=auth))
+        (*_, line) = here.running.log.told("settings_reloaded")
+        assert line["need_a_restart"] == ["auth.notice_seconds"]
+    answer = await here.running.ask("revoke", user="ada")
+    assert answer["revoked"]["until_ms"] - answer["revoked"]["at_ms"] == (10 * 86_400 + 120) * 1000
 
 
 async def test_it_outlives_the_process(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ class Clients:
     node: Node
     bouncer: Bouncer
     now_ms: Callable[[], int]
-    token_seconds: int  # no token is good for longer; 0 = for ever
+    token_seconds: Callable[[], int]  # no token is good for longer, as things are set now; 0 = for ever
 
     def calls(self) -> dict[str, Call]:
         """By name."""
@@ -137,7 +137,7 @@ class Clients:
     def _until_ms(self, seconds: object, kind: Kind, now_ms: int) -> int:
         """0: for ever. A key does not end by itself, so neither does its revocation."""
         if seconds is None:
-            seconds = 0 if kind == "key" else self.token_seconds
+            seconds = 0 if kind == "key" else self.token_seconds()
         if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 <= seconds <= MAX_SECONDS:
             raise BadCall(f"seconds: a number from 0 (for ever) to {MAX_SECONDS}")
         return now_ms + int(seconds * 1000) if seconds else 0
