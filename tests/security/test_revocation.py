@@ -7,15 +7,20 @@ import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 from msgspec.structs import replace
 from triode_broker import revoking
+from triode_broker.admin.clients import Clients
+from triode_broker.admin.everywhere import Alone, Everywhere
 from triode_broker.core.outbox import Outbox
 from triode_broker.log.disk import StoreError
 
 from tests.admin.running import PATIENCE_SECONDS, hear
+from tests.auth.making import Lines
+from tests.core.gatekeeper import Guarded
 from tests.security.withdrawing import Door, door, settings, token
 from tests.spec.client import RawClient
 
@@ -186,6 +191,19 @@ async def test_it_lasts_as_long_as_a_token_can_by_the_settings_in_force(here: Do
         assert line["need_a_restart"] == ["auth.notice_seconds"]
     answer = await here.running.ask("revoke", user="ada")
     assert answer["revoked"]["until_ms"] - answer["revoked"]["at_ms"] == (10 * 86_400 + 120) * 1000
+
+
+async def test_a_certificate_may_be_good_for_years_and_so_is_what_refuses_it() -> None:
+    """S19: of a connection that came in with one."""
+    guarded = Guarded()
+    desk, node = guarded.desk, guarded.desk.node
+    guarded.gate.know("t", "svc", method="certificate")
+    line = guarded.enter("t")
+    bouncer = revoking.Revoking(node, lambda: None, lambda: desk.now_ms, Lines())
+    calls = Everywhere(Clients(node, bouncer, lambda: desk.now_ms, lambda: 60), Alone()).calls()
+    answer: Any = await calls["revoke"]({"connection": line.session.connection_id})
+    assert (answer["revoked"]["value"], answer["revoked"]["until_ms"]) == ("svc", 0)
+    assert line.closed_with == 4002
 
 
 async def test_it_outlives_the_process(tmp_path: Path) -> None:

@@ -123,4 +123,6 @@ class Everywhere:
                 return {**rest, kind: facts[kind]}
         if not facts["user"]:
             raise BadCall(f"connection {id} came in without a credential: there is nothing to revoke; kick it")
+        if facts["method"] == "certificate" and rest.get("seconds") is None:
+            rest["seconds"] = 0  # it may be good for years
         return {**rest, "user": facts["user"], **({"tenant": facts["tenant"]} if facts["tenant"] else {})}
