@@ -56,6 +56,7 @@ async def serving(directory: Path) -> AsyncIterator[tuple[Calls, EventLog]]:
 
 
 async def test_only_its_owner_may_open_it(tmp_path: Path) -> None:
+    """S29: whatever the umask."""
     before = os.umask(0)
     try:
         async with serving(tmp_path):

@@ -60,7 +60,7 @@ def test_rejected_message_is_a_letter_with_its_origin() -> None:
 
 
 def test_origin_of_a_letter_cannot_be_forged() -> None:
-    """SPEC 9.8.2: `triode-dead-key` and `triode-dead-deletes` are the broker's word, or not there."""
+    """SPEC 9.8.2, S16: `triode-dead-key` and `triode-dead-deletes` are the broker's word, or not there."""
     desk = make_desk()
     forged = {"triode-dead-deletes": "true", "triode-dead-key": "evil", "triode-dead-x": "y", "h": "v"}
     (letter,) = rejected(desk, data="precious", headers=forged)
