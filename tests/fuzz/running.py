@@ -108,7 +108,7 @@ class Campaign:
         room = MAX_KEPT - len(list(folder.iterdir()))
         new = 0
         for data in sorted(found, key=len)[: max(room, 0)]:
-            file = folder / hashlib.sha256(data).hexdigest()[:16]
+            file = folder / f"{hashlib.sha256(data).hexdigest()[:16]}.bin"
             if not file.exists():
                 file.write_bytes(data)
                 new += 1
