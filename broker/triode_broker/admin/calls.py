@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import attrs
 import msgspec
-from msgspec.structs import asdict
 from triode_protocol.packets import Position, Start
 
 from triode_broker.admin.asking import ask
@@ -56,7 +56,7 @@ async def _answer(call: Call, node: str, flush: Callable[[], None], parameters: 
 
 async def _tenants(tenants: Tenants, parameters: Mapping[str, Any]) -> object:
     """What this node has counted for each tenant."""
-    return [{"name": name, **asdict(counts)} for name, counts in tenants.rows().items()]
+    return [{"name": name, **attrs.asdict(counts)} for name, counts in tenants.rows().items()]
 
 
 class Subscriptions:

@@ -204,7 +204,10 @@ class Router:
         A durable topic's is delivered, and the `publisher` answered, at commit. Raises Refused: then it was surely
         not stored (G2).
         """
-        topic = self._by_name.get(packet.topic) or self._open(packet.topic)
+        try:
+            topic = self._by_name[packet.topic]  # `get` of an OrderedDict takes twice as long
+        except KeyError:
+            topic = self._open(packet.topic)
         rule = topic.rule
         check_publish(packet, rule, self._limits)
         shard = topic.shard

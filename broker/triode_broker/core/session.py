@@ -34,12 +34,7 @@ from triode_protocol.packets import Disconnect as DisconnectPacket
 from triode_protocol.topics import is_wildcard
 
 from triode_broker.core.acknowledged import Acknowledged, no_such_subscription
-from triode_broker.core.asking import (
-    QUESTIONS_A_SUBSCRIPTION,
-    check_asked,
-    check_questions,
-    is_acknowledged,
-)
+from triode_broker.core.asking import QUESTIONS_A_SUBSCRIPTION, check_asked, check_questions, is_acknowledged
 from triode_broker.core.away import Homes
 from triode_broker.core.door import check_consume, check_topic, grant, judged_topics
 from triode_broker.core.entering import Entering
@@ -72,6 +67,7 @@ class Session:
         "_entering",
         "_judged",
         "_max_packet_bytes",
+        "_metered",
         "_node",
         "_outbox",
         "_standing",
@@ -105,6 +101,7 @@ class Session:
         self._tenant = node.router.tenants.default  # until it is known
         self.counts = node.router.tenants.nobody
         self.meter = node.rates.unlimited  # until it is known what it may do
+        self._metered: Meter | None = None  # the same, where it bounds what is sent: those without pay nothing
         self._will: tuple[Publish, int] | None = None  # what, and how long after the connection is lost
         self.connection_id = ""
         self.address, self.since_ms = arrival.address, 0  # since when it is connected, on the wall clock
@@ -151,7 +148,8 @@ class Session:
         """
         size = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
         self.counts.received_bytes += size
-        self.meter.bytes.credit -= size
+        if self._metered is not None:
+            self._metered.bytes.credit -= size
         if self._entering is not None:
             self._serve(self._entering.receive(text), now_ms)
         else:
@@ -231,11 +229,14 @@ class Session:
         self.identity, self.user = identity, identity.user
         self._judged = judged_topics(identity.rights)
 
+    def _spend(self, meter: Meter) -> None:
+        self.meter, self._metered = meter, None if meter.is_shared else meter
+
     def become(self, identity: Identity) -> None:
         """Its time and its rights are these from now on; what it may not have any more ends, one by one (G10)."""
         before = self.identity.rights
         self._be(identity)
-        self.meter = self._node.rates.change(self.meter, identity, self.subscription_count, self.wildcards)
+        self._spend(self._node.rates.change(self.meter, identity, self.subscription_count, self.wildcards))
         if self._standing is not None:
             self._standing.hold(identity)
         if identity.rights is before:
@@ -296,7 +297,7 @@ class Session:
             node.router.check_topic(packet.will.topic)
             check_topic(self.identity.rights, "publish", packet.will.topic)
             will = node.wills.check(packet.will, self.identity), packet.will.delay_ms
-        self.meter = node.enter(self.identity, packet.replaces)
+        self._spend(node.enter(self.identity, packet.replaces))
         self._will = will
         # Not where something waits that was framed already: it cannot go into an array.
         if "batch" in packet.capabilities and not self._outbox.items:
@@ -329,12 +330,16 @@ class Session:
 
     def _publish(self, packet: Publish, now_ms: int) -> None:
         self.counts.publishes += 1
-        meter = self.meter
-        meter.publishes.credit -= 1
-        if meter.publishes.credit < 0 or meter.bytes.credit < 0:
-            meter.publish()
+        if (meter := self._metered) is not None:
+            purse = meter.publishes
+            purse.credit -= 1
+            if purse.credit < 0 or meter.bytes.credit < 0:
+                meter.publish()
         own, tenant, router = packet.topic, self._tenant, self._node.router
-        packet.topic = tenant.topics.get(own) or tenant.let_in(own, router.check_topic)
+        if own not in tenant.topics:  # half of what `get` takes
+            tenant.let_in(own, router.check_topic)
+        if tenant.name:
+            packet.topic = tenant.topics[own]
         if self._judged is not None and not self._judged.get(own):
             check_topic(self.identity.rights, "publish", own)
         acknowledgement = router.publish(packet, self.user, now_ms, self)
@@ -342,15 +347,10 @@ class Session:
             self._outbox.put(encode(acknowledgement))
 
     def _subscribe(self, packet: Subscribe, now_ms: int) -> None:
-        try:
-            if is_acknowledged(packet):
-                self._consume(packet, now_ms)
-                return
-            sub = self._open(packet)
-        except Refused as refused:
-            refused.sub = packet.sub
-            raise
-        start(self._node.router, sub, packet, now_ms)
+        if is_acknowledged(packet):
+            self._consume(packet, now_ms)
+        else:
+            start(self._node.router, self._open(packet), packet, now_ms)
 
     def _consume(self, packet: Subscribe, now_ms: int) -> None:
         """An acknowledged subscription (SPEC 9.1)."""
@@ -422,9 +422,7 @@ class Session:
             self._acknowledged.unsubscribe(packet, now_ms)
             return
         if sub is None:
-            refused = Refused(ErrorName.NO_SUCH_SUBSCRIPTION, "there is no such subscription", field="sub")
-            refused.sub = packet.sub
-            raise refused
+            raise Refused(ErrorName.NO_SUCH_SUBSCRIPTION, "there is no such subscription", field="sub")
         self._close(sub)
         self._outbox.put(encode(Unsubscribed(packet.sub, packet.id)))
 

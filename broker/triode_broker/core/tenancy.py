@@ -9,8 +9,7 @@ from collections.abc import Callable
 from typing import Final
 from weakref import WeakValueDictionary
 
-from msgspec import Struct
-from msgspec.structs import asdict
+import attrs
 
 from triode_broker.core.tenants import inside, is_tenant
 
@@ -24,8 +23,12 @@ MAX_TOPICS: Final = 1_024
 MAX_ROWS: Final = 1_000
 
 
-class Counts(Struct):
-    """Of one tenant on one node: what is there now, and what was since the start."""
+@attrs.define
+class Counts:
+    """Of one tenant on one node: what is there now, and what was since the start.
+
+    attrs, because each publish counts three times: 25 ns each, of a Struct 55.
+    """
 
     connections: int = 0
     subscriptions: int = 0  # open ones, those with acknowledgements included
@@ -36,7 +39,7 @@ class Counts(Struct):
 
     def add(self, other: "Counts") -> None:
         """Take in what was counted elsewhere."""
-        for name, value in asdict(other).items():
+        for name, value in attrs.asdict(other).items():
             setattr(self, name, getattr(self, name) + value)
 
 
