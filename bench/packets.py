@@ -25,10 +25,11 @@ def publish_frame(topic: str, request: int | None = None) -> bytes:
     return packet(kind="publish", **numbered, topic=topic, data=PAYLOAD)
 
 
-def greeting(filter_: str | None = None, capabilities: Sequence[str] = ()) -> bytes:
+def greeting(filter_: str | None = None, capabilities: Sequence[str] = (), token: str = "") -> bytes:
     """`connect`, and `subscribe` behind it without waiting, as the protocol allows."""
-    offer = {"capabilities": list(capabilities)} if capabilities else {}
-    frames = packet(kind="connect", id=1, **offer)
+    offer: dict[str, object] = {"capabilities": list(capabilities)} if capabilities else {}
+    shown = {"token": token} if token else {}
+    frames = packet(kind="connect", id=1, **shown, **offer)
     if filter_ is not None:
         frames += packet(kind="subscribe", id=2, sub=1, filter=filter_)
     return frames

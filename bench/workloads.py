@@ -16,6 +16,8 @@ from bench.packets import greeting, packet, publish_frame
 from bench.sockets import Connection, Loop
 
 Address = tuple[str, int]
+#: What a connection says first, made as `packets.greeting` makes it.
+Greet = Callable[..., bytes]
 
 _STALL_NS = 3_000_000_000  # nothing arrives for so long: what is missing by then is lost
 _SAMPLE = 16  # subscribers of a fan-out that are read message by message, and pace it
@@ -53,6 +55,7 @@ class FanOut:
         capabilities: Sequence[str] = (),
         topic: str = "bench/fan",
         spread: Sequence[Address] = (),
+        greet: Greet = greeting,
     ) -> None:
         """`spread`: where the subscribers connect, in turn; without it, where the publisher is."""
         self.notices: Counter[str] = Counter()
@@ -62,11 +65,11 @@ class FanOut:
         self._published = 0
         self._sent_at: list[int] = []
         self._frame = publish_frame(topic)
-        [self._publisher] = open_connections(loop, address, [greeting()], b'"connected"')
+        [self._publisher] = open_connections(loop, address, [greet()], b'"connected"')
         self._first = probe(loop, self._publisher, topic)
         self._publisher.take = overhear(self.notices)
-        frames = greeting(topic, capabilities)
-        connections = open_spread(loop, spread or [address], [frames] * subscribers)
+        frames = [greet(topic, capabilities) for _ in range(subscribers)]
+        connections = open_spread(loop, spread or [address], frames)
         step = (subscribers - 1) / (_SAMPLE - 1)
         sampled = sorted({round(index * step) for index in range(_SAMPLE)})
         everyone = [
@@ -173,15 +176,15 @@ class _Pair:
 class Pairs:
     """Publisher→subscriber pairs, each with its own topic and `window` messages out."""
 
-    def __init__(self, loop: Loop, address: Address, *, pairs: int, window: int) -> None:
+    def __init__(self, loop: Loop, address: Address, *, pairs: int, window: int, greet: Greet = greeting) -> None:
         self.notices: Counter[str] = Counter()
         self.latencies: list[int] = []
         self._loop = loop
         self._window = window
         topics = [f"bench/pair/{index}" for index in range(pairs)]
-        publishers = open_connections(loop, address, [greeting()] * pairs, b'"connected"')
+        publishers = open_connections(loop, address, [greet() for _ in topics], b'"connected"')
         firsts = [probe(loop, *sender) for sender in zip(publishers, topics, strict=True)]
-        listeners = open_connections(loop, address, [greeting(topic) for topic in topics])
+        listeners = open_connections(loop, address, [greet(topic) for topic in topics])
         self._pairs = [_Pair(*parts, self) for parts in zip(publishers, listeners, topics, firsts, strict=True)]
         self.ledgers = [pair.ledger for pair in self._pairs]
 
@@ -202,11 +205,13 @@ class Pairs:
 class Acked:
     """Publishers that wait for acknowledgements, each with its own topic; nobody subscribes."""
 
-    def __init__(self, loop: Loop, address: Address, *, publishers: int, window: int) -> None:
+    def __init__(
+        self, loop: Loop, address: Address, *, publishers: int, window: int, greet: Greet = greeting
+    ) -> None:
         self.notices: Counter[str] = Counter()
         self.latencies: list[int] = []
         self._loop = loop
-        connections = open_connections(loop, address, [greeting()] * publishers, b'"connected"')
+        connections = open_connections(loop, address, [greet() for _ in range(publishers)], b'"connected"')
         self._publishers = []
         for index, connection in enumerate(connections):
             topic = f"bench/acked/{index}"
@@ -234,9 +239,9 @@ def open_spread(loop: Loop, addresses: Sequence[Address], greetings: Sequence[by
     return [opened[index % count][index // count] for index in range(len(greetings))]
 
 
-def open_idle(loop: Loop, address: Address, count: int) -> list[Connection]:
+def open_idle(loop: Loop, address: Address, count: int, greet: Greet = greeting) -> list[Connection]:
     """Connections that subscribe to one common topic and then say nothing."""
-    return open_connections(loop, address, [greeting("bench/idle")] * count)
+    return open_connections(loop, address, (greet("bench/idle") for _ in range(count)))
 
 
 def subscribe_own_topics(loop: Loop, connections: Sequence[Connection]) -> int:
