@@ -169,3 +169,24 @@ def test_tenants_are_judged_by_their_own_words() -> None:
     assert (answer["type"], gap["reason"]) == ("authorized", "permission")
     line.send(*({"type": "publish", "topic": f"a/{number}", "data": number} for number in (1, 2)))
     assert [packet["topic"] for packet in line.drain()] == ["a/2"]
+
+
+@pytest.mark.parametrize("rights", [{"subscribe": "x"}, {"consume": "other"}])
+def test_what_one_gives_back_goes_to_no_other_that_ends(rights: dict[str, str]) -> None:
+    """S13, G10: a client that is twice in a group gets nothing of it once it may not consume any more."""
+    guarded, line = client(consume="jobs")
+    for sub in (1, 2, 3):
+        line.subscribe(sub, "jobs", group="g", window=1)
+    publish(guarded, "jobs")
+    assert [packet["type"] for packet in line.drain()] == ["delivery"]
+    assert unworded(change(guarded, line, **rights)) == [ended(1), ended(2), ended(3)]
+
+
+def test_who_may_not_watch_any_more_does_not_hear_that_it_is_seen_no_more() -> None:
+    """S13, G10: also where it is seen by one subscription and watches by another."""
+    guarded, line = client(subscribe="a", presence="a")
+    line.subscribe(1, "a", presence={"state": 1})
+    line.subscribe(2, "a", presence="watch")
+    line.subscribe(3, "a")
+    line.drain()
+    assert unworded(change(guarded, line, subscribe="a")) == [ended(1), ended(2)]

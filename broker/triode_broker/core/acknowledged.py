@@ -89,11 +89,16 @@ class Acknowledged:
 
     def judge(self, rights: Rights) -> None:
         """These are in force now: what they do not allow ends, and what it holds goes to others."""
-        for member in list(self._members.values()):
+        over: list[tuple[Member, Refused]] = []
+        for member in self._members.values():
             try:
                 check_consume(rights, outside(member.consumer.filter))
             except Refused as refused:
-                self._node.consumers.expel(member, refused)
+                over.append((member, refused))
+                member.window = 0  # first of all none of them gets what the others give back
+                member.consumer.place(member)
+        for member, why in over:
+            self._node.consumers.expel(member, why)
         if self._away is not None:
             self._away.judge(partial(check_consume, rights))
 

@@ -191,10 +191,12 @@ class Presence:
         if (member := attendance.member) is not None:
             watching.outbox.put(encode(Joined(outside(member.topic), Raw(member.json), attendance.sub)))
 
-    def unwatch(self, attendance: Attendance) -> None:
-        """Its connection hears no more because of it."""
-        watching = attendance.watching
-        if attendance.is_watching and self._watchers.remove(watching):
+    def unwatch(self, attendance: Attendance | None) -> None:
+        """Its connection hears no more because of it. Idempotent."""
+        if attendance is None or not attendance.is_watching:
+            return
+        attendance.is_watching, watching = False, attendance.watching
+        if self._watchers.remove(watching):
             self._forget_unwatched(watching.filter)
             self.elsewhere.unwatched(watching.filter)
 

@@ -241,12 +241,14 @@ class Session:
             self._standing.hold(identity)
         if identity.rights is before:
             return
-        for sub in self.subscriptions:
-            if (refused := judge(sub, before, identity, self._node.router)) is not None:
-                assert self._subscriptions is not None
-                del self._subscriptions[sub.number]
-                self._close(sub)
-                self._outbox.put(ended(sub, refused))
+        subs, router = self._subscriptions or {}, self._node.router
+        judged = [(sub, judge(sub, before, identity, router)) for sub in subs.values()]
+        over = [(sub, refused) for sub, refused in judged if refused is not None]
+        for sub, _ in over:  # first of all none of them hears of the others' end
+            self._node.presence.unwatch(sub.attendance)
+        for sub, refused in over:
+            self._close(subs.pop(sub.number))
+            self._outbox.put(ended(sub, refused))
         if self._acknowledged is not None:
             self._acknowledged.judge(identity.rights)
 
