@@ -57,6 +57,7 @@ def test_nobody_is_asked_where_nothing_is_configured() -> None:
     door = make_door(Config())
     assert door.let_in("") is OPEN
     assert door.let_in("whatever") is OPEN
+    assert door.let_in(" ") is OPEN, "SPEC 3.1.6: it is not looked at"
 
 
 def test_s15_nobody_is_anonymous_but_where_the_configuration_says_so() -> None:
@@ -133,11 +134,13 @@ def test_an_api_key_that_is_not_exactly_right_is_refused(tmp_path: Path) -> None
         text.replace("tk_", "tk_ "),
         "tk_",
         f"tk_{key.id}_",
-        text + "\n",
+        text + "\x00",
     ):
         assert door.refuse(wrong).startswith("unauthorized: ")
+    assert door.let_in(text + "\n").user == "billing", "SPEC 11.1.1"
     last = "A" if text[-1] != "A" else "B"
     assert door.refuse(text[:-1] + last) == f"unauthorized: the secret is not that of API key {key.id}"
+    last = "A" if gone_text[-1] != "A" else "B"
     assert door.refuse(gone_text[:-1] + last).startswith("unauthorized: "), (
         "only its owner hears that it is revoked"
     )

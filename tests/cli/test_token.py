@@ -199,6 +199,8 @@ def test_the_token_comes_from_the_environment_too(
         (("--user", "a\x00"), "--user is empty, longer than 255 bytes or cannot be printed"),
         (("--user", "a", "--tenant", "a/b"), "--tenant is not a tenant's name"),
         (("--user", "a", "--publish", "a/#/b"), "permissions.publish holds what is not a filter"),
+        (("--user", "a", "--publish", "a/{user}"), "permissions.publish holds {user}, which stands for nothing"),
+        (("--user", "a", "--deny-publish", "{claims.x}/a"), "permissions.deny_publish holds {claims.x}"),
         (("--user", "a", "--role", ""), "--role is empty"),
         (("--user", "a", "--claim", "x"), "--claim x: allowed is NAME=VALUE"),
         (("--user", "a", "--for", "ever"), "a token says when it ends"),
@@ -256,6 +258,12 @@ def test_api_keys_are_made_listed_and_revoked(folder: Path, capfd: pytest.Captur
     assert [(key["id"], key["state"]) for key in shown] == [(one.id, "good"), (two.id, "revoked")]
     assert "sha256" not in shown[0]
     assert sorted(path.name for path in folder.iterdir()) == ["a.token", "keys", "t.toml"], "nothing is left over"
+
+
+def test_s14_a_placeholder_is_no_rule_of_a_key(capfd: pytest.CaptureFixture[str]) -> None:
+    wrong = refused(capfd, "key", "create", "--file", "keys", "--user", "a", "--subscribe", "rooms/{user}/#")
+    assert "permissions.subscribe holds {user}" in wrong
+    assert not Path("keys").exists()
 
 
 def test_a_file_of_keys_is_found_by_the_brokers_variable(

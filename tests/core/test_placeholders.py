@@ -5,7 +5,7 @@ import unicodedata
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from triode_broker.core.placeholders import check_rule, expand_allow, expand_deny, values
+from triode_broker.core.placeholders import check_rule, expand_allow, expand_deny, placeholder_in, values
 from triode_broker.core.rights import BadRules, Rights
 from triode_protocol.topics import BadTopic, check_filter, check_topic, matches
 
@@ -138,6 +138,12 @@ def test_rule_that_is_no_filter_is_refused(rule: str) -> None:
     """S14"""
     with pytest.raises(BadRules, match="not a filter"):
         check_rule(rule)
+
+
+def test_placeholder_is_found_wherever_it_stands() -> None:
+    """S14: where none is filled in, none is taken for letters."""
+    found = {rule: placeholder_in(rule) for rule in ("a/{user}/#", "a-{tenant}", "{claims.org}", "a/{x}", "a/#")}
+    assert list(found.values()) == ["{user}", "{tenant}", "{claims.org}", None, None]
 
 
 def test_expanded_rules_are_judged_as_literals() -> None:

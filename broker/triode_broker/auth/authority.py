@@ -18,7 +18,7 @@ from triode_broker.auth.api_keys import PREFIX
 from triode_broker.auth.asking import Ask, NoReply, Reply
 from triode_broker.auth.callout import Callout
 from triode_broker.auth.jwks import KeysOfUrl
-from triode_broker.auth.known import Known, NotAccepted, NotKnown, check_name
+from triode_broker.auth.known import Known, NotAccepted, NotKnown, bare, check_name
 from triode_broker.auth.refusals import Refusals
 from triode_broker.auth.rules import ANONYMOUS, Rules
 from triode_broker.auth.static_keys import BadCredentials, read_api_keys, read_callout_secret, read_key
@@ -158,6 +158,7 @@ class Authority:
         """Who this is, or how to find out. Raises NotAccepted, NotKnown."""
         if self._is_open:
             return OPEN
+        given = bare(given)
         found: Known | FindOut
         if not given:
             found = self._without_token(arrival)

@@ -11,6 +11,7 @@ from typing import Final
 import attrs
 from triode_protocol.topics import HARD_MAX_BYTES, HARD_MAX_LEVELS, BadTopic, check_filter
 
+from triode_broker.core.placeholders import placeholder_in
 from triode_broker.core.rights import ACTIONS, Action
 
 MAX_FILTERS: Final = 256  # of one action in one credential
@@ -63,4 +64,7 @@ def check_filters(filters: object, what: str) -> Filters:
             check_filter(one, HARD_MAX_LEVELS, HARD_MAX_BYTES)
         except BadTopic as error:
             raise BadGrants(f"{what} holds what is not a filter: {error}") from None
+        if (placeholder := placeholder_in(one)) is not None:  # letter by letter it would be a level that nobody has
+            wrong = "stands for nothing in a credential's own rules, only in [[permissions]]: name whom it is for"
+            raise BadGrants(f"{what} holds {placeholder}, which {wrong}")
     return tuple(filters)

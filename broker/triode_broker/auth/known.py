@@ -59,6 +59,14 @@ class Known:
     signer: "SigningKey | None" = None  # of its token, where that key stands in the settings
 
 
+def bare(credential: str) -> str:
+    """A credential without the white space of ASCII around it: files end with an end of line. Raises NotAccepted."""
+    found = credential.strip(" \t\n\v\f\r")
+    if credential and not found:  # it is no good one, and not "none" either
+        raise NotAccepted("it is nothing but white space")
+    return found
+
+
 def check_name(name: object, what: str) -> str:
     """A user's, key's or role's name as it stands: text that can be shown and sent. Raises NotAccepted."""
     if not isinstance(name, str):

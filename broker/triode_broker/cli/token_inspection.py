@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from triode_broker.auth.known import NotAccepted, NotKnown
+from triode_broker.auth.known import NotAccepted, NotKnown, bare
 from triode_broker.cli.exit_codes import ExitCode, Failure
 from triode_broker.cli.streams import failures_of, say
 from triode_broker.cli.token_bearer import config_of, part_of_auth
@@ -77,9 +77,13 @@ def _token(arguments: argparse.Namespace, environ: Mapping[str, str]) -> str:
         text = environ["TRIODE_TOKEN"]
     else:
         raise Failure(ExitCode.USAGE, "which token? --token-file FILE, - for stdin, or TRIODE_TOKEN")
-    if not text.strip():
+    try:
+        token = bare(text)
+    except NotAccepted:
+        token = ""
+    if not token:
         raise Failure(ExitCode.USAGE, "the token is empty")
-    return text.strip()
+    return token
 
 
 def _document(file: str) -> bytes:

@@ -41,6 +41,12 @@ def check_rule(rule: str) -> None:
         raise BadRules(f"{rule!r} is not a filter: {error}") from None
 
 
+def placeholder_in(rule: str) -> str | None:
+    """The first placeholder that a rule seems to have, as a level or inside of one; None: it has none."""
+    found = _PLACEHOLDER.search(rule)
+    return found[0] if found is not None else None
+
+
 def values(user: str, tenant: str, claims: Mapping[str, object] | None = None) -> Values:
     """What the placeholders stand for; a claim is used that is a text or a whole number."""
     found = {"user": user, "tenant": tenant}
