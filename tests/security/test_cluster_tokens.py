@@ -21,7 +21,7 @@ from tests.security.nodes import Nodes, Street, nodes
 from tests.security.withdrawing import SECRET, token
 from tests.spec.guarded import token as token_for
 
-LIFE_SECONDS = 2.5  # clients renew when four fifths of it are over
+LIFE_SECONDS = 3.0  # clients renew when four fifths of it are over
 G10_SECONDS = 5.0
 PATIENCE_SECONDS = 60.0
 
