@@ -107,7 +107,7 @@ def test_a_link_says_what_drifts_and_what_waits() -> None:
 
 
 def test_nothing_that_a_node_says_of_itself_drives_the_terminal() -> None:
-    """S7: names and reasons come from other machines."""
+    """S27: names and reasons come from other machines."""
     bad = "n\x1b[2J\u202e\n2"
     shown = as_text(
         view(

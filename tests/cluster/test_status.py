@@ -195,7 +195,7 @@ def refused_by(citizen: Citizen, reason: str, url: str = "ws://n9:7401") -> None
 
 @pytest.mark.parametrize("reason", [WRONG_SECRET, OTHER_SHARDS, NAME_TAKEN])
 def test_a_node_that_its_seed_refuses_serves_nothing_and_is_not_ready(reason: str) -> None:
-    """S9: it does not acknowledge into a log that nobody else knows."""
+    """G8: it does not acknowledge into a log that nobody else knows."""
     town = Town(1)
     citizen = Citizen("n2", town)
     refused_by(citizen, reason)
