@@ -1,15 +1,18 @@
 """S14, S15: what is not safe is refused or told, in the same words everywhere; nothing is open by default."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from triode_broker.cli.exit_codes import ExitCode
+from triode_broker.cli.main import main
 from triode_broker.cli.settings import BadSettings, load
 from triode_broker.config import Auth, Config, Permission, Tls, TokenKey
 from triode_broker.posture import is_open, unsafe
 
+from tests.authority import issue
 from tests.cli.programs import Triode, run
 
 KEYS = (TokenKey(algorithm="HS256", key_env="KEY"),)
@@ -87,3 +90,30 @@ async def test_s15_a_broker_that_insists_shows_it_in_log_and_health() -> None:
         async with httpx.AsyncClient() as http:
             report = (await http.get(f"{url}/healthz")).json()
         assert report["insecure"] == ["listen", "insecure"]
+
+
+def test_s15_check_warns_of_what_is_not_safe_and_is_content(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """S15, S21: what a start would log and health would show is told before."""
+    files = issue(tmp_path / "own", "broker.example", days=-1, age_days=9)
+    file = tmp_path / "triode.toml"
+    file.write_text(
+        'listen = "0.0.0.0:7400"\ninsecure = true\norigins = ["*"]\n[auth]\nanonymous = true\nquery_token = true\n'
+        f'[tls]\ncertificate = "{files.certificate}"\nkey = "{files.key}"\n'
+    )
+    assert main(["serve", "--check", "--config", str(file)]) == ExitCode.OK
+    told = capsys.readouterr()
+    lines = told.err.splitlines()
+    assert [line.partition(":")[2].split()[:2] for line in lines] == [
+        [f"{file}:", "origins:"],
+        [f"{file}:", "auth.query_token:"],
+        [f"{file}:", "insecure:"],
+        ["permissions:", "there"],
+        [f"{file}:", "tls.certificate"],
+    ]
+    assert lines[-1] == f"warning: {file}: tls.certificate has expired"
+    assert 'listen = "0.0.0.0:7400"' in told.out
+    file.write_text("")
+    assert main(["serve", "--check", "--config", str(file)]) == ExitCode.OK
+    assert capsys.readouterr().err == ""

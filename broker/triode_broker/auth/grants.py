@@ -64,7 +64,8 @@ def check_filters(filters: object, what: str) -> Filters:
             check_filter(one, HARD_MAX_LEVELS, HARD_MAX_BYTES)
         except BadTopic as error:
             raise BadGrants(f"{what} holds what is not a filter: {error}") from None
-        if (placeholder := placeholder_in(one)) is not None:  # letter by letter it would be a level that nobody has
+        placeholder = placeholder_in(one)
+        if placeholder is not None:  # letter by letter it would be a level that nobody has
             wrong = "stands for nothing in a credential's own rules, only in [[permissions]]: name whom it is for"
             raise BadGrants(f"{what} holds {placeholder}, which {wrong}")
     return tuple(filters)

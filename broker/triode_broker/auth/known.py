@@ -60,7 +60,7 @@ class Known:
 
 
 def bare(credential: str) -> str:
-    """A credential without the white space of ASCII around it: files end with an end of line. Raises NotAccepted."""
+    """A credential without the white space of ASCII around it, as files end with. Raises NotAccepted."""
     found = credential.strip(" \t\n\v\f\r")
     if credential and not found:  # it is no good one, and not "none" either
         raise NotAccepted("it is nothing but white space")

@@ -6,6 +6,7 @@ broker need not be able to read its keys.
 """
 
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -34,6 +35,21 @@ def certificate_problems(config: Config) -> Iterator[Problem]:
     yield from _files(
         "cluster_tls", config.cluster_tls, lambda tls: (listening(tls, is_for_nodes=True), dialling(tls))
     )
+
+
+def ending_certificates(config: Config, now: Callable[[], float]) -> Iterator[Problem]:
+    """Certificates that can be used, and not for long. `now`: seconds of the wall clock."""
+    try:
+        certificates = import_module("triode_broker.certificates").Certificates
+    except ModuleNotFoundError as missing:
+        if missing.name != "cryptography":
+            raise
+        return  # `serve` says what to install
+    for table, tls in (("tls", config.tls), ("cluster_tls", config.cluster_tls)):
+        if tls.certificate:
+            for trouble in certificates(table, tls, None, now, is_for_nodes=table == "cluster_tls").troubles():
+                name = f"{table}.certificate"
+                yield name, trouble.removeprefix(name)
 
 
 def _proxies(config: Config) -> Iterator[Problem]:

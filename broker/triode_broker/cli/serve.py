@@ -9,6 +9,7 @@ import errno
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from functools import partial
@@ -21,12 +22,14 @@ import msgspec
 from triode_broker.cli.access import key_problems
 from triode_broker.cli.effective import as_toml
 from triode_broker.cli.exit_codes import ExitCode, Failure
-from triode_broker.cli.front_settings import certificate_problems
+from triode_broker.cli.front_settings import certificate_problems, ending_certificates
 from triode_broker.cli.processes import COMMAND, Upwards, read_start
 from triode_broker.cli.running import leaves, run_trio
+from triode_broker.cli.screen import Screen
 from triode_broker.cli.settings import BadSettings, Settings, load
 from triode_broker.cli.streams import say
 from triode_broker.config import Config
+from triode_broker.posture import is_open, unsafe
 from triode_broker.workers.parent import Parent
 from triode_broker.workers.plan import count_workers, hold_ports, plan
 
@@ -50,6 +53,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> ExitCode:
         raise _bad_settings([f"{settings.sources.get(name, 'default')}: {text}" for name, text in found])
     if arguments.check:
         say(as_toml(settings))
+        _warn(settings)
         return ExitCode.OK
     count = count_workers(settings.config)
 
@@ -75,6 +79,17 @@ def read_settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> 
         raise _bad_settings(bad.problems) from bad
 
 
+def _warn(settings: Settings) -> None:
+    """What does not keep a broker from starting, and is not safe or will not last (S15)."""
+    config, screen = settings.config, Screen()
+    found = [(one.name, f": {one.why}") for one in unsafe(config)]
+    if not (is_open(config) or config.permissions):
+        found.append(("permissions", ": there is no rule: nobody may do more than their own credential says"))
+    for name, text in (*found, *ending_certificates(config, time.time)):
+        source = f"{settings.sources[name]}: " if name in settings.sources else ""
+        screen.tell(f"warning: {source}{name}{text}")
+
+
 def _bad_settings(problems: list[str]) -> Failure:
     head = f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in the settings"
     return Failure(ExitCode.USAGE, "\n  ".join([head, *problems]))
@@ -96,6 +111,7 @@ def _serve_as_worker() -> ExitCode:
 
 
 def _serve_with_workers(config: Config, count: int, reread: Callable[[], Config]) -> ExitCode:
+    in_force = config
     logs, server = _modules()
     log = logs.make_logger(config)
     try:
@@ -107,7 +123,8 @@ def _serve_with_workers(config: Config, count: int, reread: Callable[[], Config]
             with _store_failures(server):
                 server.check_stores(config, log)
             config = msgspec.structs.replace(config, restored=False)  # done
-        parent = Parent(plan(config, ports), COMMAND, log, partial(_say_next_steps, config), reread)
+        starts = plan(config, ports)
+        parent = Parent(starts, COMMAND, log, partial(_say_next_steps, config), reread, in_force)
 
         async def main() -> ExitCode:
             code = await parent.run()
