@@ -111,7 +111,6 @@ def _serve_as_worker() -> ExitCode:
 
 
 def _serve_with_workers(config: Config, count: int, reread: Callable[[], Config]) -> ExitCode:
-    in_force = config
     logs, server = _modules()
     log = logs.make_logger(config)
     try:
@@ -123,8 +122,7 @@ def _serve_with_workers(config: Config, count: int, reread: Callable[[], Config]
             with _store_failures(server):
                 server.check_stores(config, log)
             config = msgspec.structs.replace(config, restored=False)  # done
-        starts = plan(config, ports)
-        parent = Parent(starts, COMMAND, log, partial(_say_next_steps, config), reread, in_force)
+        parent = Parent(plan(config, ports), COMMAND, log, partial(_say_next_steps, config), reread)
 
         async def main() -> ExitCode:
             code = await parent.run()
