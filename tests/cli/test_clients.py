@@ -160,6 +160,19 @@ def test_wrong_arguments_are_told(
     assert words in capsys.readouterr().err
 
 
+def test_settings_without_a_place_to_be_asked_at_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which broker is clear; what it lacks is not."""
+    for name in ("TRIODE_DATA", "TRIODE_CONFIG", "TRIODE_ADMIN_SOCKET"):
+        monkeypatch.delenv(name, raising=False)
+    file = tmp_path / "triode.toml"
+    file.write_text('listen = "127.0.0.1:0"\n')
+    assert main(["connections", "--config", str(file)]) == ExitCode.USAGE
+    told = capsys.readouterr().err
+    assert f'{file} has neither data nor admin_socket, so its broker cannot be asked: give it data = "DIR"' in told
+
+
 @pytest.mark.parametrize("time", ["1", "x", "-1s", "1.5h", "1y", "", "9999999999d"])
 def test_what_is_no_time_is_a_wrong_argument(time: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

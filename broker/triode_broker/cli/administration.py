@@ -98,11 +98,20 @@ def node(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Node:
         if directory:
             return Node(Path(directory))
     message = "which broker? give its data directory: --data DIR (or TRIODE_DATA, or --config FILE)"
+    if file := _settings_file(arguments, environ):
+        message = (
+            f'{file} has neither data nor admin_socket, so its broker cannot be asked: give it data = "DIR" and'
+        )
+        message += " restart it. If it was started with --data DIR, say that here"
     raise Failure(ExitCode.USAGE, f"{message}, or --admin-socket PATH")
 
 
+def _settings_file(arguments: argparse.Namespace, environ: Mapping[str, str]) -> str:
+    return arguments.config or environ.get("TRIODE_CONFIG", "")
+
+
 def _from_file(arguments: argparse.Namespace, environ: Mapping[str, str]) -> tuple[str, str]:
-    if not (arguments.config or environ.get("TRIODE_CONFIG")):
+    if not _settings_file(arguments, environ):
         return "", ""
     config = read_settings(arguments, environ).config
     return config.admin_socket, config.data

@@ -111,6 +111,7 @@ def _serve_as_worker() -> ExitCode:
 
 
 def _serve_with_workers(config: Config, count: int, reread: Callable[[], Config]) -> ExitCode:
+    in_force = config
     logs, server = _modules()
     log = logs.make_logger(config)
     try:
@@ -122,7 +123,8 @@ def _serve_with_workers(config: Config, count: int, reread: Callable[[], Config]
             with _store_failures(server):
                 server.check_stores(config, log)
             config = msgspec.structs.replace(config, restored=False)  # done
-        parent = Parent(plan(config, ports), COMMAND, log, partial(_say_next_steps, config), reread)
+        starts = plan(config, ports)
+        parent = Parent(starts, COMMAND, log, partial(_say_next_steps, config), reread, in_force)
 
         async def main() -> ExitCode:
             code = await parent.run()
@@ -216,7 +218,10 @@ def _cannot_listen(listen: str, error: OSError) -> Failure:
         other = f"stop it, or choose another port: --listen {free} (with make: TRIODE_LISTEN={free} make run)"
         message = f"{listen} is taken by another program, perhaps another triode ({which}): {other}"
     elif error.errno == errno.EACCES:
-        message = f"{listen} needs rights that this user does not have; ports from 1024 on need none"
+        message = (
+            f"{listen} needs a right that this user does not have; ports from 1024 on need none. Under systemd"
+        )
+        message += " the capability CAP_NET_BIND_SERVICE gives it (the drop-in of deploy/README.md)"
     elif error.errno == errno.EADDRNOTAVAIL:
         message = f"{listen} is no address of this machine; 0.0.0.0:{_port(listen)} means every address"
     else:
