@@ -23,6 +23,7 @@ from tests.spec.guarded import token as token_for
 
 LIFE_SECONDS = 3.0  # clients renew when four fifths of it are over
 G10_SECONDS = 5.0
+WILL_MS = 1_500  # long enough for one command of an operator
 PATIENCE_SECONDS = 60.0
 
 
@@ -138,6 +139,28 @@ async def test_s19_javascript_client_does_so_too(street: Street, tmp_path: Path)
         done = await trio.run_process(command, cwd=CLIENT, capture_stdout=True, capture_stderr=True, check=False)
     assert done.stdout, done.stderr.decode()
     assert json.loads(done.stdout) == ["for her", "forbidden", [], 0, False]
+
+
+async def test_s13_a_will_that_waits_is_forgotten_when_its_client_is_revoked_at_another_node(
+    street: Street,
+) -> None:
+    """S13, S19, SPEC 11.6.2: lost at n2, revoked at n1; the will of somebody else comes."""
+    topic = street.nodes.topic("wills/a", "n1")
+    bob = await street.enter("n1", token("bob", roles=["all"]))
+    await bob.subscribe(1, topic)
+    wills = {"mallory": WILL_MS, "trent": WILL_MS + 300}
+    clients = [
+        await street.enter(
+            "n2", token(user, roles=["all"]), will={"topic": topic, "data": user, "delay_ms": delay_ms}
+        )
+        for user, delay_ms in wills.items()
+    ]
+    for client in clients:
+        await client.cut()
+    await until_connected(street.nodes, "mallory", 0)
+    answer = await street.nodes.ask("n1", "revoke", user="mallory")
+    assert answer["unanswered"] == []
+    assert (await bob.expect("message"))["data"] == "trent"
 
 
 async def test_s19_who_is_revoked_stays_out_of_all_nodes_also_when_all_of_them_were_killed(street: Street) -> None:
