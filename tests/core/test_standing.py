@@ -136,12 +136,12 @@ def test_another_credential_may_be_good_for_ever_or_for_less() -> None:
 
 
 def test_the_gate_is_asked_with_the_address_and_not_with_what_the_connection_came_with() -> None:
-    """SPEC 11.3.1: a token of the header is not looked at again."""
+    """SPEC 11.3.1: a token of the header is not looked at again; who decides by the way it came is not misled."""
     guarded = Guarded()
     guarded.gate.know("t", "alice")
     line = guarded.desk.dial(Arrival("192.0.2.7", "t", ("cn",), True))
     line.ask({"type": "connect", "token": "t"}, AUTH)
-    assert guarded.gate.asked[1:] == [("new", Arrival("192.0.2.7"))]
+    assert guarded.gate.asked[1:] == [("new", Arrival("192.0.2.7", is_encrypted=True))]
 
 
 def test_refused_credential_changes_nothing() -> None:

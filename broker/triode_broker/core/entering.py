@@ -51,9 +51,9 @@ class Entering:
         self._judged_by = 0  # the rules by which it was answered
 
     @property
-    def address(self) -> str:
-        """Of the client."""
-        return self._arrival.address
+    def arrival(self) -> Arrival:
+        """What was known of it before."""
+        return self._arrival
 
     @property
     def identity(self) -> Identity:

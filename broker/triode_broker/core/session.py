@@ -305,7 +305,7 @@ class Session:
         if "batch" in packet.capabilities and not self._outbox.items:
             self._outbox.hold_payloads()
         self.connection_id, self.since_ms = "c-" + node.random_id(), now_ms
-        left_ms = self._stand(self._entering.address, now_ms)
+        left_ms = self._stand(self._entering.arrival, now_ms)
         self._entering = None
         self._tenant = node.router.tenants.of(self.identity.tenant)
         self.counts = self._tenant.enter()
@@ -315,13 +315,13 @@ class Session:
         node.sessions[self.connection_id] = self
         self._outbox.put(encode(node.greet(self.connection_id, packet.id, self.meter.quota, left_ms)))
 
-    def _stand(self, address: str, now_ms: int) -> int:
+    def _stand(self, arrival: Arrival, now_ms: int) -> int:
         """From here on its credential's time counts: how much is left, 0: without end."""
         node = self._node
         if node.gate is None:
             return 0
         node.timers.hear(now_ms)
-        self._standing = Standing(node, node.gate, self, self._outbox, address)
+        self._standing = Standing(node, node.gate, self, self._outbox, arrival)
         self._standing.hold(self.identity)
         return self._standing.left_ms(self.identity)
 

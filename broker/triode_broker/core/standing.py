@@ -29,14 +29,24 @@ NONE: Final = -1
 class Standing:
     """Of one connection where clients have credentials; until `end`."""
 
-    __slots__ = ("_address", "_asked", "_expires_ms", "_gate", "_node", "_outbox", "_serial", "_session")
+    __slots__ = (
+        "_address",
+        "_asked",
+        "_expires_ms",
+        "_gate",
+        "_is_encrypted",
+        "_node",
+        "_outbox",
+        "_serial",
+        "_session",
+    )
 
-    def __init__(self, node: "Node", gate: Gate, session: "Session", outbox: Outbox, address: str) -> None:
+    def __init__(self, node: "Node", gate: Gate, session: "Session", outbox: Outbox, arrival: Arrival) -> None:
         self._node = node
         self._gate = gate
         self._session = session
         self._outbox = outbox
-        self._address = address  # for who decides by it
+        self._address, self._is_encrypted = arrival.address, arrival.is_encrypted  # for who decides by them
         self._expires_ms = 0
         self._serial = NONE  # of its date in the calendar
         self._asked: object | None = None  # an `auth` that has no answer yet
@@ -98,7 +108,7 @@ class Standing:
                 self._asked = None
                 self._renewed(packet.id, answer)
 
-        self._gate.ask(packet.token, Arrival(self._address), done)
+        self._gate.ask(packet.token, Arrival(self._address, is_encrypted=self._is_encrypted), done)
 
     def _renewed(self, id: int, answer: Identity | Refused) -> None:
         session = self._session
