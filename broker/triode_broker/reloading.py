@@ -1,26 +1,26 @@
 """Reloading: who may connect and what they may do are read again while the broker serves (SIGHUP).
 
-A part of the composition root. The surprising decision: all or nothing. What cannot be used changes nothing and
-the log says why; and settings that are not about credentials and rules, or that would open a closed broker, wait
-for the next start (S14).
+A part of the composition root. The surprising decision: all or nothing. What cannot be used changes nothing; and
+settings that are not about credentials and rules, or that would open a closed broker, wait for the next start
+(S14). Both are said in the log, once, and in health until settings were read that can be used: whoever believes
+that a right was taken away finds out that it was not.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import attrs
-from msgspec.structs import fields, replace
 
 from triode_broker.auth.authority import Authority
 from triode_broker.auth.static_keys import BadCredentials
 from triode_broker.config import Config
 from triode_broker.core.node import Node
 from triode_broker.posture import is_open
+from triode_broker.printable import escape, shorten
+from triode_broker.rereading import need_a_restart, taken
 
-#: What is taken from settings that were read again.
-RELOADED: Final = frozenset({"auth", "tokens", "permissions"})
-#: What of `auth` is not.
-AT_START: Final = ("query_token", "notice_seconds", "jwks_refresh_seconds", "jwks_stale_seconds")
+_MAX_SHOWN: Final = 500  # characters of a reason, in health
+_AT_THE_START: Final = "whether clients need a credential is decided at the start: restart the broker"
 
 
 @attrs.define(eq=False)
@@ -32,6 +32,16 @@ class Reloading:
     authority: Authority | None
     log: Any
     renew: Callable[[], None]  # certificates are read again whatever becomes of the settings
+    failure: str = ""  # why the settings that were read last are not in force; "" while they are
+    need_a_restart: list[str] = attrs.field(factory=list)  # those of them that wait
+
+    def degraded(self) -> list[str]:
+        """For health."""
+        return [f"the settings could not be read again: {self.failure}"] if self.failure else []
+
+    def report(self) -> dict[str, object]:
+        """For health."""
+        return {"not_reloaded": self.failure, "need_a_restart": self.need_a_restart}
 
     def read_again(self, reread: Callable[[], Config] | None) -> None:
         """What `reread` reads; it raises ValueError where that cannot be used. None: another process reads."""
@@ -42,26 +52,36 @@ class Reloading:
             config = reread()
         except ValueError as error:
             self.log.error("settings_not_reloaded", reason=str(error))
+            self.failed(str(error))
         else:
             self.reload(config)
 
-    def reload(self, config: Config) -> None:
-        """Have these settings' credentials and rules in force from now on, for those who are connected too."""
-        if self.authority is None or is_open(config):
-            if self.authority is not None or not is_open(config):
-                reason = "whether clients need a credential is decided at the start: restart the broker"
-                self.log.error("settings_not_reloaded", reason=reason)
+    def failed(self, reason: str) -> None:
+        """They could not be used, which the log has been told."""
+        self.failure = shorten(escape(" ".join(reason.split())), _MAX_SHOWN)
+
+    def reload(self, config: Config, waiting: Sequence[str] = ()) -> None:
+        """Have these settings' credentials and rules in force from now on, for those who are connected too.
+
+        `waiting`: settings that wait for a restart, as somebody else has found.
+        """
+        if is_open(config) != (self.authority is None):
+            self._refuse(reason=_AT_THE_START)
             return
-        try:
-            self.authority.reload(config)
-        except BadCredentials as error:
-            self.log.error("settings_not_reloaded", setting=error.setting, reason=error.wrong)
-            return
-        names = [field.name for field in fields(config) if field.name not in RELOADED]
-        waiting = [name for name in names if getattr(config, name) != getattr(self.config, name)]
-        kept = {name: getattr(self.config.auth, name) for name in AT_START}
-        waiting += [f"auth.{name}" for name in AT_START if getattr(config.auth, name) != kept[name]]
-        auth = replace(config.auth, **kept)
-        self.config = replace(self.config, auth=auth, tokens=config.tokens, permissions=config.permissions)
-        self.node.judge_all(self.authority.judge)
-        self.log.info("settings_reloaded", need_a_restart=waiting)
+        if self.authority is not None:
+            try:
+                self.authority.reload(config)
+            except BadCredentials as error:
+                self._refuse(setting=error.setting, reason=error.wrong)
+                return
+        self.failure = ""
+        self.need_a_restart = [*waiting, *need_a_restart(self.config, config)]
+        self.config = taken(self.config, config)
+        if self.authority is not None:
+            self.node.judge_all(self.authority.judge)
+        say = self.log.warning if self.need_a_restart else self.log.info
+        say("settings_reloaded", need_a_restart=self.need_a_restart)
+
+    def _refuse(self, **why: str) -> None:
+        self.log.error("settings_not_reloaded", **why)
+        self.failed(": ".join(why.values()))

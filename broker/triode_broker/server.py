@@ -216,6 +216,9 @@ class Broker:
         degraded = self.joining.cluster.degraded() if self.joining is not None else []
         degraded += self.revoking.degraded()
         degraded += self.securing.degraded()
+        degraded += self.reloading.degraded()
+        if self.authority is not None:
+            degraded += self.authority.degraded()
         if degraded and status == "ok":
             status = "degraded"
         return {
@@ -251,6 +254,7 @@ class Broker:
                 for store in self.stores
             },
             "tls": self.securing.report(),
+            "settings": self.reloading.report(),
             "heads": {shard.log.name: shard.log.head() for shard in self.router.shards if shard.log.name},
         }
 

@@ -217,9 +217,11 @@ async def test_who_fails_is_left_alone_and_probed_once(nursery: trio.Nursery, au
     await wait_all_tasks_blocked()
     assert [answer.name for answer in waiting if isinstance(answer, Refused)] == ["unavailable"] * 3
     assert asked == 3, "one is the probe, the others do not wait for it"
+    assert door.authority.degraded() == ["the callout is left alone, its last failure: not reached"]
     is_up = True
     autojump_clock.jump(5.1)
     assert (await hear_identity(door, "h")).user == "bob"
+    assert door.authority.degraded() == []
     assert (await hear_identity(door, "i")).user == "bob"
     assert asked == 5
     assert len(door.log.of("callout_left_alone")) == 1

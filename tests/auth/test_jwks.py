@@ -174,21 +174,29 @@ async def test_old_keys_outlive_an_outage_but_not_for_ever(nursery: trio.Nursery
     await nursery.start(door.authority.run)
     good = sign(GOOD, "RS256", kid="k1")
     assert await hear_identity(door, good)
+    assert door.authority.degraded() == []
     provider.is_there = False
     with trio.move_on_after(3_000):
         await trio.sleep_forever()
     assert door.let_in(good).user == "alice"
+    (trouble,) = door.authority.degraded()
+    assert "those that were fetched last are good for" in trouble
+    assert trouble.endswith("s: not reached: ConnectError")
     (line,) = door.log.of("jwks_failed")
     assert 0 < line["old_keys_good_for_seconds"] <= 3_600
     with trio.move_on_after(600):
         await trio.sleep_forever()
+    (trouble,) = door.authority.degraded()
+    assert "too old" in trouble
     assert (await hear_refusal(door, good)).name == "unavailable"
+    assert door.authority.degraded() == ["keys of tokens #1: there are none: not reached: ConnectError"]
     assert len(door.log.of("jwks_stale")) == 1
     provider.is_there = True
     with trio.move_on_after(15):
         await trio.sleep_forever()
     assert door.let_in(good).user == "alice"
     assert len(door.log.of("jwks_fetched")) == 2
+    assert door.authority.degraded() == []
 
 
 async def test_a_provider_that_is_not_there_at_the_start_is_asked_again(
@@ -200,6 +208,7 @@ async def test_a_provider_that_is_not_there_at_the_start_is_asked_again(
     good = sign(GOOD, "RS256", kid="k1")
     refused = await hear_refusal(door, good)
     assert (refused.name, refused.retry_after_ms) == ("unavailable", 10_000)
+    assert door.authority.degraded() == ["keys of tokens #1: there are none: not reached: ConnectError"]
     provider.is_there = True
     with trio.move_on_after(15):
         await trio.sleep_forever()

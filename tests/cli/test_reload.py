@@ -1,11 +1,14 @@
 """SIGHUP: who may connect and what they may do are read again, by one process or several (S14, SPEC 11.5)."""
 
+import json
 import signal
 from pathlib import Path
+from typing import Any
 
 import trio
 
 from tests.cli.programs import PATIENCE_SECONDS, Triode
+from tests.cli.test_serve import health
 from tests.cli.test_workers import Events
 from tests.spec.client import RawClient
 from tests.spec.guarded import SECRET, token
@@ -37,6 +40,11 @@ async def enter(nursery: trio.Nursery, url: str) -> tuple[RawClient, str]:
     return client, str(node)
 
 
+async def report(url: str) -> dict[str, Any]:
+    """What /healthz says."""
+    return dict(json.loads((await health(url)).partition("\r\n\r\n")[2]))
+
+
 async def test_rules_that_are_read_again_hold_for_who_is_connected(tmp_path: Path, nursery: trio.Nursery) -> None:
     async with serve(write(tmp_path, subscribe="+")) as program:
         events = Events(program.errors())
@@ -44,7 +52,11 @@ async def test_rules_that_are_read_again_hold_for_who_is_connected(tmp_path: Pat
         client, _ = await enter(nursery, url)
         write(tmp_path, subscribe="a", more="demo = true")
         program.signal(signal.SIGHUP)
-        assert (await events.until("settings_reloaded"))["need_a_restart"] == ["demo"]
+        line = await events.until("settings_reloaded")
+        assert (line["need_a_restart"], line["level"]) == (["demo"], "warning")
+        said = await report(url)
+        assert (said["status"], said["degraded"]) == ("ok", [])
+        assert said["settings"] == {"not_reloaded": "", "need_a_restart": ["demo"]}
         await client.expect("unsubscribed", sub=2, name="forbidden", retry="never")
         (tmp_path / "triode.toml").write_text("[[permissions]]\nsubscribe = 5\n")
         program.signal(signal.SIGHUP)
@@ -52,6 +64,14 @@ async def test_rules_that_are_read_again_hold_for_who_is_connected(tmp_path: Pat
         (tmp_path / "triode.toml").write_text("")
         program.signal(signal.SIGHUP)
         assert "decided at the start" in (await events.until("settings_not_reloaded"))["reason"]
+        said = await report(url)
+        assert (said["status"], len(said["degraded"])) == ("degraded", 1)
+        assert "decided at the start" in said["degraded"][0]
+        write(tmp_path, subscribe="a")
+        program.signal(signal.SIGHUP)
+        assert (await events.until("settings_reloaded"))["level"] == "info"
+        said = await report(url)
+        assert (said["status"], said["settings"]) == ("ok", {"not_reloaded": "", "need_a_restart": []})
         await client.has_nothing_more()
         await client.cut()
 
@@ -75,6 +95,14 @@ async def test_all_workers_are_told(tmp_path: Path, nursery: trio.Nursery) -> No
         (tmp_path / "triode.toml").write_text("x")
         program.signal(signal.SIGHUP)
         await events.until("settings_not_reloaded")
+        while not (said := (await report(url))["settings"])["not_reloaded"]:
+            pass
+        assert said["not_reloaded"].startswith("1 problem in the settings ")
+        write(tmp_path, subscribe="a", more="log_level = 'debug'")
+        program.signal(signal.SIGHUP)
+        for _ in processes:
+            assert (await events.until("settings_reloaded"))["need_a_restart"] == ["log_level"]
+        assert (await report(url))["settings"] == {"not_reloaded": "", "need_a_restart": ["log_level"]}
         for client in clients.values():
             await client.has_nothing_more()
             await client.cut()

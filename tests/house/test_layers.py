@@ -48,7 +48,7 @@ CORE_FACES = tuple(f"triode_broker.core.{face}" for face in ("handed", "interfac
 AUTH_FACES = tuple(
     f"triode_broker.core.{face}" for face in ("identity", "interfaces", "placeholders", "quotas", "rights")
 )
-SECRETS = "triode_broker.secrets_on_disk"
+SECRETS, REREADING = "triode_broker.secrets_on_disk", "triode_broker.rereading"
 
 TABLE = {
     "triode_protocol": Row(("triode_protocol",), ("attrs", "msgspec"), is_pure=True),
@@ -90,7 +90,9 @@ TABLE = {
     CLUSTER: broker(CORE, CLUSTER, SECRETS, libraries=("trio", "trio_websocket")),
     # A broker only in words: it plays scripts for clients of any make, so it knows the protocol and no broker.
     CONFORMANCE: Row(("triode_protocol", CONFORMANCE), ("attrs", "msgspec", "trio", "trio_websocket")),
-    WORKERS: broker("triode_broker.edge.listeners", "triode_broker.hangup", WORKERS, libraries=("trio",)),
+    WORKERS: broker(
+        "triode_broker.edge.listeners", "triode_broker.hangup", REREADING, WORKERS, libraries=("trio",)
+    ),
     # Feeds the demo through a real connection: a program like any other, only shipped with the broker.
     "triode_broker.demo": Row(
         ("triode", "triode_broker.config", "triode_broker.demo"), (*EVERYWHERE_IN_THE_BROKER, "trio")
@@ -98,7 +100,8 @@ TABLE = {
     "triode_broker.stores": broker("triode_broker.core", "triode_broker.log"),
     "triode_broker.revocation_file": broker("triode_broker.core", "triode_broker.log"),
     "triode_broker.revoking": broker("triode_broker.core", "triode_broker.revocation_file", libraries=("trio",)),
-    "triode_broker.reloading": broker(AUTH, "triode_broker.core", "triode_broker.posture"),
+    REREADING: broker(),
+    "triode_broker.reloading": broker(AUTH, "triode_broker.core", "triode_broker.posture", REREADING),
     "triode_broker.administering": broker(
         "triode_broker.admin",
         "triode_broker.cluster",

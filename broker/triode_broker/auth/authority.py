@@ -116,6 +116,13 @@ class Authority:
         self._config, self._rules, self._tokens, self._api_keys = config, rules, tokens, api_keys
         self._callout = callout  # what was kept of answers is asked for anew
 
+    def degraded(self) -> list[str]:
+        """For health: what is fetched or asked for and is not to be had."""
+        rows = ((number, self._sources.get(row.jwks_url)) for number, row in enumerate(self._config.tokens, 1))
+        found = [f"keys of tokens #{number}: {of.trouble}" for number, of in rows if of is not None and of.trouble]
+        callout = self._callout
+        return [*found, callout.trouble] if callout is not None and callout.trouble else found
+
     def judge(self, identity: Identity) -> Answer:
         """Who that is by the rules and keys in force: as before, with other rights, or nobody any more."""
         known = identity.source

@@ -70,9 +70,15 @@ class Callout:
         self._now_ms = now_ms
         self._breaker = Breaker(auth.callout_failures, auth.callout_pause_ms / 1000, steady)
         self._slots = trio.Semaphore(limits.max_callouts)
+        self._reason = ""  # of the last failure
         self._under_way: dict[bytes, _Asked] = {}
         # By what was asked, never by the token itself (S10): who it is, and until when that may be said again.
         self._cache: OrderedDict[bytes, tuple[Known, int]] = OrderedDict()
+
+    @property
+    def trouble(self) -> str:
+        """Why it is left alone, for health; "" while it is not."""
+        return f"the callout is left alone, its last failure: {self._reason}" if self._breaker.is_open else ""
 
     def cached(self, token: str, arrival: Arrival) -> Known | None:
         """Who it is, where that was asked a short while ago."""
@@ -125,7 +131,8 @@ class Callout:
         except NoReply as error:
             self._failed(str(error))
             raise NotKnown(f"the callout failed: {error}") from None
-        except BaseException:
+        except BaseException as error:
+            self._reason = f"a fault of ours: {type(error).__name__}"
             self._breaker.failed()
             raise
         self._breaker.succeeded()
@@ -136,7 +143,7 @@ class Callout:
         return answer
 
     def _failed(self, reason: str) -> None:
-        was_open = self._breaker.is_open
+        self._reason, was_open = reason, self._breaker.is_open
         self._breaker.failed()
         self._log.warning("callout_failed", reason=reason, url=self._auth.callout_url)
         if self._breaker.is_open and not was_open:

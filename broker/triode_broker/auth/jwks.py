@@ -50,7 +50,17 @@ class KeysOfUrl:
         self._good_until = 0.0  # the keys
         self._not_before = 0.0  # the next fetch
         self._under_way: trio.Event | None = None
-        self._has_failed = False
+        self._failure = ""  # why the last fetch failed; "" after one that has not
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong, for health; "" while nothing is. Without the URL, which is in the log."""
+        left = self._good_until - self._steady()
+        if self._keys and left <= 0:
+            return f"those that were fetched last are too old: {self._failure}"
+        if self._keys and self._failure:
+            return f"those that were fetched last are good for {left:.0f} s: {self._failure}"
+        return f"there are none: {self._failure or 'not fetched yet'}" if not self._keys else ""
 
     def find(self, algorithm: str, kid: str) -> Sequence[SigningKey]:
         """`tokens.Source.find`."""
@@ -84,7 +94,7 @@ class KeysOfUrl:
         """Stay ahead of what expires and changes, until cancelled."""
         while True:
             await self.renew()
-            await trio.sleep(RETRY_SECONDS if self._has_failed else self._refresh_seconds)
+            await trio.sleep(RETRY_SECONDS if self._failure else self._refresh_seconds)
 
     async def _fetch(self) -> None:
         try:
@@ -100,17 +110,17 @@ class KeysOfUrl:
         except Exception as error:  # noqa: BLE001  # S1: the barrier of this task; a document is from outside
             self._failed(f"a fault of ours: {type(error).__name__}")
             return
-        if self._has_failed or keys.keys() != self._keys.keys():
+        if self._failure or keys.keys() != self._keys.keys():
             self._log.info("jwks_fetched", url=self._url, kids=[kid for _, kid in keys])
-        self._has_failed = False
+        self._failure = ""
         self._keys = keys
         self._good_until = self._steady() + self._stale_seconds
 
     def _failed(self, reason: str) -> None:
-        if not self._has_failed:  # once, until it works again
+        if not self._failure:  # once, until it works again
             left = max(int(self._good_until - self._steady()), 0) if self._keys else 0
             self._log.warning("jwks_failed", url=self._url, reason=reason, old_keys_good_for_seconds=left)
-        self._has_failed = True
+        self._failure = reason
 
 
 def parse_keys(body: bytes, algorithms: Sequence[str]) -> Mapping[Named, SigningKey]:

@@ -17,7 +17,7 @@ import trio
 
 from triode_broker.cli.exit_codes import ExitCode, Failure
 from triode_broker.cli.streams import say
-from triode_broker.workers.parent import Drain, End, Lines, Reload, Up, as_line
+from triode_broker.workers.parent import Drain, End, Lines, NotReloaded, Reload, Up, as_line
 from triode_broker.workers.plan import Start
 
 #: -P: a worker imports nothing from the directory it happens to be started in.
@@ -66,7 +66,9 @@ class Upwards:
                     begin(said.seconds)
                 elif isinstance(said, Reload):
                     broker.reloading.renew()
-                    broker.reloading.reload(said.put_into(broker.config))
+                    broker.reloading.reload(said.put_into(broker.config), said.need_a_restart)
+                elif isinstance(said, NotReloaded):
+                    broker.reloading.failed(said.reason)
                 elif isinstance(said, End):
                     signal.raise_signal(signal.SIGINT)
         self._log.error("parent_gone")

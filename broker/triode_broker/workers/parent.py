@@ -25,6 +25,7 @@ from msgspec.structs import replace
 
 from triode_broker.config import Auth, Config, Permission, TokenKey
 from triode_broker.hangup import Terminal
+from triode_broker.rereading import need_a_restart
 from triode_broker.workers.plan import Start, without_one_time_settings
 
 FIRST_DELAY_SECONDS: Final = 0.1
@@ -60,18 +61,28 @@ class Reload(Struct, frozen=True, tag=True):
     auth: Auth
     tokens: tuple[TokenKey, ...]
     permissions: tuple[Permission, ...]
+    need_a_restart: list[str] = []  # other settings that have changed
 
     @classmethod
-    def of(cls, config: Config) -> "Reload":
+    def of(cls, config: Config, in_force: Config) -> "Reload":
         """What settings that were read again say."""
-        return cls(config.auth, config.tokens, config.permissions)
+        others = [
+            name for name in need_a_restart(in_force, config) if "." not in name
+        ]  # those a worker sees itself
+        return cls(config.auth, config.tokens, config.permissions, others)
 
     def put_into(self, config: Config) -> Config:
         """Settings with these in them."""
         return replace(config, auth=self.auth, tokens=self.tokens, permissions=self.permissions)
 
 
-Line = Up | Drain | End | Reload
+class NotReloaded(Struct, frozen=True, tag=True):
+    """To a worker: settings were read again, and cannot be used."""
+
+    reason: str
+
+
+Line = Up | Drain | End | Reload | NotReloaded
 
 
 @define
@@ -127,7 +138,7 @@ class Life:
 
     process: trio.Process
     is_up: bool = False
-    owed: Reload | None = None  # to be told once it serves
+    owed: Reload | NotReloaded | None = None  # to be told once it serves
 
     def tell(self, wish: Drain | End) -> None:
         """How it is to end; one that does not serve yet has nobody to send away."""
@@ -138,8 +149,8 @@ class Life:
             with suppress(OSError):  # it has ended, which is seen elsewhere
                 os.write(self.process.stdin.fileno(), as_line(wish))
 
-    async def reload(self, wish: Reload) -> None:
-        """Other rules than it was started with."""
+    async def reload(self, wish: Reload | NotReloaded) -> None:
+        """Other rules than it was started with, or why there are none."""
         if not self.is_up:
             self.owed = wish
             return
@@ -162,6 +173,8 @@ class Parent:
     log: Any
     announce: Callable[[list[str]], None]  # called with the URLs once all serve for the first time
     reread: Callable[[], Config] | None = None  # the settings, on SIGHUP; ValueError: what is wrong with them
+    config: Config = field(factory=Config)  # the host's, as they were at the start
+    _last: Reload | NotReloaded | None = None  # what came of the last SIGHUP
     _lives: dict[int, Life] = field(factory=dict)
     _urls: dict[int, list[str]] = field(factory=dict)  # of workers that have served
     _stopping: trio.Event = field(factory=trio.Event)
@@ -203,12 +216,15 @@ class Parent:
         """Each worker judges for itself whether it can use what was read; so does one that starts later."""
         if self.reread is None:
             return
+        wish: Reload | NotReloaded
         try:
-            wish = Reload.of(self.reread())
+            wish = Reload.of(self.reread(), self.config)
         except ValueError as error:
             self.log.error("settings_not_reloaded", reason=str(error))
-            return
-        self.starts = [Start(wish.put_into(start.config), start.worker) for start in self.starts]
+            wish = NotReloaded(str(error))
+        else:
+            self.starts = [Start(wish.put_into(start.config), start.worker) for start in self.starts]
+        self._last = wish
         for life in list(self._lives.values()):
             await life.reload(wish)
 
@@ -268,7 +284,7 @@ class Parent:
         if number in self._urls:
             start = without_one_time_settings(start)
         process = await trio.lowlevel.open_process([*self.command, self._name(number)], stdin=PIPE, stdout=PIPE)
-        life = self._lives[number] = Life(process)
+        life = self._lives[number] = Life(process, owed=self._last)
         self.log.info("worker_starts", node=self._name(number), pid=process.pid)
         try:
             if self._stopping.is_set():
