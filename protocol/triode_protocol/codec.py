@@ -104,9 +104,10 @@ def decode_first(text: str, max_packet_bytes: int, max_first_characters: int) ->
     if len(text) <= max_first_characters:
         return _decode_one(text, max_packet_bytes)
     try:
-        return _client.decode(text)
+        packet: ClientPacket = _client.decode(text)
     except DECODE_ERRORS:
         return _refused("this is no packet, and too long for a first one")
+    return packet
 
 
 def _first_element(text: str, max_packet_bytes: int, max_first_characters: int) -> ClientPacket | Refused:
@@ -148,7 +149,7 @@ def _decode_array(text: str, max_packet_bytes: int) -> Sequence[ClientPacket | R
         else:
             return [_shallow(packet) for packet in packets] or (_refused("an array has at least one packet"),)
     try:
-        elements = _split(text)
+        elements = _raw_array.decode(text)
     except DECODE_ERRORS as error:
         return (_refused(f"not JSON: {error}"),)
     if len(elements) > MAX_ARRAY_PACKETS:
@@ -156,13 +157,6 @@ def _decode_array(text: str, max_packet_bytes: int) -> Sequence[ClientPacket | R
     if not elements or any(bytes(raw).lstrip()[:1] == b"[" for raw in elements):
         return (_refused("an array holds packets, at least one, and no arrays"),)
     return [_decode_element(raw, max_packet_bytes) for raw in elements]
-
-
-def _split(text: str) -> list[Raw]:
-    try:
-        return _raw_array.decode(text)
-    except RecursionError:  # one element nests too deep for the parser: cut it down, the others are served
-        return _raw_array.decode(_cut(text))
 
 
 def _decode_element(raw: Raw, max_packet_bytes: int) -> ClientPacket | Refused:
@@ -235,43 +229,32 @@ def join(payloads: Sequence[bytes]) -> bytes:
 
 
 # Linear, whatever comes: no two branches start alike, nothing is given back, a string without an end is one match.
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
-_MARKS = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)  # the same, of text
-_KEPT_DEPTH = 2 * MAX_DATA_DEPTH  # of what is cut: deep enough to be refused, shallow enough for the parser
+_MARKS = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
+_ALIKE = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 def is_too_deep(data: Raw) -> bool:
-    """Whether valid JSON nests deeper than MAX_DATA_DEPTH; cheap for the short and the flat."""
+    """Whether valid JSON nests deeper than MAX_DATA_DEPTH; cheap for the short and the flat.
+
+    Nothing in it is done once for each bracket, of which a packet may hold 60,000: with one kind of brackets and
+    nothing else left, each `replace` takes away the innermost ones, so one level.
+    """
     view = memoryview(data)
     if len(view) <= 2 * MAX_DATA_DEPTH:
         return False
     text = view.tobytes()
     if text.count(b"[") + text.count(b"{") <= MAX_DATA_DEPTH:
         return False
-    depth = deepest = 0
-    for match in _BRACKETS.finditer(text):
-        mark = match[0]
-        depth += 1 if mark in b"[{" else -1 if mark in b"]}" else 0
-        deepest = max(deepest, depth)
-    return deepest > MAX_DATA_DEPTH
-
-
-def _cut(text: str | Raw) -> bytes:
-    """The JSON with everything deeper than _KEPT_DEPTH replaced by 0: only to read the rest of it."""
-    whole = text.encode() if isinstance(text, str) else bytes(text)
-    kept: list[bytes] = []
-    depth = start = 0
-    for match in _BRACKETS.finditer(whole):
-        mark = match[0]
-        if mark in b"[{":
-            if depth == _KEPT_DEPTH:
-                kept += (whole[start : match.start()], b"0")
-            depth += 1
-        elif mark in b"]}":
-            depth -= 1
-            if depth == _KEPT_DEPTH:
-                start = match.end()
-    return b"".join((*kept, whole[start:]))
+    if b"\\" in text:
+        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
+    outside = b"".join(text.split(b'"')[::2])  # of strings
+    brackets = outside.translate(_ALIKE, _NO_BRACKETS)
+    for _ in range(MAX_DATA_DEPTH):
+        brackets = brackets.replace(b"[]", b"")
+        if not brackets:
+            return False
+    return True
 
 
 def _refused(message: str) -> Refused:
@@ -321,10 +304,23 @@ def _lenient(text: str | Raw) -> dict[str, Any]:
     try:
         found = msgspec.json.decode(text)
     except RecursionError:
-        return _lenient(Raw(_cut(text)))
+        return _around(text)
     except DECODE_ERRORS:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _around(text: str | Raw) -> dict[str, Any]:
+    """What stands before and behind all that nests too deep for the parser; nothing, if in doubt."""
+    whole = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else bytes(text)
+    body = whole.strip().removeprefix(b"{").removesuffix(b"}")
+    begins = [at for at in (body.find(b"["), body.find(b"{")) if at >= 0]
+    end = max(body.rfind(b"]"), body.rfind(b"}"))
+    try:
+        found = msgspec.json.decode(b"{%b0%b}" % (body[: min(begins)], body[end + 1 :]))
+    except DECODE_ERRORS:
+        return {}
+    return found  # type: ignore[no-any-return]  # braces are around it
 
 
 def _number(value: object) -> int:

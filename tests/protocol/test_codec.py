@@ -134,6 +134,9 @@ def wrapped(value: object, wrappers: list[bool]) -> object:
 @example(wrapped(0, [True] * 32), None)
 @example(wrapped(0, [True] * 33), None)
 @example('"[' * 40, None)
+@example([['\\\\"[', [], {}, "]\\\\"]] * 40, None)
+@example(wrapped([[], {}] * 20, [True, False] * 16), None)
+@example(wrapped([[], {}] * 20, [True, False] * 15), None)
 @example("x" * 100, None)
 @example(0, None)
 def test_is_too_deep_agrees_with_the_naive_depth(value: object, indent: int | None) -> None:
@@ -190,15 +193,26 @@ def test_packet_too_deep_for_the_parser_is_answered_with_its_id(depth: int) -> N
     assert (answer.name, answer.field, answer.id) == (ErrorName.MALFORMED, "data", 7)
 
 
-@pytest.mark.parametrize("depth", [600, 1_200, 20_000])
-def test_packet_too_deep_for_the_parser_costs_the_others_of_its_array_nothing(depth: int) -> None:
-    """SPEC 1.5, 1.9"""
-    nested = "[" * depth + '"]"' + "]" * depth
-    deep = f'{{"type":"publish","topic":"a","data":[{nested},{nested}],"id":7}}'
-    first, answer, last = codec.decode(f"[{PING},{deep},{PING}]", 1_000_000)
-    assert pings_of([first, last]) == [1, 1]
+@pytest.mark.parametrize("text", ["[" * 20_000, f'[{PING},{{"type":"publish","topic":"a","data":{"[" * 20_000}'])
+def test_array_too_deep_for_the_parser_is_answered_as_text_that_is_not_json(text: str) -> None:
+    """SPEC 1.5, 1.9, S26: where its packets begin and end is not looked for bracket by bracket."""
+    [answer] = codec.decode(text, 1_000_000)
     assert isinstance(answer, Refused)
-    assert (answer.name, answer.field, answer.id) == (ErrorName.MALFORMED, "data", 7)
+    assert (answer.name, answer.id) == (ErrorName.MALFORMED, 0)
+
+
+def test_number_of_a_packet_too_deep_for_the_parser_is_its_own_or_none() -> None:
+    """SPEC 1.9: what stands inside of a text or of what nests is never taken for it."""
+    nested = "[" * 2_000 + '{"id":9}' + "]" * 2_000
+    for text, id in (
+        (f'{{"id":7,"type":"publish","topic":"a","data":{nested}}}', 7),
+        (f'{{"type":"publish","data":{nested},"key":"]","id":7}}', 0),
+        (f'{{"type":"publish","key":"[","data":{nested},"id":7}}', 0),
+        (f'{{"type":"publish","data":{nested},"headers":{{}}}}', 0),
+    ):
+        [answer] = codec.decode(text, 1_000_000)
+        assert isinstance(answer, Refused)
+        assert (answer.name, answer.id) == (ErrorName.MALFORMED, id)
 
 
 def test_array_of_packets_ends_where_it_is_cut() -> None:
