@@ -119,7 +119,7 @@ class Purse(Bucket):
         `may_overdraw` what was taken ahead is such room: the packet may have been larger than what was left of it.
         """
         room = ahead = ENDLESS
-        for bucket in (self, *self.shared):  # `room` and `lease`, written out: who publishes now and then pays this
+        for bucket in (self, *self.shared):  # `room` and `lease`, written out: a rare publisher pays this
             rate, earned_ms = bucket.rate, bucket.earned_ms
             if step_ms := rate.step_ms:
                 left_ms = now_ms + rate.span_ms - (earned_ms if earned_ms > now_ms else now_ms)
