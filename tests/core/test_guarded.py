@@ -10,6 +10,8 @@ from triode_broker.core.timers import Timers
 from triode_protocol.codec import Refused
 from triode_protocol.errors import ErrorName
 
+from tests.core.gatekeeper import Guarded as Keepers
+
 NOW = 1_000
 
 
@@ -85,3 +87,22 @@ def test_those_who_have_waited_are_asked_in_pieces() -> None:
     desk.guarded.release()
     desk.timers.tick(NOW)
     assert len(desk.asked) == ASKED_PER_TURN + 1
+
+
+def test_s2_who_is_gone_waits_no_longer() -> None:
+    """Neither with its connect nor with an auth: nothing of it stays, and nobody is asked who it was."""
+    keeper = Keepers()
+    keeper.gate.know("t", "alice")
+    connected, stranger = keeper.enter("t"), keeper.desk.dial()
+    guarded = keeper.desk.node.guarded
+    assert guarded is not None
+    guarded.hold()
+    stranger.send({"type": "connect", "id": 1, "token": "t"})
+    connected.send({"type": "auth", "id": 2, "token": "t"})
+    assert guarded.waiting == 2
+    stranger.session.detach()
+    connected.session.detach()
+    assert guarded.waiting == 0
+    guarded.release()
+    keeper.desk.wait()
+    assert len(keeper.gate.asked) == 1

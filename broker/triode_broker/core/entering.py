@@ -17,6 +17,7 @@ from triode_protocol.errors import CloseCode, ErrorName
 from triode_protocol.packets import ClientPacket, Connect
 
 from triode_broker.core.errors import Disconnect, answer_to, close_code
+from triode_broker.core.guarded import Done
 from triode_broker.core.identity import OPEN, Arrival, Identity
 from triode_broker.core.node import Node
 from triode_broker.core.outbox import Outbox
@@ -46,7 +47,7 @@ class Entering:
         self._connect: Connect | None = None  # the first packet
         self._early: list[bytes] = []  # the texts that came, the one that begins with it first
         self._has_turn = False
-        self._asked: object | None = None  # which of the questions to the gate has no answer yet
+        self._asked: Done | None = None  # which of the questions to the gate has no answer yet
         self._answer: Identity | Refused | None = None
         self._judged_by = 0  # the rules by which it was answered
 
@@ -114,7 +115,8 @@ class Entering:
 
     def leave(self) -> None:
         """The connection is gone; an answer of the gate that is still to come means nothing."""
-        self._early, self._asked = [], None
+        asked, self._early, self._asked = self._asked, [], None
+        self._node.give_up(asked)
         self._node.admission.leave(self)
 
     # The gate
@@ -125,15 +127,15 @@ class Entering:
         if gate is None:
             self._answer = OPEN
             return
-        self._asked = asked = object()
 
         def done(answer: Identity | Refused) -> None:
-            if self._asked is asked:  # it may be called again, when it has been asked anew
+            if self._asked is done:  # it may be called again, when it has been asked anew
                 self._answer, self._asked = answer, None
                 if not is_inside:
                     self._outbox.connection.wake()
 
         is_inside = True
+        self._asked = done
         gate.ask(token, self._arrival, done)
         is_inside = False
 

@@ -4,7 +4,7 @@ Knows no credentials. The surprising decision: it can be held. A node that joins
 know yet who was revoked meanwhile (G10); until it does, whoever asks waits in `connect` instead of being refused.
 """
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
@@ -32,7 +32,7 @@ class Guarded:
         self._timers = timers
         self._is_held = False
         self._is_busy = False  # those who have waited are asked, in turns to come
-        self._waiting: deque[tuple[str, Arrival, Done]] = deque()
+        self._waiting: OrderedDict[int, tuple[str, Arrival, Done]] = OrderedDict()  # by who is to be answered
 
     @property
     def waiting(self) -> int:
@@ -42,9 +42,13 @@ class Guarded:
     def ask(self, token: str, arrival: Arrival, done: Done) -> None:
         """`interfaces.Gate`."""
         if self._is_held or self._waiting:
-            self._waiting.append((token, arrival, done))
+            self._waiting[id(done)] = token, arrival, done
         else:
             self._ask(token, arrival, done)
+
+    def forget(self, done: Done) -> None:
+        """Whoever asked so is gone, and waits no longer (S2)."""
+        self._waiting.pop(id(done), None)
 
     def hold(self) -> None:
         """Nobody is let in until `release`. Idempotent."""
@@ -62,7 +66,7 @@ class Guarded:
         for _ in range(min(ASKED_PER_TURN, len(self._waiting))):
             if self._is_held:
                 return
-            self._ask(*self._waiting.popleft())
+            self._ask(*self._waiting.popitem(last=False)[1])
         self.release()
 
     def _ask(self, token: str, arrival: Arrival, done: Done) -> None:

@@ -14,7 +14,7 @@ from triode_broker.core.away import Homes
 from triode_broker.core.calendar import Calendar
 from triode_broker.core.consumers import Consumers
 from triode_broker.core.errors import close_code
-from triode_broker.core.guarded import Guarded
+from triode_broker.core.guarded import Done, Guarded
 from triode_broker.core.identity import Identity
 from triode_broker.core.interfaces import Gate
 from triode_broker.core.moving import Moving
@@ -120,6 +120,11 @@ class Node:
         """What a new connection may do. Raises Disconnect where its user or tenant has enough of them."""
         old = self.sessions.get(replaces)
         return self.rates.enter(who, old is not None and old.identity.is_same(who))
+
+    def give_up(self, asked: Done | None) -> None:
+        """Whoever has asked the gate, if it has, is gone."""
+        if asked is not None and self.guarded is not None:
+            self.guarded.forget(asked)
 
     def judge_all(self, judge: Callable[[Identity], Identity | Refused]) -> None:
         """The rules have changed: have everybody judged by them, soon and in pieces; who is refused is closed.

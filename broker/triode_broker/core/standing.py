@@ -11,6 +11,7 @@ from triode_protocol.errors import CloseCode, ErrorName
 from triode_protocol.packets import Auth, Authorized, Notice
 
 from triode_broker.core.awaiting import RETRY_QUEUE_MS
+from triode_broker.core.guarded import Done
 from triode_broker.core.identity import Arrival, Identity
 from triode_broker.core.interfaces import Gate
 from triode_broker.core.outbox import Outbox
@@ -49,7 +50,7 @@ class Standing:
         self._address, self._is_encrypted = arrival.address, arrival.is_encrypted  # for who decides by them
         self._expires_ms = 0
         self._serial = NONE  # of its date in the calendar
-        self._asked: object | None = None  # an `auth` that has no answer yet
+        self._asked: Done | None = None  # an `auth` that has no answer yet
 
     @property
     def is_answered(self) -> bool:
@@ -72,7 +73,8 @@ class Standing:
     def end(self) -> None:
         """The connection is gone; an answer of the gate that is still to come means nothing."""
         self._forget_date()
-        self._asked = None
+        asked, self._asked = self._asked, None
+        self._node.give_up(asked)
 
     def _forget_date(self) -> None:
         if self._serial != NONE:
@@ -101,13 +103,13 @@ class Standing:
             message = "the last auth is not answered yet: wait for its answer"
             raise Refused(ErrorName.INFLIGHT, message, retry_after_ms=RETRY_QUEUE_MS)
         self._node.timers.hear(now_ms)
-        self._asked = asked = object()
 
         def done(answer: Identity | Refused) -> None:
-            if self._asked is asked:  # not the second time, nor when the connection is gone
+            if self._asked is done:  # not the second time, nor when the connection is gone
                 self._asked = None
                 self._renewed(packet.id, answer)
 
+        self._asked = done
         self._gate.ask(packet.token, Arrival(self._address, is_encrypted=self._is_encrypted), done)
 
     def _renewed(self, id: int, answer: Identity | Refused) -> None:
