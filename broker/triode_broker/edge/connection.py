@@ -245,7 +245,7 @@ class Connection(Wire):
         if shared.door.origins.allows(text, host, is_encrypted=arrival.is_encrypted, is_local=is_local):
             return True
         shown = shorten(escape(text), _SHOWN_CHARACTERS)
-        advice = "to let pages of this origin connect, list it in the setting origins"
+        advice = "to let pages of this origin connect, list it in the setting origins, and restart the broker"
         shared.complaints.say("origin_refused", shared.now, origin=shown, advice=advice)
         return False
 
