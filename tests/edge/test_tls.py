@@ -231,6 +231,7 @@ def test_s1_a_handshake_cut_at_every_byte_leaves_nothing_behind(rig: Rig) -> Non
         rig.turn()
     assert rig.edge.statistics().connections == 1
     assert set(rig.log.events) <= {"tls_handshake_failed"}
+    assert {values["reason"] for _, values in rig.log.entries} == {"cut off"}
 
 
 def test_a_refusal_before_the_handshake_is_told_behind_it(make_rig: MakeRig) -> None:

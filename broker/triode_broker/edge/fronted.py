@@ -146,4 +146,4 @@ class Fronted(Connection):
 
 
 def _reason(error: OSError) -> str:
-    return str(getattr(error, "reason", None) or error.strerror or error)[:_MAX_REASON]
+    return str(getattr(error, "reason", None) or error.strerror or error)[:_MAX_REASON] or type(error).__name__

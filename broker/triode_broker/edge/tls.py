@@ -37,6 +37,9 @@ class PlainText(Exception):
 class Flood(OSError):
     """Bytes and bytes, and nothing in them."""
 
+    def __str__(self) -> str:
+        return "too many bytes with nothing in them"
+
 
 class TlsSocket:
     """The half of a socket that a connection uses. `shake` until it `is_ready`; before, nothing can be said."""
@@ -86,7 +89,7 @@ class TlsSocket:
         """
         data = self.raw.recv(min(size, CHUNK_BYTES))
         if not data:
-            raise ConnectionResetError
+            raise ConnectionResetError("cut off")
         if not self._silent_bytes and data[0] != _HANDSHAKE and data[:1].isalpha():
             raise PlainText
         self._count(len(data))
