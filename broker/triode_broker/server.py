@@ -43,6 +43,7 @@ from triode_broker.joining import Joining
 from triode_broker.log import committer
 from triode_broker.log.disk import DiskLog, StoreError
 from triode_broker.log.memory import MemoryLog
+from triode_broker.offenders import Offenders
 from triode_broker.posture import is_open, unsafe
 from triode_broker.reloading import Reloading
 from triode_broker.revoking import Revoking
@@ -130,6 +131,7 @@ class Broker:
         self.reloading = Reloading(config, self.node, self.authority, self._log, self.securing.renew)
         if self.authority is not None:
             self.node.wills.judge = self.authority.judge
+        self.node.rates.complain = Offenders(self._log, self._steady_ms).tell
         self._sooner = trio.Event()
         self.node.timers.wake = self.router.delayed.sooner = self._wake
         self.edge = Edge(

@@ -217,9 +217,9 @@ def test_tables_show_what_there_is_and_drive_no_terminal() -> None:
     assert row.split() == ["user", "a\\u001b[2J", "acme", "1970-01-01", "00:00:01Z", "never", "all"]
     one = {
         "connection": "c-1", "node": "n1", "user": "", "tenant": "", "method": "anonymous", "token": "", "key": "",
-        "address": "", "since_ms": 0, "subscriptions": 3,
+        "address": "", "since_ms": 0, "subscriptions": 3, "refused": 40,
     }  # fmt: skip
     shown = as_connections({"connections": [one], "more": True}, 1_000).splitlines()
-    assert shown[1].split() == ["c-1", "n1", "-", "-", "anonymous", "-", "-", "-", "1", "s", "ago", "3"]
+    assert shown[1].split() == ["c-1", "n1", "-", "-", "anonymous", "-", "-", "-", "1", "s", "ago", "3", "40"]
     assert shown[2] == "there are more: --after c-1, or a greater --limit"
     assert when(0) == "never"

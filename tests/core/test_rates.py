@@ -8,7 +8,7 @@ from triode_broker.core import rates as module
 from triode_broker.core.errors import Disconnect, Refused
 from triode_broker.core.identity import OPEN, Identity
 from triode_broker.core.quotas import Quotas
-from triode_broker.core.rates import MIN_WAIT_MS, Meter, Rates
+from triode_broker.core.rates import COMPLAIN_EVERY, MIN_WAIT_MS, Meter, Rates
 from triode_broker.core.timers import Timers
 from triode_protocol.errors import CloseCode, ErrorName
 
@@ -190,10 +190,13 @@ def test_what_a_lost_connection_held_goes_back() -> None:
 
 def test_connections_of_a_user_and_of_a_tenant_are_counted() -> None:
     world = World(user_max_connections=2, tenant_max_connections=3)
+    told: list[tuple[Any, ...]] = []
+    world.rates.complain = lambda *about, **facts: told.append((*about, facts))
     first = world.enter()
     world.enter()
     with pytest.raises(Disconnect) as closed:
-        world.enter()
+        world.rates.enter(ANN, address="192.0.2.1")
+    assert told == [("connection_refused", ANN, "192.0.2.1", "user_max_connections", {"most": 2})]
     assert closed.value.code == CloseCode.CONNECTION_LIMIT
     assert closed.value.reconnect_after_ms == world.limits.reconnect_max_ms
     world.rates.enter(ANN, returning=1)
@@ -239,6 +242,27 @@ def test_another_token_changes_the_bounds_and_forgives_nothing() -> None:
     world.wait(1_000)
     assert accepted(changed, 500) == 10
     assert meter.user is None
+
+
+def test_who_is_refused_again_and_again_is_complained_about_and_who_is_closed() -> None:
+    """S8: an operator finds out who it is; another token hides nothing."""
+    world = World(publishes_per_second=10)
+    told: list[tuple[Any, ...]] = []
+    world.rates.complain = lambda *about, **facts: told.append((*about, facts))
+    meter = world.rates.enter(ANN, address="192.0.2.1")
+    assert accepted(meter, 10 + COMPLAIN_EVERY - 1) == 10
+    assert (told, meter.refused) == ([], COMPLAIN_EVERY - 1)
+    other = Identity("ann", "acme", method="token", limits={"publishes_per_second": 5})
+    meter = world.rates.change(meter, other, address="192.0.2.1")
+    publish(meter)
+    facts = {"refused": COMPLAIN_EVERY}
+    assert told == [("rate_limited", other, "192.0.2.1", "publishes_per_second", facts)]
+    told.clear()
+    with pytest.raises(Disconnect):
+        accepted(meter, 2 * world.limits.max_refused_packets)
+    event, who, address, limit, facts = told[-1]
+    assert (event, who, address, limit) == ("closed_for_rate", other, "192.0.2.1", "publishes_per_second")
+    assert facts == {"refused": meter.refused}
 
 
 def test_another_token_may_take_all_bounds_away() -> None:

@@ -101,6 +101,7 @@ TABLE = {
     "triode_broker.revocation_file": broker("triode_broker.core", "triode_broker.log"),
     "triode_broker.revoking": broker("triode_broker.core", "triode_broker.revocation_file", libraries=("trio",)),
     REREADING: broker(),
+    "triode_broker.offenders": broker("triode_broker.core"),
     "triode_broker.reloading": broker(AUTH, "triode_broker.core", "triode_broker.posture", REREADING),
     "triode_broker.administering": broker(
         "triode_broker.admin",

@@ -5,6 +5,7 @@ SPEC 11.7: who floods is told, then closed; who waits as it is told loses nothin
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
@@ -14,6 +15,7 @@ import triode
 from trio_websocket import ConnectionClosed
 from triode_protocol.errors import CloseCode
 
+from tests.security.withdrawing import door, token
 from tests.spec.broker import RunningBroker
 from tests.spec.client import Packet, RawClient
 from tests.spec.conftest import StartBroker
@@ -98,6 +100,23 @@ async def test_a_flood_is_refused_then_closed_and_hurts_nobody(start_broker: Sta
     seen = await statistics(broker)
     assert seen["closed"] == 1
     assert sum(seen["refused"].values()) > FORGIVEN
+
+
+async def test_an_operator_finds_out_who_floods_and_who_has_too_many_connections(tmp_path: Path) -> None:
+    """S8: by user and address, in the log and among the connections; a flood of packets is a few lines (S27)."""
+    quota = {"publishes_per_second": 10, "user_max_connections": 1}
+    async with door(tmp_path, quotas=[quota], limits={"rate_burst_ms": 20_000}) as here:
+        flooder, connection = await here.enter(token("ada", tenant="acme"))
+        await flooder.send(*[FLOODS["messages"](number) for number in range(PIECE)])
+        await flooder.ask({"type": "ping"})
+        log = here.running.log
+        (line,) = log.told("rate_limited")
+        who = {"user": "ada", "tenant": "acme", "address": "127.0.0.1"}
+        assert line == {**who, "limit": "publishes_per_second", "refused": 20}
+        (listed,) = (await here.running.ask("connections", user="ada", tenant="acme"))["connections"]
+        assert (listed["connection"], listed["refused"]) == (connection, PIECE - 200)
+        assert (await here.knock(token("ada", tenant="acme")))[1]["type"] == "bye"
+        assert log.told("connection_refused") == [{**who, "limit": "user_max_connections", "most": 1}]
 
 
 async def test_a_client_that_publishes_faster_than_it_may_is_slowed_down_and_loses_nothing(

@@ -205,6 +205,7 @@ def shown(session: Session, node: str) -> dict[str, object]:
         "issued_ms": identity.issued_ms,
         "expires_ms": identity.expires_ms,
         "subscriptions": session.subscription_count,
+        "refused": session.meter.refused,  # packets, for its rates
     }
     return facts
 

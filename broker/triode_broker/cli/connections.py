@@ -12,7 +12,7 @@ from triode_broker.cli.exit_codes import ExitCode
 from triode_broker.cli.streams import say
 from triode_broker.cli.subs import ago, as_json, now_ms, table
 
-_HEAD = ("CONNECTION", "NODE", "USER", "TENANT", "HOW", "TOKEN", "KEY", "ADDRESS", "SINCE", "SUBS")
+_HEAD = ("CONNECTION", "NODE", "USER", "TENANT", "HOW", "TOKEN", "KEY", "ADDRESS", "SINCE", "SUBS", "REFUSED")
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> ExitCode:
@@ -37,6 +37,7 @@ def as_text(answer: Any, now: int) -> str:
             one["address"] or "-",
             ago(one["since_ms"], now),
             one["subscriptions"],
+            one.get("refused", "-"),  # a node of an older version does not say
         )
         for one in answer["connections"]
     ]

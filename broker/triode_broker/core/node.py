@@ -116,10 +116,10 @@ class Node:
             expires_in_ms,
         )
 
-    def enter(self, who: Identity, replaces: str) -> Meter:
+    def enter(self, who: Identity, replaces: str, address: str = "") -> Meter:
         """What a new connection may do. Raises Disconnect where its user or tenant has enough of them."""
         old = self.sessions.get(replaces)
-        return self.rates.enter(who, old is not None and old.identity.is_same(who))
+        return self.rates.enter(who, old is not None and old.identity.is_same(who), address)
 
     def give_up(self, asked: Done | None) -> None:
         """Whoever has asked the gate, if it has, is gone."""

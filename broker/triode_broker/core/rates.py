@@ -17,7 +17,7 @@ from triode_broker.config import Limits, Quota
 from triode_broker.core.accounts import Account, Accounts
 from triode_broker.core.buckets import LEASE_MS, Bucket, Purse, Rate, rate
 from triode_broker.core.errors import Disconnect
-from triode_broker.core.identity import Identity
+from triode_broker.core.identity import OPEN, Identity
 from triode_broker.core.quotas import Quotas, most_subscriptions, most_wildcards
 from triode_broker.core.timers import Alarm, Timers
 
@@ -25,10 +25,20 @@ from triode_broker.core.timers import Alarm, Timers
 MIN_WAIT_MS: Final = 100
 #: Who is closed for abuse is told to stay away for at least so long.
 ABUSE_MS: Final = 5_000
+#: Whoever is refused is complained about with every so many packets: a few are how clients learn their rate.
+COMPLAIN_EVERY: Final = 20
 #: Meters of connections without bounds, one for each quota.
 MAX_SHARED: Final = 1_024
 #: The bounds of whoever has none.
 UNBOUNDED: Final = Quota("", "", "", *[0] * (len(Quota.__struct_fields__) - 3))
+
+
+#: Told of an event, who it is, from where, the limit's name, and more about it by name. Must not raise.
+Complain = Callable[..., None]
+
+
+def _say_nothing(event: str, who: Identity, address: str, limit: str, **facts: object) -> None:
+    """Where nobody listens."""
 
 
 class Meter:
@@ -38,19 +48,33 @@ class Meter:
         "_rates",
         "_refused",
         "_strikes",
+        "address",
         "bytes",
         "controls",
         "is_leasing",
         "publishes",
         "quota",
+        "refused",
         "requests",
         "tenant",
         "user",
+        "who",
     )
 
-    def __init__(self, rates: "Rates", quota: Quota, user: Account | None, tenant: Account | None) -> None:
+    def __init__(
+        self,
+        rates: "Rates",
+        quota: Quota,
+        user: Account | None,
+        tenant: Account | None,
+        who: Identity,
+        address: str,
+    ) -> None:
         self._rates = rates
         self.quota = quota
+        self.who = who  # with `address` for complaints; nobody's, where it is shared
+        self.address = address
+        self.refused = 0  # packets, of this connection
         self.user = user
         self.tenant = tenant
         burst_ms, limits = rates.limits.rate_burst_ms, rates.limits
@@ -119,6 +143,9 @@ class Meter:
     def _refuse(self, purse: Purse, wait_ms: float, now_ms: float) -> None:
         rates = self._rates
         rates.refused[purse.reason.name] += 1
+        self.refused += 1
+        if not self.refused % COMPLAIN_EVERY:
+            self._complain("rate_limited", purse)
         purse.credit += 1  # of the one that is refused
         purse.settle(now_ms)  # what may be left, too: the next one asks again
         if purse is not self.controls:
@@ -131,12 +158,16 @@ class Meter:
             self._strikes = Bucket(rates.strikes)
         if self._strikes.room(now_ms) < 1:
             rates.closed += 1
+            self._complain("closed_for_rate", purse)
             raise Disconnect(CloseCode.OVERLOADED, max(left_ms, ABUSE_MS))
         self._strikes.take(1, now_ms)
         self._refused = purse
         reason = purse.reason
         message = f"{reason.name} is {reason.per_second}: come back in retry_after_ms"
         raise Refused(ErrorName.RATE_LIMITED, message, retry_after_ms=left_ms)
+
+    def _complain(self, event: str, purse: Purse) -> None:
+        self._rates.complain(event, self.who, self.address, purse.reason.name, refused=self.refused)
 
     @property
     def is_shared(self) -> bool:
@@ -152,6 +183,7 @@ class Meter:
             purse.rate, purse.earned_ms = before.rate, before.earned_ms
             purse.change(bound, now_ms)
         self._strikes = old._strikes  # another one of its kind
+        self.refused = old.refused
 
     # Subscriptions
 
@@ -201,6 +233,7 @@ class Rates:
         "_shared",
         "accounts",
         "closed",
+        "complain",
         "limits",
         "min_wait_ms",
         "refused",
@@ -216,6 +249,7 @@ class Rates:
         self.accounts = Accounts(limits, timers.steady_ms)
         self.refused: Counter[str] = Counter()  # packets and connections, by the name of the limit
         self.closed = 0  # connections, for abuse
+        self.complain: Complain = _say_nothing
         most, window_ms = limits.max_refused_packets, limits.refused_window_ms
         self.strikes = Rate("max_refused_packets", most * 1000 / window_ms, window_ms / most, window_ms)
         # Each of the packets that a client may have on their way comes back once in this time: whoever keeps to
@@ -225,10 +259,10 @@ class Rates:
         self._leased: list[Meter] = []
         self._alarm = Alarm(timers, self._settle)
         self._shared: dict[Quota, Meter] = {}
-        self.unlimited = self._meter(UNBOUNDED, None, None)
+        self.unlimited = self._meter(UNBOUNDED, None, None, OPEN, "")
 
-    def enter(self, identity: Identity, returning: int = 0) -> Meter:
-        """A client connects. Raises Disconnect where its user or tenant has enough connections.
+    def enter(self, identity: Identity, returning: int = 0, address: str = "") -> Meter:
+        """A client connects, from there. Raises Disconnect where its user or tenant has enough connections.
 
         `returning`: how many of them are about to be closed for this one.
         """
@@ -240,28 +274,33 @@ class Rates:
         ):
             if account is not None and most and account.all_connections - returning >= most:
                 self.refused[name] += 1
+                self.complain("connection_refused", identity, address, name, most=most)
                 raise Disconnect(CloseCode.CONNECTION_LIMIT, self.limits.reconnect_max_ms)
         self.accounts.enter(user, tenant)
-        return self._meter(quota, user, tenant)
+        return self._meter(quota, user, tenant, identity, address)
 
-    def _meter(self, quota: Quota, user: Account | None, tenant: Account | None) -> Meter:
+    def _meter(
+        self, quota: Quota, user: Account | None, tenant: Account | None, who: Identity, address: str
+    ) -> Meter:
         if user is not None or tenant is not None or _has_rates(quota):
-            return Meter(self, quota, user, tenant)
+            return Meter(self, quota, user, tenant, who, address)
         meter = self._shared.get(quota)
         if meter is None:
             if len(self._shared) >= MAX_SHARED:
                 self._shared.clear()
-            meter = self._shared[quota] = Meter(self, quota, None, None)
+            meter = self._shared[quota] = Meter(self, quota, None, None, OPEN, "")
         return meter
 
-    def change(self, meter: Meter, identity: Identity, subscriptions: int = 0, wildcards: int = 0) -> Meter:
+    def change(
+        self, meter: Meter, identity: Identity, subscriptions: int = 0, wildcards: int = 0, address: str = ""
+    ) -> Meter:
         """A client has shown another token. Its connection counts on, with what it has."""
         quota = self._quotas.of(identity)
         if quota == meter.quota:
             return meter
         user, tenant = self.accounts.find(identity, quota)
         self.accounts.enter(user, tenant)
-        new = self._meter(quota, user, tenant)
+        new = self._meter(quota, user, tenant, identity, address)
         if not new.is_shared:
             new.take_over(meter)
         meter.subscribed(-subscriptions, -wildcards)

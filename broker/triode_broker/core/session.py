@@ -236,7 +236,8 @@ class Session:
         """Its time and its rights are these from now on; what it may not have any more ends, one by one (G10)."""
         before = self.identity.rights
         self._be(identity)
-        self._spend(self._node.rates.change(self.meter, identity, self.subscription_count, self.wildcards))
+        counts = self.subscription_count, self.wildcards
+        self._spend(self._node.rates.change(self.meter, identity, *counts, self.address))
         if self._standing is not None:
             self._standing.hold(identity)
         if identity.rights is before:
@@ -299,7 +300,7 @@ class Session:
             node.router.check_topic(packet.will.topic)
             check_topic(self.identity.rights, "publish", packet.will.topic)
             will = node.wills.check(packet.will, self.identity), packet.will.delay_ms
-        self._spend(node.enter(self.identity, packet.replaces))
+        self._spend(node.enter(self.identity, packet.replaces, self.address))
         self._will = will
         # Not where something waits that was framed already: it cannot go into an array.
         if "batch" in packet.capabilities and not self._outbox.items:
