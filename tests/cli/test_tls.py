@@ -40,10 +40,19 @@ async def test_insecure_asks_nobody(url: str) -> None:
     assert (await run("pub", "a", "x", "--insecure", url=url)).code == ExitCode.OK
 
 
-async def test_without_either_it_is_refused(url: str) -> None:
-    ended = await run("pub", "a", "x", "--timeout", "1", url=url)
-    assert ended.code == ExitCode.TIMEOUT
+async def test_without_either_it_is_refused_at_once(url: str) -> None:
+    """No waiting changes it, and without a limit that would be for ever."""
+    ended = await run("pub", "a", "-", url=url)
+    assert ended.code == ExitCode.FAILURE
     assert "CERTIFICATE_VERIFY_FAILED" in ended.errors
+    assert "--ca FILE" in ended.errors
+    assert "triode serve" not in ended.errors
+
+
+async def test_a_port_with_tls_says_so_to_who_speaks_none(url: str) -> None:
+    ended = await run("pub", "a", "x", "--timeout", "1", url=url.replace("wss", "ws"))
+    assert ended.code == ExitCode.TIMEOUT
+    assert "write wss://" in ended.errors
 
 
 async def test_a_client_shows_its_own_certificate(url: str, files: Files) -> None:

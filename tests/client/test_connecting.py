@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from triode.backoff import action, websocket_url
+from triode.backoff import action, shown_url, websocket_url
 from triode.errors import ConnectionClosed, ConnectionRefused
 from triode.records import HandshakesRefused, Notice, State, StateChanged
 from triode.session import Identity
@@ -533,3 +533,25 @@ def test_url_becomes_a_websocket_url(given: str, used: str) -> None:
 def test_url_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         websocket_url(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("wss://h:1/ws", "wss://h:1/ws"),
+        ("wss://h/ws?token=hush", "wss://h/ws?…"),
+        ("wss://h#token=hush", "wss://h?…"),
+        ("ws://me:hush@h/ws", "ws://h/ws"),
+        ("me:hush@h", "h"),
+        ("ws://h/a@b?x=1?token=hush", "ws://h/b?…"),
+    ],
+)
+def test_s10_url_is_shown_without_what_may_hold_a_token(url: str, shown: str) -> None:
+    assert shown_url(url) == shown
+
+
+@pytest.mark.parametrize("url", ["ftp://h?token=hush", "ws://me:hush@h", "ws://h:0?token=hush"])
+def test_s10_url_that_is_none_is_refused_without_its_token(url: str) -> None:
+    with pytest.raises(ValueError, match=r"broker's URL") as raised:
+        websocket_url(url)
+    assert "hush" not in str(raised.value)

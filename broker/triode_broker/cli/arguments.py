@@ -22,8 +22,8 @@ _EXIT_CODES = "exit codes: " + ", ".join(f"{code:d} {text}" for code, text in ME
 
 _SERVE_EXAMPLES = """examples:
   triode serve                                   on 127.0.0.1:7400, for programs of this machine
-  triode serve --listen 0.0.0.0:7400             for everybody who reaches this machine
-  triode serve --config triode.toml --check      is the file right, and what holds?
+  triode serve --config triode.toml              for others, too: it says who may connect (docs/authentication.md)
+  triode serve --config triode.toml --check      is the file right, what holds, and what is not safe?
   triode serve --workers 0                       one process per core, all on one port
   triode serve --node n1 --cluster-listen 10.0.0.1:7401 --cluster-secret-file cluster.secret \\
       --seed ws://10.0.0.2:7401 --seed ws://10.0.0.3:7401
@@ -266,10 +266,13 @@ def _add_client(parser: argparse.ArgumentParser) -> None:
     url = f"address of the broker (or TRIODE_URL; default {DEFAULT_URL}); several are nodes of one cluster: "
     url += "repeat it, or write them with commas"
     parser.add_argument("--url", metavar="URL", action="append", help=url)
-    token = "file with the token to connect with (or TRIODE_TOKEN; never an argument: others can read those)"
+    token = "file with the token to connect with, read again for each connection (or the token itself in the"
+    token += " variable TRIODE_TOKEN; never in an argument: others can read those)"
     parser.add_argument("--token-file", metavar="FILE", help=token)
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--ca", metavar="FILE", help="wss://: trust certificates that these authorities (PEM) signed")
+    which.add_argument(
+        "--ca", metavar="FILE", help="wss://: trust certificates that these authorities (PEM) signed"
+    )
     which.add_argument("--insecure", action="store_true", help="wss://: do not ask whose certificate it is")
     pair = "wss://: the client's own certificate, key included (PEM), for a broker that asks for one"
     parser.add_argument("--certificate", metavar="FILE", help=pair)

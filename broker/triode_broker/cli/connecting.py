@@ -8,20 +8,22 @@ import argparse
 import logging
 import math
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import trio
 import triode
-from triode.backoff import websocket_url
+from triode.backoff import shown_url, websocket_url
 
+from triode_broker.cli.advice import advice, no_connection
 from triode_broker.cli.arguments import DEFAULT_URL
 from triode_broker.cli.exit_codes import ExitCode, Failure
 from triode_broker.cli.screen import Screen
 
 CONNECT_SECONDS = 10.0  # for the first connection, where nothing else is asked for
 SILENT_SECONDS = 1.0  # without a broker, until it is told
+OR = " or "  # between the addresses of a sentence
 
 
 def make_client(
@@ -38,7 +40,7 @@ def make_client(
         logging.getLogger(name).addHandler(logging.NullHandler())
     return triode.connect(
         urls(arguments, environ),
-        token=token(arguments, environ),
+        token=token_source(arguments, environ),
         name=f"triode {arguments.command}",
         wait_seconds=wait_seconds,
         publish_expiry_seconds=expiry_seconds,
@@ -75,7 +77,7 @@ def _pem_failures(flag: str, file: str | None) -> Iterator[None]:
 
 def url(arguments: argparse.Namespace, environ: Mapping[str, str]) -> str:
     """The broker's address, or all of them, to be named in a sentence. Raises Failure."""
-    return " or ".join(urls(arguments, environ))
+    return OR.join(map(shown_url, urls(arguments, environ)))
 
 
 def urls(arguments: argparse.Namespace, environ: Mapping[str, str]) -> list[str]:
@@ -88,8 +90,8 @@ def urls(arguments: argparse.Namespace, environ: Mapping[str, str]) -> list[str]
         try:
             websocket_url(address)
         except ValueError as error:
-            value = "" if repr(address) in str(error) else f" {address}"  # named once, by the error or here
-            raise Failure(ExitCode.USAGE, f"{source}{value}: {error}") from error
+            value = "" if repr(shown_url(address)) in str(error) else f" {shown_url(address)}"  # named once
+            raise Failure(ExitCode.USAGE, f"{source}{value}: {error}") from None
     return found
 
 
@@ -114,6 +116,21 @@ def token(arguments: argparse.Namespace, environ: Mapping[str, str]) -> str:
     return found
 
 
+def token_source(arguments: argparse.Namespace, environ: Mapping[str, str]) -> str | Callable[[], Awaitable[str]]:
+    """What the client takes: a token that stays, or a function that reads the file again, where one can.
+
+    Raises Failure as `token`. Whoever renews tokens writes the file anew; what is a pipe has been read.
+    """
+    found = token(arguments, environ)
+    if arguments.token_file is None or not Path(arguments.token_file).is_file():
+        return found
+
+    async def read_again() -> str:
+        return token(arguments, environ)
+
+    return read_again
+
+
 @contextmanager
 def failures_in_words(address: str) -> Iterator[None]:
     """Turns what the client raises into a Failure with what to do about it."""
@@ -131,8 +148,7 @@ def explain(error: triode.TriodeError, address: str) -> Failure:
         case triode.ConnectionRefused() | triode.ConnectionClosed() if error.code or error.name:
             return Failure(ExitCode.REFUSED, f"the broker at {address} closed the connection: {error}")
         case triode.ConnectionRefused():
-            advice = "is it running? Start one with `triode serve`, or name another with --url"
-            return Failure(ExitCode.TIMEOUT, f"no broker at {address} ({error}); {advice}")
+            return Failure(ExitCode.TIMEOUT, no_connection(str(error), address))
         case triode.Refused():
             return Failure(ExitCode.REFUSED, f"the broker refused: {error}")
         case triode.OutcomeUnknown():
@@ -155,10 +171,15 @@ async def connected(client: triode.Client, address: str, wait_seconds: float) ->
 
 
 async def tell_absence(events: triode.Events, address: str, wait_seconds: float, screen: Screen) -> None:
-    """Say once that there is no broker and why, and when there is one; nothing where it comes soon."""
+    """Say once that there is no broker and why, and when there is one; nothing where it comes soon.
+
+    Raises Failure where no waiting would help.
+    """
     silent_until = trio.current_time() + SILENT_SECONDS
     end = f"for {wait_seconds:g} s in all" if math.isfinite(wait_seconds) else "until there is one"
     has_told, reason = False, ""
+    waiting: dict[str, str] = {}  # by URL, why it is not this one
+    count = len(address.split(OR))
     while True:
         with trio.move_on_at(silent_until if reason and not has_told else math.inf):
             event = await anext(events, None)
@@ -169,6 +190,10 @@ async def tell_absence(events: triode.Events, address: str, wait_seconds: float,
                     screen.tell(f"connected, to node {event.node}")
                 return
             reason = getattr(event, "reason", "") or reason
+            if isinstance(event, triode.StateChanged) and event.state is triode.State.WAITING:
+                waiting[event.url] = event.reason
+                if len(waiting) >= count and all(advice(why, url).is_final for url, why in waiting.items()):
+                    raise Failure(ExitCode.FAILURE, no_connection(reason, address))
         if reason and not has_told and trio.current_time() >= silent_until:
             has_told = True
             screen.tell(f"cannot connect to {address} ({reason}), trying {end}")
@@ -185,5 +210,7 @@ async def tell_changes(events: triode.Events, screen: Screen) -> None:
             case triode.StateChanged(state=triode.State.CONNECTED) if is_lost:
                 is_lost = False
                 screen.tell(f"connected again, to node {event.node}")
+            case triode.Complaint(name="token"):
+                screen.tell(f"no new token: {event.message}")
             case triode.Complaint():
                 screen.tell(f"the broker refused a message: {event.name}: {event.message}")

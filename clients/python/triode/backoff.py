@@ -4,6 +4,7 @@ Knows numbers and names only; the random source comes in. One decision: the figu
 outside what a sane broker would say, since a hostile one may say anything.
 """
 
+import re
 from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
@@ -66,13 +67,19 @@ class Backoff:
         return self._random() * self.min_ms / 1000
 
 
+def shown_url(url: str) -> str:
+    """A URL for errors and logs: without what may hold a token or a password (S10)."""
+    place, *more = re.split(r"[?#]", url, maxsplit=1)
+    return re.sub(r"[^/]*@", "", place) + ("?…" if more else "")
+
+
 def websocket_url(url: str) -> str:
     """`url` as a WebSocket URL: http becomes ws, https wss, no path `/ws`. Raises ValueError for anything else."""
     parts = urlsplit(url)
     scheme = _SCHEMES.get(parts.scheme)
     if scheme is None or not parts.hostname:
-        raise ValueError(f"not a broker's URL: {url!r}; one looks like ws://127.0.0.1:7400/ws")
+        raise ValueError(f"not a broker's URL: {shown_url(url)!r}; one looks like ws://127.0.0.1:7400/ws")
     if parts.username is not None or parts.port == 0:  # .port raises ValueError when out of range
-        raise ValueError(f"a broker's URL has no user and no port 0: {url!r}")
+        raise ValueError(f"a broker's URL has no user and no port 0: {shown_url(url)!r}")
     path = parts.path if parts.path not in ("", "/") else "/ws"
     return urlunsplit((scheme, parts.netloc, path, parts.query, ""))

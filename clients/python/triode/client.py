@@ -16,6 +16,7 @@ import msgspec
 from triode_protocol import packets
 from triode_protocol.topics import HARD_MAX_BYTES, HARD_MAX_LEVELS, check_filter, check_topic
 
+from triode.backoff import shown_url
 from triode.composing import Composer, Draft, Encode
 from triode.consuming import Terms
 from triode.deliveries import Deliveries
@@ -435,7 +436,7 @@ class Client:
 def _in_words(reasons: Mapping[str, str]) -> str:
     """Why there is no connection; where one URL was tried, who asks knows which."""
     if len(reasons) > 1:
-        return "; ".join(f"{url}: {reason}" for url, reason in reasons.items())
+        return "; ".join(f"{shown_url(url)}: {reason}" for url, reason in reasons.items())
     return next(iter(reasons.values()), "no answer")
 
 

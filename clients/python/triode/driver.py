@@ -12,6 +12,7 @@ from math import inf
 from typing import Final
 from weakref import WeakSet
 
+from triode.backoff import shown_url
 from triode.publishing import Publication
 from triode.records import State
 from triode.runtime import HandshakeRefused, Runtime, Scope, Tasks, Transport, TransportEnded
@@ -114,7 +115,7 @@ class Driver:
             after_ms = error.after_ms if isinstance(error, HandshakeRefused) else 0
             level = logging.ERROR if session.state is State.CONNECTED else logging.DEBUG
             told = errors if level == logging.ERROR or not _is_usual(errors) else None
-            say(level, "connection_failed", error=told, url=url)
+            say(level, "connection_failed", error=told, url=shown_url(url))
         if session.attempt == attempt and session.is_attached:
             session.lost(self.runtime.now(), reason=reason, after_ms=after_ms)
         self.settle()

@@ -8,6 +8,7 @@ import logging
 from collections import deque
 from typing import Final, Self
 
+from triode.backoff import shown_url
 from triode.records import Complaint, Event, HandshakesRefused, Notice, StateChanged
 from triode.runtime import Runtime
 
@@ -59,7 +60,7 @@ def log_event(event: Event) -> None:
             say(
                 logging.DEBUG,
                 event.state.value,
-                url=event.url,
+                url=shown_url(event.url),
                 node=event.node,
                 reason=event.reason,
                 code=event.code,
