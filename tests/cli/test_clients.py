@@ -89,6 +89,22 @@ async def test_an_operator_looks_kicks_revokes_and_takes_back(tmp_path: Path) ->
         )
 
 
+async def test_a_key_that_outlasts_the_revocation_of_its_user_is_told(tmp_path: Path) -> None:
+    """S19: a user's revocation ends when no token can be good any more, and a key has no end."""
+    async with asking(tmp_path) as broker:
+        key = (tmp_path / "key").read_text()
+        async with triode.connect(broker.url, token=key) as client:
+            ended = await command(tmp_path, "revoke", "--user", "billing")
+            name = key.split("_")[1]
+            assert (ended.code, ended.output.endswith(": 1 connection closed\n")) == (ExitCode.OK, True)
+            assert ended.errors.startswith(f"API key {name} is good again after that: triode revoke --key {name}, or")
+            await closed(client)
+        assert (await command(tmp_path, "revoke", "--user", "billing", "--for", "ever")).errors == ""
+    assert list(revoking.outlasting([{"key": "", "method": "token"}])) == []
+    (line,) = revoking.outlasting([{"key": "", "method": "certificate"}] * 2)
+    assert "certificate" in line
+
+
 def serve(folder: Path, *arguments: str) -> Triode:
     """A broker as a process, with a key in a file of its own."""
     key = folder / "key"
