@@ -423,3 +423,4 @@ class Worker(Struct, frozen=True, forbid_unknown_fields=True):
     count: Positive = 1  # more than one: `listen` and `cluster_listen` are bound with SO_REUSEPORT
     host: str = ""  # the `node` of the host's settings, which stands in its files; "" = this node's own name
     secret: str = ""  # of the cluster, where the parent made it: then there is no cluster_secret_file
+    feed_token: str = ""  # of who feeds the demo from one of these processes: it may come to any of them

@@ -25,11 +25,12 @@ from triode_protocol.errors import CloseCode
 from triode_broker.administering import Administering
 from triode_broker.auth.authority import Authority, BadCredentials
 from triode_broker.config import GC_THRESHOLDS, Config, Worker
-from triode_broker.core.identity import Arrival
+from triode_broker.core.identity import Arrival, Identity
 from triode_broker.core.node import Node
 from triode_broker.core.outbox import Outbox
 from triode_broker.core.policy import Policies
 from triode_broker.core.quotas import Quotas
+from triode_broker.core.rights import Rights
 from triode_broker.core.router import Router
 from triode_broker.core.session import Session
 from triode_broker.core.shard import Shard
@@ -60,6 +61,8 @@ SETTLE_STEP_SECONDS = 0.01
 SWITCH_SECONDS = 0.0005
 #: Timers are looked at no more often.
 MIN_TICK_MS = 5.0
+#: Who publishes this machine's figures; no rule of the settings adds to what it may.
+FEEDER = Identity(user="demo", rights=Rights({"publish": ("demo/#",)}), method="demo")
 #: What health says of a node by the worst of its stores, best first.
 STATUS = {"ok": "ok", "full": "degraded", "failed": "failed"}
 #: Goes on while the machine is suspended, where there is such a clock: others may find it dead meanwhile.
@@ -102,6 +105,7 @@ class Broker:
         self._steady_ms = steady_ms
         self.config = config
         self.worker = worker or Worker()
+        self._feed_token = self.worker.feed_token or (secrets.token_urlsafe(32) if config.demo else "")
         policies = Policies(config.topics)
         stores = open_stores(config, policies, log, self.worker.host)
         self.stores = [store for store in stores if store is not None]
@@ -170,9 +174,14 @@ class Broker:
         if is_open(self.config):
             return None
         try:
-            return Authority(self.config, self._log, now_ms, flush=lambda: self.edge.flush(), environ=os.environ)
+            authority = Authority(
+                self.config, self._log, now_ms, flush=lambda: self.edge.flush(), environ=os.environ
+            )
         except BadCredentials as error:
             raise StoreError(str(error)) from None
+        if self._feed_token:
+            authority.know(self._feed_token, FEEDER)
+        return authority
 
     def _join(self, policies: Policies) -> Joining:
         def make_store(shard: str) -> DiskLog:
@@ -307,11 +316,20 @@ class Broker:
             await nursery.start(self.joining.run, self.committer, urls[0].replace("http", "ws", 1) + "/ws")
         await self._administering().begin(nursery)
         if self.config.demo:
-            from triode_broker import demo  # a client of ours: nothing else here needs one
+            self._feed_demo(nursery, urls[0].replace("http", "ws", 1) + "/ws")
 
-            feed_url = urls[0].replace("http", "ws", 1) + "/ws"
-            ssl_context = to_itself() if self.config.tls.certificate else None
-            nursery.start_soon(lambda: demo.feed(feed_url, log=self._log, ssl_context=ssl_context))
+    def _feed_demo(self, nursery: trio.Nursery, url: str) -> None:
+        """By a client as others are, but that its credential is known to nobody else."""
+        tls = self.config.tls
+        if self.config.proxy_protocol or (tls.client_ca and tls.client_certificates == "required"):
+            reason = "its connection would be refused: it shows no certificate and comes through no proxy"
+            self._log.warning("demo_not_fed", reason=reason)
+            return
+        from triode_broker import demo  # a client of ours: nothing else here needs one
+
+        token = self._feed_token if self.authority is not None else ""
+        ssl_context = to_itself() if tls.certificate else None
+        nursery.start_soon(lambda: demo.feed(url, log=self._log, ssl_context=ssl_context, token=token))
 
     def _administering(self) -> Administering:
         return Administering(

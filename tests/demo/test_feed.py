@@ -54,7 +54,20 @@ async def test_feed_without_a_broker_says_so_once_and_goes_on(
         port = taken.getsockname()[1]  # nobody listens there any more
     with trio.move_on_after(OUTAGE_SECONDS):
         await feed(f"ws://127.0.0.1:{port}/ws", log=log)
-    assert [(entry["event"], entry["log_level"]) for entry in kept.entries] == [("demo_failing", "error")]
+    ((event, level, reason),) = [(each["event"], each["log_level"], each["reason"]) for each in kept.entries]
+    assert (event, level) == ("demo_failing", "error")
+    assert f"127.0.0.1:{port}" in reason
+    assert "exc_info" not in kept.entries[0], "a sentence is enough for what can happen to anybody"
+
+
+async def test_where_its_connection_would_be_refused_that_is_said_and_nothing_tried(
+    log: Any, kept: LogCapture
+) -> None:
+    config = Config(listen="127.0.0.1:0", demo=True, proxy_protocol=True)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(lambda task_status: serve(config, log=log, task_status=task_status))
+        nursery.cancel_scope.cancel()
+    assert "demo_not_fed" in [entry["event"] for entry in kept.entries]
 
 
 def test_what_the_system_lacks_is_none() -> None:

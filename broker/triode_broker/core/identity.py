@@ -26,7 +26,7 @@ class Identity:
     issued_ms: int = 0  # wall clock; 0 = it does not say
     token_id: str = ""  # `jti`
     key: str = ""  # the API key, by its public name
-    method: str = "open"  # how it was found out: open, anonymous, token, key, callout or certificate
+    method: str = "open"  # how it was found out: open, anonymous, token, key, callout, certificate or demo
     roles: frozenset[str] = frozenset()  # by which its quotas are chosen, and its rights were
     limits: Mapping[str, int] = (
         NO_LIMITS  # the claim `limits`, as `quotas.check_claim` returns it: lowers its quotas

@@ -20,20 +20,21 @@ PERIOD_SECONDS: Final = 1.0
 PAUSE_SECONDS: Final = 5.0  # after a failure
 
 
-async def feed(url: str, *, log: Any, ssl_context: ssl.SSLContext | None = None) -> None:
+async def feed(url: str, *, log: Any, ssl_context: ssl.SSLContext | None = None, token: str = "") -> None:
     """Publish the figures to the broker at `url` (ws://…/ws) until cancelled. Never raises an Exception."""
     figures = Figures(read_text, load_average, os.cpu_count() or 1)
     is_failing = False
     while True:
         try:
-            async with triode.connect(url, ssl_context=ssl_context) as client:
+            async with triode.connect(url, token=token, ssl_context=ssl_context) as client:
                 while True:
                     await publish(client, figures)
                     is_failing = False
                     await trio.sleep(PERIOD_SECONDS)
-        except Exception:  # the one barrier of this task
+        except Exception as error:  # noqa: BLE001  # the one barrier of this task
             if not is_failing:
-                log.exception("demo_failing", url=url, pause_seconds=PAUSE_SECONDS)
+                say = log.error if isinstance(error, triode.TriodeError) else log.exception  # a fault of ours
+                say("demo_failing", url=url, reason=str(error), pause_seconds=PAUSE_SECONDS)
             is_failing = True
         await trio.sleep(PAUSE_SECONDS)
 

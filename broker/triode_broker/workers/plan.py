@@ -89,6 +89,7 @@ def plan(config: Config, ports: Ports) -> list[Start]:
     urls = [dialled(address, is_tls=is_tls) for address in ports.peers]
     is_alone = not config.cluster_listen and not config.cluster_secret_file
     secret = secrets.token_urlsafe(32) if is_alone else ""
+    feed_token = secrets.token_urlsafe(32) if config.demo else ""
     durable = config.durable
     if config.data and not durable:
         durable = tuple(nodes[shard % count] for shard in range(config.durable_shards))
@@ -105,7 +106,7 @@ def plan(config: Config, ports: Ports) -> list[Start]:
                 durable=durable,
                 demo=config.demo and number == 0,
             ),
-            Worker(number=number, count=count, host=config.node, secret=secret),
+            Worker(number=number, count=count, host=config.node, secret=secret, feed_token=feed_token),
         )
         for number in range(count)
     ]
