@@ -106,9 +106,10 @@ def test_subscriber_of_the_readme_hears_the_publisher(broker: Broker, tmp_path: 
     assert message["data"]["load"] >= 0
 
 
-def test_commands_of_the_readme_are_commands() -> None:
+@pytest.mark.parametrize("text", [README, DEPLOY], ids=["README", "deploy"])
+def test_commands_of_the_readme_are_commands(text: str) -> None:
     parser = make_parser()
-    for block in blocks(README, "sh"):
+    for block in blocks(text, "sh"):
         for line in block.splitlines():
             for command in re.split(r" \| ", line):
                 words = shlex.split(command, comments=True)
@@ -183,3 +184,16 @@ def test_unit_starts_the_broker_as_it_can_be_started() -> None:
     assert command
     make_parser().parse_args(shlex.split(command[2]))
     assert command[1] in DEPLOY
+
+
+def test_drop_in_brings_what_the_unit_takes_away() -> None:
+    """The group of files with secrets, by its one name wherever it is told, and the right to port 443."""
+    unit, drop_in = (
+        dict(re.findall(r"^(\w+)=(.*)$", (ROOT / "deploy" / "systemd" / file).read_text(), re.MULTILINE))
+        for file in ("triode.service", "triode.service.d/network.conf")
+    )
+    assert (unit["DynamicUser"], unit["CapabilityBoundingSet"], unit["AmbientCapabilities"]) == ("yes", "", "")
+    assert drop_in["CapabilityBoundingSet"] == drop_in["AmbientCapabilities"] == "CAP_NET_BIND_SERVICE"
+    group = drop_in["SupplementaryGroups"]
+    assert f"groupadd --system --force {group}" in DEPLOY
+    assert f"chgrp -R {group} " in (ROOT / "docs" / "tls.md").read_text()
