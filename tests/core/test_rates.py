@@ -144,6 +144,7 @@ def test_requests_have_a_rate_of_their_own_and_room_for_all_subscriptions() -> N
     with pytest.raises(Refused) as refused:
         meter.request()
     assert refused.value.retry_after_ms == 501
+    assert refused.value.message == "requests_per_second is 2: come back in 501 ms"
     assert publish(meter) == 0
 
 

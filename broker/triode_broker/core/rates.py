@@ -122,11 +122,11 @@ class Meter:
         was_told, purse.is_told = purse.is_told, True
         return was_told
 
-    def settle(self) -> None:
+    def settle(self, now_ms: float) -> None:
         """Give back what was taken ahead and not used."""
-        now_ms = self._rates.steady_ms()
         for purse in (self.publishes, self.bytes, self.requests, self.controls):
-            purse.settle(now_ms)
+            if purse.credit or purse.ahead:
+                purse.settle(now_ms)
 
     def _fill(self, purse: Purse, *, counts_bytes: bool) -> None:
         now_ms = self._rates.steady_ms()
@@ -163,7 +163,7 @@ class Meter:
         self._strikes.take(1, now_ms)
         self._refused = purse
         reason = purse.reason
-        message = f"{reason.name} is {reason.per_second}: come back in retry_after_ms"
+        message = f"{reason.name} is {reason.per_second}: come back in {left_ms} ms"
         raise Refused(ErrorName.RATE_LIMITED, message, retry_after_ms=left_ms)
 
     def _complain(self, event: str, purse: Purse) -> None:
@@ -311,7 +311,7 @@ class Rates:
     def leave(self, meter: Meter) -> None:
         """Its connection is gone; who has left twice has left once."""
         if not meter.is_shared:
-            meter.settle()
+            meter.settle(self.steady_ms())
             self.accounts.leave(meter.user, meter.tenant)
             meter.user = meter.tenant = None
 
@@ -319,15 +319,17 @@ class Rates:
         """It may hold something for the next LEASE_MS."""
         if not meter.is_leasing and not meter.is_shared:
             meter.is_leasing = True
+            if not self._leased:  # else it rings already
+                self._alarm.by(int(self.steady_ms()) + LEASE_MS)
             self._leased.append(meter)
             self.accounts.worked(meter.user, meter.tenant)
-            self._alarm.by(int(self.steady_ms()) + LEASE_MS)
 
     def _settle(self, _now_ms: int) -> None:
         leased, self._leased = self._leased, []
+        now_ms = self.steady_ms()
         for meter in leased:
             meter.is_leasing = False
-            meter.settle()
+            meter.settle(now_ms)
 
 
 def _has_rates(quota: Quota) -> bool:
