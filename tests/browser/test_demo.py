@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.cable import Cable
 from tests.browser.processes import Broker, follow, publish_lines
 from tests.browser.screen import rows, states, texts
+from tests.security.withdrawing import SECRET, token
 
 pytestmark = pytest.mark.browser
 
@@ -48,6 +49,29 @@ def test_page_shows_this_machines_figures_live(page: Page, broker: Broker) -> No
     expect(page.locator("#messages tr", has_text="demo/host/memory").nth(2)).to_be_visible()
     offsets = [int(row.offset) for row in rows(page, "demo/host/memory")]
     assert offsets == list(range(offsets[0], offsets[0] + len(offsets)))
+
+
+def test_page_asks_for_a_token_where_one_is_needed(
+    page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S15: and with one it shows what this machine publishes, which has let itself in."""
+    secret, file = tmp_path / "secret", tmp_path / "guarded.toml"
+    secret.touch(0o600)
+    secret.write_text(SECRET)
+    rule = '[[permissions]]\nsubscribe = ["demo/#", "logs/#"]\n'
+    file.write_text(f'[[tokens]]\nalgorithm = "HS256"\nkey_file = "{secret}"\n{rule}')
+    monkeypatch.setenv("TRIODE_CONFIG", str(file))
+    broker = Broker(tmp_path / "broker.log")
+    broker.start()
+    try:
+        page.goto(broker.url)
+        expect(page.locator("#state")).to_have_text("stopped by 4001")
+        page.get_by_label("Token").fill(token("ada"))
+        page.get_by_label("Token").press("Enter")
+        expect(page.locator("#state")).to_have_text("live")
+        expect(page.get_by_label("Load, 1 minute")).not_to_be_empty()
+    finally:
+        broker.end()
 
 
 def test_page_survives_the_death_of_the_broker(page: Page, broker: Broker, log: logging.Logger) -> None:

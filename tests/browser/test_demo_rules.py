@@ -261,6 +261,29 @@ def test_page_stays_away_after_a_close_that_says_stop(page: Page, script: Script
     assert states(page)[-1] == "stopped"
 
 
+def test_who_is_not_let_in_is_asked_for_a_token(page: Page, script: Scripted) -> None:
+    """SPEC 11.1: it goes into `connect` and nowhere else; the subscriptions are asked for again, as they were."""
+    peer = opened(page, script, "logs/#")
+    field = page.get_by_label("Token")
+    expect(field).to_be_hidden()
+    for token in ("wrong", "right"):
+        peer.send({"type": "error", "id": 1, "name": "unauthorized", "message": "no credential", "retry": "never"})
+        peer.close(4001)
+        expect(page.locator("#state")).to_have_text("stopped by 4001")
+        page.evaluate("const now = Date.now; Date.now = () => now() + 60000")  # it takes a while to find one
+        field.fill(token)
+        field.press("Enter")
+        peer = script.next_peer()
+        assert peer.first[0] == {"type": "connect", "id": 1, "capabilities": ["batch"], "token": token}
+        assert [packet.get("filter") for packet in peer.first] == [None, "logs/#"]
+    peer.send(connected(), subscribed({"m0": 5}))
+    expect(page.locator("#state")).to_have_text("live")
+    expect(field).to_be_hidden()
+    assert page.url.endswith("?filter=logs/%23")
+    peer.close(4100)
+    assert script.next_peer().first[0]["token"] == "right"
+
+
 def test_refused_subscription_is_shown_and_ends_alone(page: Page, script: Scripted) -> None:
     """SPEC 4.10.1, 5.1."""
     peer = opened(page, script, "logs/#", "a//b")
@@ -325,7 +348,7 @@ def test_topics_are_text_too_and_no_name_of_the_page(page: Page, script: Scripte
     expect(page.locator("#messages tr")).to_have_count(len(topics))
     assert [row.topic for row in rows(page)] == topics
     expect(page.locator("#state")).to_have_text("live")
-    expect(page.locator("input")).to_have_value("")
+    expect(page.locator("input[name=filter]")).to_have_value("")
 
 
 def test_table_keeps_the_newest_200(page: Page, script: Scripted) -> None:

@@ -10,7 +10,7 @@ from triode_broker.cli.arguments import make_parser
 from triode_broker.cli.exit_codes import MEANINGS, ExitCode
 from triode_broker.cli.main import main
 from triode_broker.cli.serve import command_name, next_steps
-from triode_broker.config import Config
+from triode_broker.config import Auth, Config, Tls, TokenKey
 
 TRIODE = [sys.executable, "-c", "import sys; from triode_broker.cli.main import main; sys.exit(main())"]
 
@@ -160,6 +160,21 @@ def test_next_steps_name_the_address_only_where_it_is_not_the_default() -> None:
     other = next_steps(Config(), "http://127.0.0.1:8000", ".venv/bin/triode")
     assert ".venv/bin/triode sub 'rooms/#' --url ws://127.0.0.1:8000/ws\n" in other
     assert "tail -f FILE | .venv/bin/triode pub logs/app - --url ws://127.0.0.1:8000/ws\n" in other
+
+
+def test_next_steps_name_what_has_to_be_shown() -> None:
+    """A credential where one is asked for, and who signed the certificate where there is one."""
+    tokens = (TokenKey(key_file="key"),)
+    steps = next_steps(Config(tokens=tokens), f"http://{Config().listen}", "triode")
+    assert "triode sub 'rooms/#' --token-file TOKEN\n" in steps
+    assert "triode token create --help" in steps
+    assert "--ca" not in steps
+    guest = next_steps(Config(tokens=tokens, auth=Auth(anonymous=True)), f"http://{Config().listen}", "triode")
+    assert "--token-file" not in guest
+    secured = next_steps(Config(tls=Tls(certificate="c.pem")), f"https://{Config().listen}", "triode")
+    assert f"triode sub 'rooms/#' --url wss://{Config().listen}/ws\n" in secured
+    assert "add --ca" in secured
+    assert "--token-file" not in secured
 
 
 def test_the_command_is_named_as_the_user_can_type_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

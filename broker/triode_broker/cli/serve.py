@@ -187,9 +187,15 @@ def is_for_people(config: Config) -> bool:
 
 
 def next_steps(config: Config, url: str, command: str) -> str:
-    """What to open and what to type, with the address where it is not the default."""
+    """What to open and what to type: with the address, unless it is the default, and what is to be shown there."""
     socket_url = url.replace("http", "ws", 1) + "/ws"
-    at = "" if Config().listen in url else f" --url {socket_url}"
+    at, notes = "" if url == f"http://{Config().listen}" else f" --url {socket_url}", ""
+    auth = config.auth
+    if (config.tokens or auth.api_keys_file or auth.callout_url) and not auth.anonymous:
+        at += " --token-file TOKEN"
+        notes = f"TOKEN is a file with a token or an API key: {command} token create --help\n"
+    if config.tls.certificate:
+        notes += "Where this machine does not know who signed the certificate: add --ca FILE, which holds theirs\n"
     heard = "demo/#" if config.demo else "rooms/#"
     return f"""
 Triode is up: {socket_url}
@@ -197,7 +203,7 @@ Triode is up: {socket_url}
   listen   {command} sub '{heard}'{at}
   publish  {command} pub rooms/42/chat 'hello'{at}
   follow   tail -f FILE | {command} pub logs/app -{at}
-Ctrl-C stops it.
+{notes}Ctrl-C stops it.
 
 """
 
