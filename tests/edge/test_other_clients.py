@@ -49,8 +49,8 @@ async def test_websockets_talks_and_closes() -> None:
             assert websocket.subprotocol == "triode.v1.json"
             websocket.send(["say", " ", "3"])  # fragments
             assert websocket.recv() == "xxx"
-            websocket.send("say 1000000")
-            assert len(websocket.recv()) == 1_000_000
+            websocket.send("say 999999")
+            assert len(websocket.recv()) == 999_999
             assert websocket.ping().wait(5)
         assert (websocket.close_code, websocket.protocol.close_rcvd_then_sent) == (1000, False)
 

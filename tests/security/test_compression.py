@@ -262,6 +262,29 @@ def test_s3_bomb_is_not_inflated_beyond_the_bound(deflating: Rig, count: int) ->
     assert all(talker.heard == [] for talker in deflating.talkers)
 
 
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_s3_what_one_read_holds_is_inflated_in_turns(deflating: Rig, pieces: int) -> None:
+    """60 messages of 60 KB in 6 KB: nobody waits for all of them, and all are heard, in order."""
+    said = [f"{number} {'x' * 60_000}" for number in range(60)]
+    client = taker(deflating)
+    client.socket.sendall(b"".join(cut(each, pieces) for each in said))
+    heard = deflating.talkers[0].heard
+    for turns in range(1, 61):
+        deflating.edge.turn(deflating.edge.poll(), deflating.now)
+        assert len(heard) <= 2 * turns
+    assert heard == said
+    client.send(text("after"))
+    assert heard[-1] == "after"
+
+
+def cut(said: str, pieces: int) -> bytes:
+    """A compressed message in so many frames."""
+    data = deflate(said.encode())
+    if pieces == 1:
+        return packed(data)
+    return packed(data[:9], fin=False) + packed(data[9:], opcode=0, first=False)
+
+
 def test_s3_bomb_in_fragments_has_one_bound(deflating: Rig) -> None:
     data = bomb(3_000_000)
     client = taker(deflating)

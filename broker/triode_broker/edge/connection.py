@@ -45,13 +45,23 @@ _SHOWN_CHARACTERS: Final = 120  # of an origin, in the log
 class Connection(Wire):
     """The reactor calls it when its socket is ready or a deadline is due; the core ends it through `close`."""
 
-    __slots__ = ("_buffer", "_control_frames", "_early_bytes", "_heard", "_looks", "_skip", "_unusual")
+    __slots__ = (
+        "_buffer",
+        "_control_frames",
+        "_early_bytes",
+        "_heard",
+        "_inflated_bytes",
+        "_looks",
+        "_skip",
+        "_unusual",
+    )
 
     def __init__(self, client: socket.socket, shared: Shared) -> None:
         super().__init__(client, shared)
         self._buffer: bytes | bytearray = NOTHING  # read and not served; a bytearray where it is not empty
         self._unusual: Unusual | None = None
         self._early_bytes = 0  # read before it was live
+        self._inflated_bytes = 0  # of compressed messages, since it has last let the others have their turn
         self._heard = 0.0  # when the last complete frame came
         self._looks = 0  # since the last ping
         self._control_frames = 0  # since then
@@ -336,7 +346,7 @@ class Connection(Wire):
         self._shared.frames_in += 1
         self._count_inflated(len(data))
         self._application.receive_text(text, now_ms)
-        if self.phase == OPEN and self._outbox.is_over:
+        if self.phase == OPEN and (self._outbox.is_over or self._has_had_its_turn()):
             self._pause(now)
 
     def _take_unusual(self, unusual: Unusual, now: float, now_ms: int) -> None:
@@ -349,7 +359,7 @@ class Connection(Wire):
             self._unusual = None
         for event in events:
             _EVENTS[type(event)](self, event, now_ms)
-        if self.phase == OPEN and self._outbox.is_over:
+        if self.phase == OPEN and (self._outbox.is_over or self._has_had_its_turn()):
             self._pause(now)
 
     def _max_inflated_bytes(self) -> int:
@@ -380,8 +390,17 @@ class Connection(Wire):
         self._application.receive_binary(bytes(event.data), now_ms)
 
     def _count_inflated(self, size: int) -> None:
-        if not self._is_live and type(self._outbox) is DeflatingOutbox:
-            self._early_bytes += size
+        if type(self._outbox) is DeflatingOutbox:
+            self._inflated_bytes += size
+            if not self._is_live:
+                self._early_bytes += size
+
+    def _has_had_its_turn(self) -> bool:
+        """S3: what one read holds may be 60 MiB once it is inflated; more than a read's worth waits for a turn."""
+        if self._inflated_bytes <= RECV_BYTES:
+            return False
+        self._inflated_bytes = 0
+        return True
 
     def _on_ping(self, event: Ping, now_ms: int) -> None:
         self._on_pong(event, now_ms)
