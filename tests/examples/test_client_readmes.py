@@ -122,7 +122,7 @@ def test_page_without_a_bundler_shows_what_is_published(tmp_path: Path) -> None:
     try:
         with open_browser() as browser:
             page = browser.new_page()
-            page.goto(f"http://127.0.0.1:{broker.port}/healthz")  # a page of some origin: one of none may not connect
+            page.goto(f"http://127.0.0.1:{broker.port}/healthz")  # one of no origin may not connect
             page.add_script_tag(path=dist / found[1])
             page.add_script_tag(content=found[2].replace(pages.ADDRESS, f"ws://127.0.0.1:{broker.port}"))
             publish_json(broker, "rooms/42/chat", '{"text": "hello"}')

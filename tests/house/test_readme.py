@@ -91,7 +91,7 @@ def test_subscriber_of_the_readme_hears_the_publisher(broker: Broker, tmp_path: 
     script = built_client(tmp_path) / "triode.iife.js"
     with open_browser() as browser:
         page = browser.new_page()
-        page.goto(f"http://127.0.0.1:{broker.port}/healthz")  # a page of some origin: one of none may not connect
+        page.goto(f"http://127.0.0.1:{broker.port}/healthz")  # one of no origin may not connect
         page.add_script_tag(path=script)
 
         def is_message(said: ConsoleMessage) -> bool:
