@@ -36,7 +36,7 @@ async def rest(client: RawClient) -> tuple[list[Packet], int]:
 
 
 async def test_user_of_a_message_is_the_credentials(broker: RunningBroker) -> None:
-    """SPEC 11.1.1, 11.1.2, 3.1.6, S16: in `connect` or in the header, without what is around it; the packet's counts."""
+    """SPEC 11.1.1, 11.1.2, 3.1.6, S16: in `connect` or in the header, trimmed; the packet's counts."""
     alice = await broker.connect(token=token("alice"))
     await alice.subscribe(1, "rooms/1")
     await alice.send({"type": "publish", "topic": "rooms/1", "data": 1})
