@@ -11,7 +11,7 @@ ANN = Identity("ann", "acme", method="token")
 def test_an_offender_is_told_of_once_in_a_while_and_the_rest_counted() -> None:
     now = [0]
     log = Log()
-    offenders = Offenders(log, lambda: now[0])
+    offenders = Offenders(log.warning, lambda: now[0])
     for refused in range(1_000):
         offenders.tell("rate_limited", ANN, "192.0.2.1", "publishes_per_second", refused=refused)
     who = {"limit": "publishes_per_second", "user": "ann", "tenant": "acme", "address": "192.0.2.1"}
@@ -23,7 +23,7 @@ def test_an_offender_is_told_of_once_in_a_while_and_the_rest_counted() -> None:
 
 def test_one_offender_does_not_hide_another_and_a_thousand_are_few_lines() -> None:
     log = Log()
-    offenders = Offenders(log, lambda: 0)
+    offenders = Offenders(log.warning, lambda: 0)
     for number in range(1_000):
         offenders.tell("rate_limited", ANN, f"192.0.2.{number}", "publishes_per_second")
         offenders.tell("closed_for_rate", ANN, "", "publishes_per_second")
@@ -33,7 +33,9 @@ def test_one_offender_does_not_hide_another_and_a_thousand_are_few_lines() -> No
 
 def test_s27_names_are_shown_as_text() -> None:
     log = Log()
-    Offenders(log, lambda: 0).tell("rate_limited", Identity("a\u202eb\x1b" + "x" * 200), "", "bytes_per_second")
+    Offenders(log.warning, lambda: 0).tell(
+        "rate_limited", Identity("a\u202eb\x1b" + "x" * 200), "", "bytes_per_second"
+    )
     ((_, facts),) = log.entries
     assert facts["user"].startswith("a\\u202eb\\u001bxxx")
     assert len(facts["user"]) < 110

@@ -7,7 +7,7 @@ next one (S8, S27); what is left out is counted, and the next line of its kind s
 
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
@@ -24,7 +24,7 @@ _SHOWN_CHARACTERS: Final = 80  # of a name
 class Offenders:
     """Those of one node."""
 
-    log: Any
+    warn: Callable[..., object]  # of a log
     steady_ms: Callable[[], int]
     _until_ms: int = 0
     _told: defaultdict[str, set[tuple[str, ...]]] = attrs.field(factory=lambda: defaultdict(set))
@@ -43,9 +43,7 @@ class Offenders:
         told.add(key)
         if left_out := self._left_out.pop(event, 0):
             facts["more_like_it"] = left_out
-        self.log.warning(
-            event, limit=limit, user=_shown(who.user), tenant=_shown(who.tenant), address=address, **facts
-        )
+        self.warn(event, limit=limit, user=_shown(who.user), tenant=_shown(who.tenant), address=address, **facts)
 
 
 def _shown(name: str) -> str:

@@ -135,7 +135,7 @@ class Broker:
         self.reloading = Reloading(config, self.node, self.authority, self._log, self.securing.renew)
         if self.authority is not None:
             self.node.wills.judge = self.authority.judge
-        self.node.rates.complain = Offenders(self._log, self._steady_ms).tell
+        self.node.rates.complain = Offenders(self._log.warning, self._steady_ms).tell
         self._sooner = trio.Event()
         self.node.timers.wake = self.router.delayed.sooner = self._wake
         self.edge = Edge(
