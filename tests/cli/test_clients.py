@@ -97,7 +97,9 @@ async def test_a_key_that_outlasts_the_revocation_of_its_user_is_told(tmp_path: 
             ended = await command(tmp_path, "revoke", "--user", "billing")
             name = key.split("_")[1]
             assert (ended.code, ended.output.endswith(": 1 connection closed\n")) == (ExitCode.OK, True)
-            assert ended.errors.startswith(f"API key {name} is good again after that: triode revoke --key {name}, or")
+            assert ended.errors.startswith(
+                f"API key {name} is good again after that: triode revoke --key {name}, or"
+            )
             await closed(client)
         assert (await command(tmp_path, "revoke", "--user", "billing", "--for", "ever")).errors == ""
     assert list(revoking.outlasting([{"key": "", "method": "token"}])) == []

@@ -56,6 +56,38 @@ async def test_lines_without_acknowledgement_arrive_in_order(broker: BrokerAt) -
         assert [(await anext(received)).data for _ in range(300)] == [str(number) for number in range(300)]
 
 
+async def test_lines_beyond_a_rate_are_slowed_down_and_told_once(broker: BrokerAt) -> None:
+    """SPEC 5.1.3, 11.7.1"""
+    broker.settings["limits"] = {"rate_burst_ms": 200}
+    broker.settings["quotas"] = [{"publishes_per_second": 200}]
+    await broker.stop()
+    await broker.start()
+    lines = b"".join(b"%d\n" % number for number in range(120))
+    ended = await run("pub", "a", "-", url=broker.url, stdin=[lines])
+    (told,) = ended.errors.splitlines()
+    assert ended.code == ExitCode.OK
+    assert told.startswith(
+        "slower from here on, as the broker asks (rate_limited: publishes_per_second is 200: come"
+    )
+    assert [message.data for message in await stored(broker, "a")] == [str(number) for number in range(120)]
+
+
+async def test_lines_without_acknowledgement_that_are_refused_are_no_success(broker: BrokerAt) -> None:
+    """SPEC 11.7.2: one error stands for all that came before the time it names."""
+    broker.settings["quotas"] = [{"publishes_per_second": 10}]
+    await broker.stop()
+    await broker.start()
+    ended = await run("pub", "a", "-", "--no-ack", url=broker.url, stdin=[b"x\n" * 300])
+    first, *_, counted, last = ended.errors.splitlines()
+    assert ended.code == ExitCode.REFUSED
+    assert counted == "300 lines read, 300 sent"
+    assert first.startswith(
+        "the broker refused a message: rate_limited: publishes_per_second is 10: come back in "
+    )
+    assert last.startswith("of these the broker has refused some, ")
+    assert 0 < len(await stored(broker, "a")) < 300
+
+
 async def test_lines_of_a_live_pipe_arrive_as_they_come(broker: BrokerAt) -> None:
     async with (
         triode.connect(broker.url) as client,

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from triode.errors import ConnectionClosed, Expired, OutcomeUnknown, PublishRefused, QueueFull, TriodeError
 from triode.publishing import Publication
-from triode.records import Complaint, Published, State
+from triode.records import Complaint, HeldBack, Published, State
 from triode_protocol import codec
 
 from tests.client.play import LOG, Play
@@ -246,6 +246,9 @@ def test_publish_refused_for_a_while_is_sent_again_and_holds_back_what_follows()
     one, two = play.publish(), play.publish()
     heard = play.hears()
     play.says(*(refused(packet, "rate_limited", "backoff", retry_after_ms=3_000) for packet in heard))
+    assert [event for event in play.events() if isinstance(event, HeldBack)] == [
+        HeldBack("rate_limited", "m", 3.0)
+    ], "once for all that were on their way"
     play.publish()
     play.passes(2.9)
     assert play.hears() == []

@@ -44,7 +44,14 @@ async def on_trio() -> None:
                 async with job as same:
                     assert_type(same, triode.Delivery)
         async for event in client.events():
-            assert_type(event, triode.StateChanged | triode.HandshakesRefused | triode.Complaint | triode.Notice)
+            assert_type(
+                event,
+                triode.StateChanged
+                | triode.HandshakesRefused
+                | triode.Complaint
+                | triode.Notice
+                | triode.HeldBack,
+            )
 
 
 async def on_asyncio() -> None:

@@ -23,6 +23,10 @@ from triode_broker.cli.screen import Screen
 
 CONNECT_SECONDS = 10.0  # for the first connection, where nothing else is asked for
 SILENT_SECONDS = 1.0  # without a broker, until it is told
+SLOWER = ("rate_limited", "overloaded")  # refusals that hold up everything, and are told once
+#: Complaints about a new token: that there is none, or that the broker does not take it.
+OF_TOKENS = ("token", "unauthorized", "token_expired", "revoked")
+Complain = Callable[[triode.Complaint], None]
 OR = " or "  # between the addresses of a sentence
 
 
@@ -199,9 +203,12 @@ async def tell_absence(events: triode.Events, address: str, wait_seconds: float,
             screen.tell(f"cannot connect to {address} ({reason}), trying {end}")
 
 
-async def tell_changes(events: triode.Events, screen: Screen) -> None:
-    """Say when the connection is lost and when it is back, once each; and what the broker complains of."""
-    is_lost = False
+async def tell_changes(events: triode.Events, screen: Screen, complain: Complain | None = None) -> None:
+    """Say when the connection is lost and when it is back, once each; and what the broker complains of.
+
+    `complain`: takes complaints about messages, where they are not just to be told.
+    """
+    is_lost, patient = False, set[str]()
     async for event in events:
         match event:
             case triode.StateChanged(state=triode.State.WAITING) if not is_lost:
@@ -210,7 +217,12 @@ async def tell_changes(events: triode.Events, screen: Screen) -> None:
             case triode.StateChanged(state=triode.State.CONNECTED) if is_lost:
                 is_lost = False
                 screen.tell(f"connected again, to node {event.node}")
-            case triode.Complaint(name="token"):
+            case triode.Complaint() if event.name in OF_TOKENS:
                 screen.tell(f"no new token: {event.message}")
+            case triode.HeldBack() if event.name in SLOWER and event.name not in patient:
+                patient.add(event.name)
+                screen.tell(f"slower from here on, as the broker asks ({event.name}: {event.message})")
+            case triode.Complaint() if complain is not None:
+                complain(event)
             case triode.Complaint():
                 screen.tell(f"the broker refused a message: {event.name}: {event.message}")

@@ -23,6 +23,7 @@ from triode_protocol.topics import HARD_MAX_BYTES, HARD_MAX_LEVELS, check_topic
 
 from triode_broker.cli.connecting import (
     CONNECT_SECONDS,
+    OF_TOKENS,
     connected,
     explain,
     failures_in_words,
@@ -90,14 +91,15 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> ExitCode:
     client = make_client(arguments, environ, patience, patience)
 
     async def main() -> ExitCode:
-        is_acknowledged = not arguments.no_ack
+        is_acknowledged, stream = not arguments.no_ack, None
         async with connected(client, address, patience):
             if is_stream:
                 is_verbose = arguments.verbose
                 stream = Stream(client, template, address, is_acknowledged=is_acknowledged, is_verbose=is_verbose)
-                return await stream.run()
-            await publish_one(client, template, arguments.data, is_acknowledged=is_acknowledged)
-        return ExitCode.OK
+                await stream.run()
+            else:
+                await publish_one(client, template, arguments.data, is_acknowledged=is_acknowledged)
+        return await stream.verdict() if stream is not None else ExitCode.OK
 
     return run_trio(main)
 
@@ -153,13 +155,15 @@ class Stream:
         self._read_bytes = 0
         self._ends: Counter[ExitCode] = Counter()
         self._unanswered = 0
+        self._complaints = 0
         self._room = trio.lowlevel.ParkingLot()  # left when half of MAX_UNANSWERED are answered
 
-    async def run(self) -> ExitCode:
-        """The exit code of all lines together. Raises Failure where nothing can be sent any more."""
+    async def run(self) -> None:
+        """Until stdin has ended. Raises Failure where nothing can be sent any more."""
+        self._events = self._client.events()
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(tell_changes, self._client.events(), self._screen)
+                nursery.start_soon(tell_changes, self._events, self._screen, self._complain)
                 if not sys.stdin.isatty():  # else it would run into what is being typed
                     nursery.start_soon(self._screen.show_progress, self._progress)
                 await self._work()
@@ -168,10 +172,30 @@ class Stream:
             if self._read > self._ends.total():
                 self._screen.tell(f"ended early: {self._progress()}, which may or may not be stored")
             raise
+
+    async def verdict(self) -> ExitCode:
+        """The exit code of all lines together, once the client is closed: until then complaints may come."""
+        async for event in self._events:
+            if isinstance(event, triode.Complaint) and event.name not in OF_TOKENS:
+                self._complain(event)
         worst = max((code for code, count in self._ends.items() if count), default=ExitCode.OK)
-        if worst is not ExitCode.OK:
-            self._screen.tell(f"{self._read} lines read, {self._ends[ExitCode.OK]} published")
+        done = "published" if self._is_acknowledged else "sent"
+        if worst is not ExitCode.OK or self._complaints:
+            self._screen.tell(f"{self._read} lines read, {self._ends[ExitCode.OK]} {done}")
+        if self._complaints:
+            times = f"{self._complaints} times" if self._complaints > 1 else "once"
+            how = "without --no-ack they wait and go out again"
+            self._screen.tell(f"of these the broker has refused some, {times} one or many: {how}")
+            worst = max(worst, ExitCode.REFUSED)
         return worst
+
+    def _complain(self, complaint: triode.Complaint) -> None:
+        """Of a line that nobody waits for: which one it was, and how many with it, is not said."""
+        self._complaints += 1
+        if self._complaints <= MAX_TOLD:
+            self._screen.tell(f"the broker refused a message: {complaint.name}: {complaint.message}")
+        if self._complaints == MAX_TOLD:
+            self._screen.tell("further refusals are only counted")
 
     def _progress(self) -> str:
         waiting = self._read - self._ends.total()

@@ -19,7 +19,7 @@ from triode.backoff import Backoff, asked_seconds, clamp
 from triode.errors import Expired, OutcomeUnknown, PublishManyFailed, PublishRefused, QueueFull, TriodeError
 from triode.options import Options
 from triode.outgoing import Outgoing
-from triode.records import Complaint, Event, Published
+from triode.records import Complaint, Event, HeldBack, Published
 from triode.resting import Resting
 
 _OVERHEAD_BYTES: Final = 512  # of a waiting publish, beside its packet
@@ -266,7 +266,9 @@ class Publisher:
         if now < self._hold_until:  # one of many refused together: they count as one attempt
             return
         asked = asked_seconds(packet.retry_after_ms, self._options.max_wait_seconds)
-        self._hold_until = now + max(self._backoff.delay_seconds(), asked)
+        seconds = max(self._backoff.delay_seconds(), asked)
+        self._hold_until = now + seconds
+        self._events.append(HeldBack(packet.name, packet.message, seconds))
         if packet.name in _TOO_MUCH:
             most = clamp(self.limits.max_inflight_publishes, 1, self._options.max_queue_messages)
             self._window = max(1.0, min(self._window, most) / 2)

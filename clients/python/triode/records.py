@@ -268,5 +268,14 @@ class Complaint:
     field: str = ""
 
 
-Event = StateChanged | HandshakesRefused | Notice | Complaint
+@frozen
+class HeldBack:
+    """The broker asks for patience: nothing is published for so long, then what was refused is sent again."""
+
+    name: str  # of the error: rate_limited, overloaded, inflight …
+    message: str
+    seconds: float
+
+
+Event = StateChanged | HandshakesRefused | Notice | Complaint | HeldBack
 """What a client tells of its connection: `Client.events()`."""

@@ -9,7 +9,7 @@ from collections import deque
 from typing import Final, Self
 
 from triode.backoff import shown_url
-from triode.records import Complaint, Event, HandshakesRefused, Notice, StateChanged
+from triode.records import Complaint, Event, HandshakesRefused, HeldBack, Notice, StateChanged
 from triode.runtime import Runtime
 
 logger: Final = logging.getLogger("triode")
@@ -68,6 +68,8 @@ def log_event(event: Event) -> None:
             )
         case HandshakesRefused():
             say(logging.WARNING, "handshakes_refused", count=event.count, reason=event.reason)
+        case HeldBack():
+            say(logging.DEBUG, "held_back", name=event.name, message=event.message, seconds=event.seconds)
         case Complaint():
             say(logging.WARNING, "complaint", name=event.name, message=event.message, field=event.field)
         case Notice():
