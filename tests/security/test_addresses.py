@@ -47,10 +47,10 @@ def test_s6_address_has_so_many_connections_at_once() -> None:
 def test_s6_refused_ones_count_until_they_are_gone() -> None:
     table = addresses(most=2)
     for _ in range(2 + 16):
-        assert not table.is_overfull(HERE)
+        assert not table.is_overfull(HERE, 0.0)
         table.enter(HERE, 0.0)
-    assert table.is_overfull(HERE)
-    assert not table.is_overfull("203.0.113.8")
+    assert table.is_overfull(HERE, 0.0)
+    assert not table.is_overfull("203.0.113.8", 0.0)
 
 
 def test_s6_handshakes_of_an_address_come_from_a_bucket() -> None:
@@ -125,6 +125,23 @@ def test_s6_table_keeps_no_more_than_the_newest_of_those_who_are_gone() -> None:
 def statuses(rig: Rig, count: int, address: str) -> list[bytes]:
     """What so many handshakes from there are answered."""
     return [rig.client(b"", address=address).receive()[9:12] for _ in range(count)]
+
+
+def test_s6_who_goes_on_with_handshakes_that_are_too_fast_is_not_even_told() -> None:
+    """Over TLS whoever is told has had a handshake made: a few a second, and none in place of a good one."""
+    table = addresses(per_second=10, burst=1)
+    assert enter(table, HERE, 0.0) is not None
+    told = 0
+    while not table.is_overfull(HERE, 0.0):
+        assert enter(table, HERE, 0.0) is None
+        told += 1
+    assert told == 17
+    assert not table.is_overfull("203.0.113.8", 0.0)
+    assert not table.is_overfull(HERE, 0.0625)
+    assert enter(table, HERE, 0.0625) is None
+    assert table.is_overfull(HERE, 0.0625)
+    assert not table.is_overfull(HERE, 0.125)  # there is a token again
+    assert enter(table, HERE, 0.125) is not None
 
 
 def test_s6_one_too_many_is_told_when_to_come_back_before_it_has_said_anything(make_rig: MakeRig) -> None:

@@ -15,7 +15,9 @@ from typing import Final
 from triode_broker.config import Limits
 from triode_broker.edge.head import Refusal
 
-_TOLD: Final = 16  # so many more are told that they are too many; what comes on top is closed without a word
+#: So many more, at once or a second, are told that they are too many; what comes on top is closed without a word.
+#: Over TLS whoever is told has had a handshake made for it, the dearest thing that a stranger can ask for.
+_TOLD: Final = 16
 _FULL_SECONDS: Final = 5  # until one who is told so may try again
 _MAX_EMPTY: Final = 65_536  # rows of addresses without a connection
 _NETWORK_BYTES: Final = 8  # of an IPv6 address
@@ -24,13 +26,14 @@ _NETWORK_BYTES: Final = 8  # of an IPv6 address
 class Seat:
     """One address's row."""
 
-    __slots__ = ("connections", "filled", "key", "tokens")
+    __slots__ = ("connections", "filled", "key", "tokens", "told")
 
     def __init__(self, key: str | bytes, tokens: float, now: float) -> None:
         self.key = key
         self.connections = 0
         self.tokens = tokens  # handshakes that it may begin at once
         self.filled = now
+        self.told = now  # until then tellings of too many handshakes are used up, all but a second of them
 
 
 class Addresses:
@@ -49,12 +52,13 @@ class Addresses:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def is_overfull(self, address: str) -> bool:
+    def is_overfull(self, address: str, now: float) -> bool:
         """Whether one more from there is not even told why it cannot stay."""
-        if not self._most or not address:
+        if not address or (row := self._rows.get(_key(address))) is None:
             return False
-        row = self._rows.get(_key(address))
-        return row is not None and row.connections >= self._most + _TOLD
+        if self._most and row.connections >= self._most + _TOLD:
+            return True
+        return row.told - now > 1 and self._tokens(row, now) < 1
 
     def enter(self, address: str, now: float) -> tuple[Seat | None, Refusal | None]:
         """One more connection from there: its seat, to `leave` from, and why it cannot stay nevertheless."""
@@ -71,6 +75,7 @@ class Addresses:
         if self._most and row.connections > self._most:
             return row, _too_many(f"At most {self._most} connections from one address.", _FULL_SECONDS)
         if self._per_second and (wait_seconds := self._take(row, now)):
+            row.told = max(row.told, now) + 1 / _TOLD
             return row, _too_many("Too many handshakes from this address.", ceil(wait_seconds))
         return row, None
 
@@ -83,12 +88,14 @@ class Addresses:
 
     def _take(self, row: Seat, now: float) -> float:
         """Take one token, or say in how many seconds there is one."""
-        row.tokens = min(self._burst, row.tokens + (now - row.filled) * self._per_second)
-        row.filled = now
+        row.tokens, row.filled = self._tokens(row, now), now
         if row.tokens < 1:
             return (1 - row.tokens) / self._per_second
         row.tokens -= 1
         return 0.0
+
+    def _tokens(self, row: Seat, now: float) -> float:
+        return min(self._burst, row.tokens + (now - row.filled) * self._per_second)
 
     def _forget_quiet(self, now: float) -> None:
         """Rows whose tokens are all there again say nothing; of the others only the newest are kept."""

@@ -301,7 +301,7 @@ class Edge:
                     return
                 continue  # this one client was lost before it came
             is_full = len(shared.connections) >= shared.limits.max_connections + _TOLD_THAT_IT_IS_FULL
-            if is_full or shared.addresses.is_overfull(place[0]):
+            if is_full or shared.addresses.is_overfull(place[0], shared.now):
                 shared.refused += 1
                 client.close()
             else:
