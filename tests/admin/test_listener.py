@@ -312,6 +312,16 @@ def test_where_the_kernel_does_not_say_who_it_is_nobody_is_named(monkeypatch: py
     assert listener.uid_of(None) == -1
 
 
+async def test_a_file_in_its_place_is_not_taken_for_a_socket_that_was_left_behind(tmp_path: Path) -> None:
+    """S31: a path that was mistyped deletes nothing."""
+    file = tmp_path / "admin.sock"
+    file.write_text("settings")
+    assert "no socket" in await refusal(file)
+    async with serving(tmp_path) as (_, log):
+        assert log.told("no_admin_socket")
+    assert file.read_text() == "settings"
+
+
 async def test_a_directory_in_its_place_costs_only_the_socket(tmp_path: Path) -> None:
     (tmp_path / "admin.sock").mkdir()
     async with serving(tmp_path) as (_, log):

@@ -119,6 +119,8 @@ def _answers(path: Path) -> bool:
 def _listen(path: Path) -> trio.socket.SocketType:
     if len(os.fsencode(path.absolute())) > MAX_SOCKET_PATH_BYTES:
         raise OSError(f"its path is longer than {MAX_SOCKET_PATH_BYTES} bytes")
+    if path.exists() and not path.is_socket():  # a path that was mistyped: somebody's settings, or a key
+        raise OSError("there is a file that is no socket: it stays")
     path.unlink(missing_ok=True)  # of a process that was killed: the lock is ours, so it is nobody's now
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o177)  # 0600 from the first moment on
