@@ -175,6 +175,22 @@ def test_s14_what_cannot_be_used_is_told_by_the_name_of_its_setting(files: Files
             assert caught.value.wrong
 
 
+def test_a_certificate_in_the_place_of_the_key_is_no_secret_to_be_hidden(files: Files) -> None:
+    """Both lines mixed up: `chmod 600` would be the wrong advice."""
+    for tls in (Tls(files.key, files.certificate), Tls(files.certificate, files.certificate)):
+        with pytest.raises(BadCertificate, match="are swapped") as caught:
+            listening(tls)
+        assert caught.value.setting == "key"
+
+
+def test_a_file_that_is_not_there_is_told_by_its_whole_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadCertificate, match=f"there is no such file: {tmp_path}/none.pem$"):
+        listening(Tls("none.pem"))
+
+
 def test_a_key_in_the_certificates_file_is_found_there(files: Files, tmp_path: Path) -> None:
     both = tmp_path / "both.pem"
     both.touch(mode=0o600)

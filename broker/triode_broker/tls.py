@@ -5,9 +5,11 @@ certificate that cannot be shown whole is left out, never cut or escaped. Two ce
 client because their names look alike when shortened.
 """
 
+import os
 import ssl
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from triode_broker.config import Tls
@@ -78,12 +80,23 @@ def _show(context: ssl.SSLContext, settings: Tls) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
+    if settings.key and _is_swapped(settings):
+        raise BadCertificate("key", "holds a certificate and no key: it and tls.certificate are swapped")
     for setting, file, is_secret in files(settings):
         _check(setting, file, is_secret=is_secret)
     try:
         context.load_cert_chain(settings.certificate, settings.key or None, password=_no_password)
     except (OSError, ValueError) as error:
         raise BadCertificate("certificate", _wrong(error)) from None
+
+
+def _is_swapped(settings: Tls) -> bool:
+    """Asked before anything about modes: a certificate need not be hidden because it stands in the wrong line."""
+    try:
+        key = Path(settings.key).read_bytes()
+    except (OSError, ValueError):
+        return False  # told by whoever has to read it
+    return b"-----BEGIN CERTIFICATE" in key and b"PRIVATE KEY-----" not in key
 
 
 def _trust(context: ssl.SSLContext, settings: Tls) -> None:
@@ -107,7 +120,8 @@ def _check(setting: str, file: str, *, is_secret: bool) -> None:
     try:
         content = (read_private if is_secret else read_trusted)(file)
     except FileNotFoundError:
-        raise BadCertificate(setting, "there is no such file") from None
+        place = "" if os.path.isabs(file) else f": {os.path.abspath(file)}"  # the start's folder decides
+        raise BadCertificate(setting, f"there is no such file{place}") from None
     except BadFile as error:
         raise BadCertificate(setting, str(error)) from None
     if not content.strip():

@@ -155,7 +155,12 @@ async def test_rubbish_lets_nobody_in(nursery: trio.Nursery) -> None:
     _, door = await begin(nursery, lambda _: reply(next(bodies)), callout_failures=1_000)
     for body in RUBBISH:
         assert (await hear_refusal(door, "opaque")).name == "unavailable", body
-    assert len(door.log.of("callout_failed")) == len(RUBBISH)
+    told = [line["reason"] for line in door.log.of("callout_failed")]
+    assert len(told) == len(RUBBISH)
+    form = "the answer is not of the form that is documented"
+    assert [line.removeprefix(form) for line in told if line.startswith(form)] == [
+        *(": user", ": user", ": a field that is not known", ": roles", ": roles", ": expires_in_ms"),
+    ], "its field, and nothing of what it holds"
 
 
 @pytest.mark.parametrize(

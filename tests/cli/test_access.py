@@ -39,6 +39,8 @@ CONTRADICTIONS = [
     ('[[permissions]]\npublish = ["#"]\n', "permissions: nobody can come in to whom they could be given"),
     (TOKENS + '[[permissions]]\npublish = ["a/#/b"]\n', "permissions #1 publish: 'a/#/b' is not a filter"),
     (TOKENS + '[[permissions]]\ndeny_consume = ["a-{user}"]\n', "permissions #1 deny_consume: 'a-{user}' is no"),
+    ('[limits]\nmax_topic_levels = 2\n' + TOKENS + '[[permissions]]\npublish = ["a/b/#", "a/{user}/c"]\n',
+     'permissions #1 publish: "a/{user}/c" matches nothing: topics have at most limits.max_topic_levels = 2'),
     (TOKENS + '[[permissions]]\nrole = "anonymous"\n', 'permissions #1 role = "anonymous": they are not let in'),
 ]  # fmt: skip
 
@@ -76,9 +78,9 @@ def test_s14_keys_are_read_by_check_and_told_by_the_file_they_stand_in(
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "triode serve: 4 problems in the settings"
     assert lines[1] == f"  {file}: tokens #1 key_env: the variable KEY of the environment is not set"
-    assert lines[2].startswith(f"  {file}: tokens #2 key_file: others of this machine may read it")
+    assert lines[2].startswith(f"  {file}: tokens #2 key_file: {secret}: others of this machine may read it")
     assert lines[3].startswith(
-        f"  {file}: auth.api_keys_file: there is no such file; triode token key create --file"
+        f"  {file}: auth.api_keys_file: {tmp_path}/none: there is no such file; triode token key create --file"
     )
     assert lines[4] == f"  {file}: auth.callout_secret_env: the variable NONE of the environment is not set"
     secret.chmod(0o600)

@@ -3,8 +3,10 @@
 import json
 import os
 import stat
+import time
 from pathlib import Path
 
+import jwt
 import pytest
 from triode_broker.auth.api_keys import read_keys
 from triode_broker.cli.exit_codes import ExitCode
@@ -258,6 +260,25 @@ def test_api_keys_are_made_listed_and_revoked(folder: Path, capfd: pytest.Captur
     assert [(key["id"], key["state"]) for key in shown] == [(one.id, "good"), (two.id, "revoked")]
     assert "sha256" not in shown[0]
     assert sorted(path.name for path in folder.iterdir()) == ["a.token", "keys", "t.toml"], "nothing is left over"
+
+
+def test_a_token_is_good_for_no_longer_than_the_broker_allows(
+    ready: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for lasts, said in (("2h", "good for 7200 s, id"), ("30d", "good for 86400 s: auth.max_token_seconds allows")):
+        create = ["create", "--config", "triode.toml", "--row", "dev", "--user", "ada", "--for", lasts]
+        assert main(["token", *create]) == ExitCode.OK
+        assert said in capfd.readouterr().err
+
+
+def test_a_token_whose_time_has_just_passed_says_why_it_is_good(
+    ready: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    now = int(time.time())
+    claims = {"sub": "ada", "iss": "https://id.example/", "aud": "triode", "iat": now - 60, "exp": now - 5}
+    Path("late").write_text(jwt.encode(claims, Path("jwt.secret").read_text().strip(), "HS256"))
+    assert main(["token", "inspect", "--config", "triode.toml", "--token-file", "late"]) == ExitCode.OK
+    assert "its exp has passed, and auth.leeway_seconds" in capfd.readouterr().out
 
 
 def test_s14_a_placeholder_is_no_rule_of_a_key(capfd: pytest.CaptureFixture[str]) -> None:

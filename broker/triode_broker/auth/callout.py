@@ -5,6 +5,7 @@ an answer that is right in every field) and no clear no (401, 403) is "not known
 """
 
 import hashlib
+import re
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
@@ -167,8 +168,8 @@ class Callout:
                 issued_ms=asked_ms,
                 token_id=check_name(answer.token_id, "its token_id") if answer.token_id else "",
             )
-        except msgspec.ValidationError:  # whose text may hold what was answered
-            raise NoReply("the answer is not of the form that is documented") from None
+        except msgspec.ValidationError as error:
+            raise NoReply(f"the answer is not of the form that is documented{_at(error)}") from None
         except (BadJson, BadGrants, NotAccepted) as error:
             raise NoReply(f"the answer is wrong: {error}") from None
 
@@ -193,6 +194,15 @@ class Callout:
         self._cache.move_to_end(question)
         if len(self._cache) > self._limits.max_callout_cache:
             self._cache.popitem(last=False)
+
+
+def _at(error: msgspec.ValidationError) -> str:
+    """Which field it is about, by a name of ours; all else in the text may be what was answered (S10)."""
+    text = str(error)
+    if "unknown field" in text:
+        return ": a field that is not known"
+    found = next((name for name in Answer.__struct_fields__ if re.search(rf"`(\$\.)?{name}\b", text)), None)
+    return f": {found}" if found else ""
 
 
 def _fingerprint(token: str, arrival: Arrival) -> bytes:

@@ -3,6 +3,7 @@
 Knows where they stand; what a key must be is `signing_keys`' business.
 """
 
+import os
 from collections.abc import Mapping
 from typing import Final
 
@@ -32,7 +33,7 @@ def read_key(row: TokenKey, number: int, environ: Mapping[str, str]) -> SigningK
     try:
         return from_text(row.algorithm, text)
     except BadKey as error:
-        raise BadCredentials(setting, str(error)) from None
+        raise BadCredentials(setting, f"{_place(row.key_file)}{error}") from None
 
 
 def read_api_keys(auth: Auth) -> ApiKeys:
@@ -42,12 +43,11 @@ def read_api_keys(auth: Auth) -> ApiKeys:
     try:
         return ApiKeys(read_keys(auth.api_keys_file))
     except FileNotFoundError:
-        how = (
-            f"there is no such file; triode token key create --file {auth.api_keys_file} makes it with a first key"
-        )
-        raise BadCredentials("auth.api_keys_file", how) from None
+        how = f"triode token key create --file {auth.api_keys_file} makes it with a first key"
+        wrong = f"{_place(auth.api_keys_file)}there is no such file; {how}"
+        raise BadCredentials("auth.api_keys_file", wrong) from None
     except BadFile as error:
-        raise BadCredentials("auth.api_keys_file", str(error)) from None
+        raise BadCredentials("auth.api_keys_file", f"{_place(auth.api_keys_file)}{error}") from None
 
 
 def read_callout_secret(auth: Auth, environ: Mapping[str, str]) -> str:
@@ -71,6 +71,11 @@ def _text(setting: str, file: str, variable: str, environ: Mapping[str, str], *,
     try:
         return (read_private if is_secret else read_trusted)(file, MAX_KEY_BYTES)
     except FileNotFoundError:
-        raise BadCredentials(setting, "there is no such file") from None
+        raise BadCredentials(setting, f"{_place(file)}there is no such file") from None
     except BadFile as error:
-        raise BadCredentials(setting, str(error)) from None
+        raise BadCredentials(setting, f"{_place(file)}{error}") from None
+
+
+def _place(file: str) -> str:
+    """Where a file is looked for, which depends on the folder that the broker was started in."""
+    return f"{os.path.abspath(file)}: " if file else ""

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from triode_broker.auth.rules import ANONYMOUS, check_rules
 from triode_broker.cli.known_settings import row_name, shown
 from triode_broker.config import Auth, Config, TokenKey
+from triode_broker.core.rights import ACTIONS
 
 Problem = tuple[str, str]  # name of a setting, and how the sentence that begins with it goes on
 
@@ -65,6 +66,7 @@ def _permissions(config: Config) -> Iterator[Problem]:
     rows, auth = config.permissions, config.auth
     for number, field, wrong in check_rules(rows):
         yield row_name("permissions", number, field), f": {wrong}"
+    yield from _too_deep(config)
     for number, row in enumerate(rows, 1):
         if row.role == ANONYMOUS and not auth.anonymous:
             wrong = ' = "anonymous": they are not let in: auth.anonymous = true does that'
@@ -75,6 +77,19 @@ def _permissions(config: Config) -> Iterator[Problem]:
             " auth.api_keys_file, auth.certificates, auth.callout_url), or let them in with auth.anonymous = true"
         )
         yield "permissions", wrong
+
+
+def _too_deep(config: Config) -> Iterator[Problem]:
+    """Rules for topics that nobody can name."""
+    most = config.limits.max_topic_levels
+    for number, row in enumerate(config.permissions, 1):
+        for field in (*ACTIONS, *(f"deny_{action}" for action in ACTIONS)):
+            for rule in getattr(row, field):
+                if rule.removesuffix("/#").count("/") >= most:
+                    wrong = (
+                        f": {shown(rule)} matches nothing: topics have at most limits.max_topic_levels = {most}"
+                    )
+                    yield row_name("permissions", number, field), wrong
 
 
 def _kinds(auth: Auth) -> bool:

@@ -118,11 +118,18 @@ def _verdict_lines(found: Mapping[str, Any]) -> list[str]:
     who = found["identity"]
     lines.append(_line("user", who["user"] + (f", of tenant {who['tenant']}" if who["tenant"] else "")))
     lines.append(_line("roles", ", ".join(who["roles"]) or "none"))
-    lines.append(_line("good until", moment(who["expires_ms"])))
+    lines.append(_line("good until", moment(who["expires_ms"]) + _why_still_good(found)))
     for action, rules in found["rights"].items():
         denied = f", but not {' '.join(rules['deny'])}" if rules["deny"] else ""
         lines.append(_line(f"may {action}", (" ".join(rules["allow"]) or "nothing") + denied))
     return lines
+
+
+def _why_still_good(found: Mapping[str, Any]) -> str:
+    """Of a token whose `exp` has passed, and that is accepted nevertheless."""
+    exp, until_ms = found.get("claims", {}).get("exp"), found["identity"]["expires_ms"]
+    is_late = found["identity"]["method"] == "token" and isinstance(exp, int | float) and exp * 1000 < until_ms
+    return ": its exp has passed, and auth.leeway_seconds, for clocks that differ, are not over" if is_late else ""
 
 
 def _line(name: str, value: str) -> str:

@@ -39,12 +39,19 @@ def create(arguments: argparse.Namespace, environ: Mapping[str, str]) -> ExitCod
     except keys.BadKey as error:
         raise Failure(ExitCode.USAGE, f"{place}: {error}") from None
     say(f"{token}\n")
-    tell(
-        f"{algorithm}, good for {arguments.seconds} s, id {claims['jti']}; triode token inspect shows what it says"
-    )
+    held = _held(config, arguments.seconds)
+    tell(f"{algorithm}, good for {held}, id {claims['jti']}; triode token inspect shows what it says")
     if config is not None and len(token) > config.limits.max_token_bytes:
         tell(f"it is longer than limits.max_token_bytes, {config.limits.max_token_bytes}: brokers will refuse it")
     return ExitCode.OK
+
+
+def _held(config: Config | None, seconds: int) -> str:
+    """For how long it is good, where the broker is known: that may allow less than it says."""
+    most = config.auth.max_token_seconds if config is not None else 0
+    if not most or seconds <= most:
+        return f"{seconds} s"
+    return f"{most} s: auth.max_token_seconds allows no more, though it says {seconds} s"
 
 
 def _claims(arguments: argparse.Namespace, row: TokenKey) -> dict[str, Any]:
