@@ -87,5 +87,8 @@ def is_this_machine(host: str) -> bool:
 
 def is_private(url: str) -> bool:
     """Whether nobody between can read or answer: https, or this machine."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # no URL at all, which is said of it elsewhere
+        return True
     return parts.scheme == "https" or is_this_machine(parts.hostname or "")

@@ -77,6 +77,11 @@ def test_who_answers_for_credentials_is_proved(url: str, is_told: bool) -> None:
     assert names(tokens=(TokenKey(jwks_url=url),)) == ["tokens.jwks_url"] * is_told
 
 
+def test_what_is_no_url_is_not_judged_here() -> None:
+    """The command line says what is wrong with it, in place of a traceback."""
+    assert names(auth=Auth(callout_url="http://[::1")) == []
+
+
 async def test_s15_a_broker_that_insists_shows_it_in_log_and_health() -> None:
     serve = ("serve", "--listen", "0.0.0.0:0", "--log-format", "json")
     refused = await run(*serve)
