@@ -1,6 +1,7 @@
 """SIGHUP: who may connect and what they may do are read again, by one process or several (S14, SPEC 11.5)."""
 
 import json
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -106,3 +107,18 @@ async def test_all_workers_are_told(tmp_path: Path, nursery: trio.Nursery) -> No
         for client in clients.values():
             await client.has_nothing_more()
             await client.cut()
+
+
+async def test_a_worker_that_starts_later_is_told_what_could_not_be_read(tmp_path: Path) -> None:
+    """S14: else one process of a host would look healthy, by settings that nobody believes to be in force."""
+    async with serve(write(tmp_path, subscribe="+"), "--workers", "2") as program:
+        events = Events(program.errors())
+        url, processes = await events.up()
+        (tmp_path / "triode.toml").write_text("x")
+        program.signal(signal.SIGHUP)
+        await events.until("settings_not_reloaded")
+        os.kill(processes["n1-1"], signal.SIGKILL)
+        await events.until("started", node="n1-1")
+        with trio.fail_after(PATIENCE_SECONDS):
+            while (said := await report(url))["node"] != "n1-1" or not said["settings"]["not_reloaded"]:
+                pass
