@@ -18,6 +18,7 @@ from triode_broker.core.identity import Identity
 MAX_MADE: Final = 1_024
 _CHOICE: Final = ("role", "tenant", "method")
 _BOUNDS: Final = tuple(name for name in Quota.__struct_fields__ if name not in _CHOICE)
+_RATES: Final = tuple(name for name in _BOUNDS if name.endswith("_per_second"))
 #: What a token's claim `limits` may lower: not what belongs to others as well.
 LOWERABLE: Final = frozenset(name for name in _BOUNDS if not name.startswith("tenant_"))
 
@@ -95,7 +96,7 @@ def most_wildcards(quota: Quota, limits: Limits) -> int:
 
 def announced(quota: Quota, limits: Limits, dedupe_window_ms: int) -> AnnouncedLimits:
     """What a client with this quota is told (SPEC 4.1)."""
-    has_rates = any(getattr(quota, name) for name in _BOUNDS if name.endswith("_per_second"))
+    has_rates = any(getattr(quota, name) for name in _RATES)
     return AnnouncedLimits(
         max_packet_bytes=limits.max_packet_bytes,
         max_frame_bytes=limits.max_frame_bytes,
