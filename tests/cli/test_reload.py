@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import trio
+from triode_broker.cli.exit_codes import ExitCode
 
-from tests.cli.programs import PATIENCE_SECONDS, Triode
+from tests.cli.programs import PATIENCE_SECONDS, Triode, run
 from tests.cli.test_serve import health
 from tests.cli.test_workers import Events
 from tests.spec.client import RawClient
@@ -75,6 +76,32 @@ async def test_rules_that_are_read_again_hold_for_who_is_connected(tmp_path: Pat
         assert (said["status"], said["settings"]) == ("ok", {"not_reloaded": "", "need_a_restart": []})
         await client.has_nothing_more()
         await client.cut()
+
+
+async def test_sub_goes_on_with_the_filters_that_are_left(tmp_path: Path) -> None:
+    """SPEC 11.4.5: what is taken away is said, and is no success; nothing is left: it ends."""
+    async with serve(write(tmp_path, subscribe="+", more='admin_socket = "%s"' % (tmp_path / "s"))) as program:
+        events = Events(program.errors())
+        url = str((await events.until("started"))["urls"][0]).replace("http", "ws") + "/ws"
+        async with Triode("sub", "a", "b", url=url, environ={"TRIODE_TOKEN": token("alice")}) as listener:
+            errors = listener.errors()
+            await subscribed(tmp_path / "s", 2)
+            for subscribe, told in (("a", "; the others go on"), ("c", "")):
+                write(tmp_path, subscribe=subscribe)
+                program.signal(signal.SIGHUP)
+                line = await errors.next()
+                assert "the broker refused: forbidden" in line
+                assert line.endswith(told)
+            assert await listener.code() == ExitCode.REFUSED
+
+
+async def subscribed(socket: Path, count: int) -> None:
+    """The only client has so many subscriptions."""
+    with trio.fail_after(PATIENCE_SECONDS):
+        while True:
+            listed = json.loads((await run("connections", "--admin-socket", str(socket), "--json")).output)
+            if [one["subscriptions"] for one in listed["connections"]] == [count]:
+                return
 
 
 async def test_all_workers_are_told(tmp_path: Path, nursery: trio.Nursery) -> None:

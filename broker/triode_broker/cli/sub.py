@@ -52,8 +52,10 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> ExitCode:
     async def main() -> ExitCode:
         deadline = trio.current_time() + (arguments.timeout or float("inf"))
         async with connected(client, address, patience):
-            await listen(client, arguments.filters, start, output, address, deadline)
-        return ExitCode.TIMEOUT if arguments.count is not None and output.is_short else ExitCode.OK
+            ended = await listen(client, arguments.filters, start, output, address, deadline)
+        if arguments.count is not None and output.is_short:
+            return ExitCode.TIMEOUT
+        return ExitCode.REFUSED if ended else ExitCode.OK
 
     return run_trio(main)
 
@@ -76,22 +78,38 @@ def parse_start(text: str, now_ms: int) -> From:
 
 async def listen(
     client: triode.Client, filters: list[str], start: From, output: "Output", address: str, deadline: float
-) -> None:
-    """Print what the filters match until `output` has enough or time is up. Raises Failure."""
-    screen = Screen()
+) -> list[str]:
+    """Print what the filters match until `output` has enough or time is up.
+
+    Returns which filters were taken away meanwhile. Raises Failure where one is refused, or none is left.
+    """
+    screen, ended = Screen(), list[str]()
+
+    async def follow_one(filter: str) -> None:
+        failure = await follow(client, filter, start, output, screen, address)
+        ended.append(filter)
+        if len(ended) == len(filters):
+            raise failure
+        screen.tell(f"{failure}; the others go on")
+
     async with trio.open_nursery() as nursery:
         nursery.start_soon(tell_changes, client.events(), screen)
         nursery.start_soon(output.finish_at, deadline)
         for one in filters:
-            nursery.start_soon(follow, client, one, start, output, screen, address)
+            nursery.start_soon(follow_one, one)
         await output.write_lines()
         nursery.cancel_scope.cancel()
+    return ended
 
 
 async def follow(
     client: triode.Client, filter: str, start: From, output: "Output", screen: Screen, address: str
-) -> None:
-    """Hand the messages of one filter to `output`; tell of gaps. Raises Failure."""
+) -> Failure:
+    """Hand the messages of one filter to `output`, and tell of gaps, until it is taken away, and why.
+
+    Raises Failure where it never was open: that is a mistake to be told, not something to live with.
+    """
+    was_open = False
 
     def tell_gap(gap: triode.Gap) -> None:
         where = f"{gap.topic}: " if gap.topic else f"{filter}: "
@@ -101,10 +119,16 @@ async def follow(
     with failures_in_words(address):
         try:
             async with client.subscribe(filter, from_=start, on_gap=tell_gap) as messages:
-                async for message in messages:
-                    await output.put(message)
+                try:
+                    while True:
+                        await output.put(await anext(messages))
+                finally:
+                    was_open = bool(messages.position)
         except triode.SubscriptionEnded as error:
-            raise Failure(ExitCode.REFUSED, f"{filter}: {explain(error, address)}") from error
+            failure = Failure(ExitCode.REFUSED, f"{filter}: {explain(error, address)}")
+            if not was_open:
+                raise failure from error
+    return failure
 
 
 class Output:
