@@ -68,11 +68,6 @@ class Bucket:
         """Until there is room for one."""
         return max(self.earned_ms + self.rate.step_ms - self.rate.span_ms - now_ms, 0.0)
 
-    def lease(self) -> int:
-        """How many one purse may take ahead: all together what is earned while they may hold it."""
-        rate = self.rate
-        return int(LEASE_MS / rate.step_ms / self.sharers) if rate.step_ms else ENDLESS
-
     def take(self, count: int, now_ms: float) -> None:
         """Take, whether there is room or not."""
         self.earned_ms = max(self.earned_ms, now_ms) + count * self.rate.step_ms
@@ -119,12 +114,13 @@ class Purse(Bucket):
         `may_overdraw` what was taken ahead is such room: the packet may have been larger than what was left of it.
         """
         room = ahead = ENDLESS
-        for bucket in (self, *self.shared):  # `room` and `lease`, written out: a rare publisher pays this
+        for bucket in (self, *self.shared):  # `room`, written out: a rare publisher pays this
             rate, earned_ms = bucket.rate, bucket.earned_ms
             if step_ms := rate.step_ms:
                 left_ms = now_ms + rate.span_ms - (earned_ms if earned_ms > now_ms else now_ms)
                 if (found := floor(left_ms / step_ms + _NEARLY)) < room:
                     room = found
+                # Ahead: all purses together what is earned while they may hold it.
                 if (found := int(LEASE_MS / step_ms / bucket.sharers)) < ahead:
                     ahead = found
         if room < 1 and not (may_overdraw and self.ahead):
