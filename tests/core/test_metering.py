@@ -18,6 +18,7 @@ REQUESTS: list[Packet] = [
     {"type": "history", "id": 7, "topic": "a"},
     {"type": "presence", "id": 7, "topic": "a"},
     {"type": "auth", "id": 7, "token": "ann"},
+    {"type": "nonsense", "id": 7},
 ]
 CONTROLS: list[Packet] = [
     {"type": "unsubscribe", "id": 7, "sub": 1},
@@ -26,7 +27,6 @@ CONTROLS: list[Packet] = [
     {"type": "extend", "id": 7, "sub": 1, "log": "m", "pos": 1, "attempt": 1, "ms": 1},
     {"type": "ping", "id": 7},
     {"type": "pong", "id": 7},
-    {"type": "nonsense", "id": 7},
 ]
 
 
@@ -127,12 +127,23 @@ def test_all_other_packets_take_of_theirs(packet: Packet) -> None:
     assert line.closed_with == 1000
 
 
-def test_binary_messages_take_of_the_same() -> None:
-    bounded = Bounded(control_packets_per_second=2)
+def test_binary_messages_take_of_the_requests() -> None:
+    bounded = Bounded(requests_per_second=1)  # and as many at once as there may be subscriptions
     line = bounded.enter("ann")
     for _ in range(9):
         line.send_binary(b"x")
-    assert kinds(line.drain()) == ["unsupported", "unsupported", "rate_limited"]
+    assert kinds(line.drain()) == ["unsupported"] * 4 + ["rate_limited"]
+
+
+def test_s8_bytes_of_what_is_no_packet_are_bounded_and_settling_goes_on() -> None:
+    """SPEC 11.7.3: whoever goes on is closed, as with any other flood."""
+    bounded = Bounded(bytes_per_second=1_000, requests_per_second=1_000)
+    line = bounded.enter("ann")
+    rubbish = {"type": "nonsense", "id": 7, "x": "y" * 2_000}
+    assert line.ask_one(rubbish)["name"] == "unsupported"
+    assert line.ask_one(rubbish)["name"] == "rate_limited"
+    ack = {"type": "ack", "id": 8, "sub": 1, "log": "m", "pos": 1}
+    assert line.ask_one(ack)["name"] == "no_such_subscription"
 
 
 def test_who_goes_on_is_closed_and_told_when_to_come_back() -> None:

@@ -490,7 +490,7 @@ HANDLERS: dict[type, Callable[[Session, Any, int], None]] = {
     ClientPing: metered(Meter.control, Session._ping),
     ClientPong: metered(Meter.control, Session._pong),
     DisconnectPacket: Session._disconnect,
-    Refused: metered(Meter.control, Session._answer_refused),
+    Refused: metered(Meter.request, Session._answer_refused),  # its bytes count, and settling is not held up
     Ack: metered(Meter.control, Session._ack),
     Nack: metered(Meter.control, Session._nack),
     Extend: metered(Meter.control, Session._extend),
