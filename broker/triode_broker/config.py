@@ -293,9 +293,7 @@ class Quota(Struct, frozen=True, forbid_unknown_fields=True):
     publishes_per_second: Allowance = NOT_SAID
     bytes_per_second: Allowance = NOT_SAID  # of all that it sends; beyond, publishes and requests are refused
     requests_per_second: Allowance = NOT_SAID  # subscribe, history, presence, auth, what is no packet
-    control_packets_per_second: Allowance = (
-        NOT_SAID  # ack, nack, extend, unsubscribe, ping, pong, what is malformed
-    )
+    control_packets_per_second: Allowance = NOT_SAID  # ack, nack, extend, unsubscribe, ping, pong
     max_subscriptions: Allowance = NOT_SAID  # beside limits.max_subscriptions: the lower one holds
     max_wildcard_subscriptions: Allowance = NOT_SAID  # the same
 
