@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Thread
+from threading import Condition, Event, Thread
 from typing import Any, Final
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -52,6 +52,7 @@ class Victim:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("TRIODE_")}
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=clean)
         self._lines: list[str] = []
+        self._line_came = Condition()
         self._reader = Thread(target=self._read_log)
         self._ready = Event()
         self._reader.start()
@@ -65,7 +66,9 @@ class Victim:
     def _read_log(self) -> None:
         assert self._process.stderr
         for line in self._process.stderr:
-            self._lines.append(line)
+            with self._line_came:
+                self._lines.append(line)
+                self._line_came.notify_all()
             if '"started"' in line:
                 self._ready.set()
 
@@ -104,6 +107,17 @@ class Victim:
     def events(self) -> list[dict[str, Any]]:
         """What it has logged."""
         return [json.loads(line) for line in self._lines]
+
+    def logged(self, name: str) -> dict[str, Any]:
+        """The first event of this name; what has just happened may stand in the log a moment later."""
+
+        def found() -> dict[str, Any] | None:
+            return next((event for event in self.events() if event["event"] == name), None)
+
+        with self._line_came:
+            event = self._line_came.wait_for(found, PATIENCE_SECONDS)
+        assert event, self._lines
+        return event
 
     def end(self) -> int:
         """SIGINT; returns the exit code."""
