@@ -21,7 +21,7 @@ run: $(VENV)/.server ## a broker on 127.0.0.1:7400, with the demo
 WORKERS := 3
 # Hundreds of brokers and commands are started: what one has compiled is kept for the next, whatever is set outside.
 test: export PYTHONDONTWRITEBYTECODE :=
-test: $(VENV)/.dev $(VENV)/.js ## every check, on two cores in less than ten minutes
+test: $(VENV)/.dev $(VENV)/.js ## every check, on two cores in less than a quarter of an hour
 	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal --continue-on-collection-errors \
 	  --gate tests/core --gate tests/protocol
 
