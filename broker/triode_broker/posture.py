@@ -5,7 +5,6 @@ one sentence with a way out, and that is what `triode serve` refuses to start wi
 health.
 """
 
-import ipaddress
 from collections.abc import Iterator
 from typing import Final
 from urllib.parse import urlsplit
@@ -13,6 +12,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from triode_broker.config import Config
+from triode_broker.this_machine import is_this_machine
 
 
 @attrs.frozen
@@ -74,15 +74,7 @@ def _unsafe(config: Config) -> Iterator[Unsafe]:
 
 def is_loopback(address: str) -> bool:
     """Whether only this machine reaches HOST:PORT."""
-    return is_this_machine(address.rpartition(":")[0].strip("[]"))
-
-
-def is_this_machine(host: str) -> bool:
-    """Whether a host, without brackets, is this machine's alone."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return is_this_machine(address.rpartition(":")[0])
 
 
 def is_private(url: str) -> bool:

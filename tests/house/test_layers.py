@@ -36,7 +36,7 @@ class Row:
 
 def broker(*ours: str, libraries: tuple[str, ...] = ()) -> Row:
     """A row of a package that may know the protocol, the limits and, besides, these."""
-    known = ("triode_protocol", "triode_broker.config", "triode_broker.printable")
+    known = ("triode_protocol", "triode_broker.config", "triode_broker.printable", "triode_broker.this_machine")
     return Row((*known, *ours), (*EVERYWHERE_IN_THE_BROKER, *libraries))
 
 
@@ -61,6 +61,7 @@ TABLE = {
     "triode_broker": Row((), ()),  # the package itself: only its words
     "triode_broker.config": Row((), ("attrs", "msgspec"), is_pure=True),
     "triode_broker.printable": Row((), (), is_pure=True),
+    "triode_broker.this_machine": Row((), ()),
     "triode_broker.logs": broker(),
     "triode_broker.hangup": broker(),
     SECRETS: broker(),

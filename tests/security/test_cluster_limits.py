@@ -4,7 +4,7 @@ The figures are those of that page, and so are the times: of a rate ten seconds 
 on, by the broker's own stamps.
 """
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
 import trio
@@ -33,13 +33,6 @@ user_publishes_per_second = {PER_SECOND}
 def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     with nodes(tmp_path_factory.mktemp("nodes"), SETTINGS + QUOTAS) as found:
         yield found
-
-
-@pytest.fixture
-async def street(town: Nodes, nursery: trio.Nursery) -> AsyncIterator[Street]:
-    found = Street(town, nursery)
-    yield found
-    await found.clear()
 
 
 async def test_s8_connections_of_a_user_are_those_of_all_nodes(street: Street) -> None:

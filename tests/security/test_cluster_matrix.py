@@ -7,13 +7,13 @@ there was nothing.
 """
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 import trio
 
-from tests.security.nodes import ACTIONS, Nodes, Street, nodes
+from tests.security.nodes import ACTIONS, Street
 from tests.security.withdrawing import token
 from tests.spec.client import Packet, RawClient
 
@@ -21,20 +21,6 @@ OPEN, CLOSED = "open", "closed"
 END = "that is all"
 DELAY_MS = 200
 PATIENCE_SECONDS = 30
-
-
-@pytest.fixture(scope="module")
-def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
-    """One for all cases: each has topics and people of its own."""
-    with nodes(tmp_path_factory.mktemp("nodes")) as found:
-        yield found
-
-
-@pytest.fixture
-async def street(town: Nodes, nursery: trio.Nursery) -> AsyncIterator[Street]:
-    found = Street(town, nursery)
-    yield found
-    await found.clear()
 
 
 class Room:

@@ -6,7 +6,6 @@ The clients are at n2; what they read is at home at n1. Times are those that are
 
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import triode
 from tests.browser.built import CLIENT, built_client
 from tests.cluster.processes.test_names import ask_json
 from tests.edge.rig import HANDSHAKE, text
-from tests.security.nodes import Nodes, Street, nodes
+from tests.security.nodes import Nodes, Street
 from tests.security.withdrawing import SECRET, token
 from tests.spec.guarded import token as token_for
 
@@ -25,19 +24,6 @@ LIFE_SECONDS = 3.0  # clients renew when four fifths of it are over
 G10_SECONDS = 5.0
 WILL_MS = 1_500  # long enough for one command of an operator
 PATIENCE_SECONDS = 60.0
-
-
-@pytest.fixture(scope="module")
-def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
-    with nodes(tmp_path_factory.mktemp("nodes")) as found:
-        yield found
-
-
-@pytest.fixture
-async def street(town: Nodes, nursery: trio.Nursery) -> AsyncIterator[Street]:
-    found = Street(town, nursery)
-    yield found
-    await found.clear()
 
 
 async def test_s19_a_token_ends_its_connection_in_time_whether_it_is_read_or_not(street: Street) -> None:

@@ -14,7 +14,7 @@ from tests.spec.client import RawClient
 OWN = "users/{user}"
 RULES: list[dict[str, Any]] = [
     {action: ["hall/#", f"{OWN}/#", "{user}/desk"] for action in ("publish", "subscribe", "presence", "history")},
-    {"deny_subscribe": ["hall/closed/#"], "deny_history": ["hall/closed/#"], "consume": ["hall/work/#"]},
+    {"deny_subscribe": ["hall/closed/#"], "deny_history": ["hall/closed/#"], "consume": ["hall/tasks/#"]},
     {"role": "boss", **{action: ["#", "$dead/#"] for action in ("publish", "subscribe", "history", "consume")}},
 ]
 

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from triode_broker.auth.rules import ANONYMOUS, check_rules
 from triode_broker.cli.known_settings import row_name, shown
+from triode_broker.cli.urls import is_url
 from triode_broker.config import Auth, Config, TokenKey
 from triode_broker.core.rights import ACTIONS
 
@@ -97,14 +98,9 @@ def _kinds(auth: Auth) -> bool:
 
 
 def _url(name: str, url: str) -> Iterator[Problem]:
-    try:
-        parts = urlsplit(url)
-        is_right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, a bracket that is not closed
-        is_right = False
-    if not is_right or not url.isascii() or not url.isprintable() or " " in url:
+    if not is_url(url, "http", "https"):
         yield name, f" = {shown(url)}: not an https:// URL"
-    elif parts.username is not None or parts.fragment:
+    elif (parts := urlsplit(url)).username is not None or parts.fragment:
         yield name, ": holds a user, a password or a fragment, which an https:// URL here has not"
 
 

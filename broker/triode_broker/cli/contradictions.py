@@ -13,6 +13,7 @@ from triode_protocol.topics import BadTopic, check_filter, is_reserved
 
 from triode_broker.cli.front_settings import front_problems
 from triode_broker.cli.known_settings import row_name, shown
+from triode_broker.cli.urls import is_url
 from triode_broker.cluster.secret import HOW_TO_MAKE_ONE, BadSecret, read_secret
 from triode_broker.config import DELIVERY_OVERHEAD_BYTES, EVERYWHERE, NOT_SAID, Config, Limits
 from triode_broker.edge.listeners import parse_address
@@ -102,14 +103,9 @@ def _peer_url(name: str, url: str) -> Iterator[Problem]:
 
 
 def _url(name: str, url: str, example: str) -> Iterator[Problem]:
-    try:
-        parts = urlsplit(url)
-        is_right = parts.scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, a bracket that is not closed
-        is_right = False
-    if not is_right or not url.isascii() or not url.isprintable() or " " in url:
+    if not is_url(url, "ws", "wss"):
         yield name, f": {shown(url)} is not a ws:// or wss:// URL, like {example}"
-    elif parts.username is not None or parts.query or parts.fragment:
+    elif (parts := urlsplit(url)).username is not None or parts.query or parts.fragment:
         yield name, f": {shown(url)} holds more than scheme, host, port and path, like {example}"
 
 

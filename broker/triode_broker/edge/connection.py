@@ -31,12 +31,12 @@ from triode_broker.edge.frames import (
     skip_to_close,
     text_frame,
 )
-from triode_broker.edge.origins import is_this_machine
 from triode_broker.edge.poller import HANGUP, READ, WRITE
 from triode_broker.edge.shared import LOOKS_PER_PING, Shared
 from triode_broker.edge.websocket import Failure, Unusual
 from triode_broker.edge.wire import CLOSING, FINISHED, GONE, HEAD, LEAVING, LINGERING, NOTHING, OPEN, Wire
 from triode_broker.printable import escape, shorten
+from triode_broker.this_machine import is_this_machine
 
 RECV_BYTES: Final = 65_536  # of one connection in one tick
 _SHOWN_CHARACTERS: Final = 120  # of an origin, in the log

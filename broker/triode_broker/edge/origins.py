@@ -10,10 +10,11 @@ and a name in `origins` is one that the operator vouches for.
 import ipaddress
 import re
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Final
 
 import attrs
+
+from triode_broker.this_machine import is_this_machine
 
 ANY: Final = "*"  # in `origins`: the pages of everybody
 _DEFAULT_PORTS: Final = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
@@ -77,15 +78,6 @@ def _is_host(host: str) -> bool:
     except ValueError:
         return False
     return _NAME.fullmatch(host) is not None
-
-
-@lru_cache(maxsize=1_024)  # every connection asks; parsing takes 5 µs
-def is_this_machine(host: str) -> bool:
-    """Whether a host leads to this machine, and no DNS has a say in it."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _is_address(host: str) -> bool:

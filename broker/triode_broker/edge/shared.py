@@ -21,8 +21,8 @@ from triode_broker.edge.deflate import Deflating
 from triode_broker.edge.door import Door
 from triode_broker.edge.frames import Unmasking, text_frame
 from triode_broker.edge.head import Refusal
-from triode_broker.edge.origins import is_this_machine
 from triode_broker.edge.poller import Poller
+from triode_broker.this_machine import is_this_machine
 
 if TYPE_CHECKING:
     from triode_broker.edge.connection import Connection
