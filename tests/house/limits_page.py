@@ -1,4 +1,4 @@
-"""The tables of docs/limits.md: every limit with its default and what stands behind it in `config.py`.
+"""The tables of docs/limits.md: every limit with its default and what stands behind it in `config`.
 
 `python -m tests.house.limits_page` (part of `make generate`) writes them; test_limits_page.py says if they are
 current.
@@ -7,23 +7,22 @@ current.
 import ast
 import re
 from collections.abc import Iterator
+from inspect import getfile
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
-from triode_broker import config
 from triode_broker.cli.effective import in_words
 from triode_broker.config import DEFAULT_QUOTAS, NOT_SAID, Limits, Quota
 
 from tests.house.tree import ROOT
 
 PAGE: Final = ROOT / "docs" / "limits.md"
-_SOURCE: Final = Path(config.__file__)
 
 
 def remarks(record: type[Struct]) -> Iterator[tuple[str, str, str]]:
     """Heading, name and remark of each field as they stand in the source."""
-    lines = _SOURCE.read_text().splitlines()
+    lines = Path(getfile(record)).read_text().splitlines()
     body = next(
         node
         for node in ast.parse("\n".join(lines)).body

@@ -59,7 +59,7 @@ TABLE = {
     "triode.asyncio_transport": Row(("triode_protocol", "triode"), ("websockets",)),
     "triode.sync": Row(("triode_protocol", "triode"), ("trio",)),
     "triode_broker": Row((), ()),  # the package itself: only its words
-    "triode_broker.config": Row((), ("attrs", "msgspec"), is_pure=True),
+    "triode_broker.config": Row(("triode_broker.config",), ("attrs", "msgspec"), is_pure=True),
     "triode_broker.printable": Row((), (), is_pure=True),
     "triode_broker.this_machine": Row((), ()),
     "triode_broker.logs": broker(),
