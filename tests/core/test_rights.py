@@ -167,3 +167,12 @@ def test_rules_about_other_topics_change_nothing_for_a_filter() -> None:
     assert before.is_same(rights(["#"], ["rooms/8"]), "subscribe", "rooms/9")  # all of it, however it is put
     assert not before.is_same(rights(["rooms/#"], ["rooms/8"]), "subscribe", "rooms/+")
     assert not before.is_same(rights(["rooms/#"]), "subscribe", "rooms/+")
+
+
+def test_nobody_operates_a_broker_because_it_asks_nobody_who_they_are() -> None:
+    """S15, S29: what is open to all is what is done with topics."""
+    assert not EVERYTHING.may("operate", "connections")
+    assert EVERYTHING.verdict("operate", "#") == "none"
+    judged = Rights({"operate": ["subs/#", "kick"]}, {"operate": ["subs/delete"]})
+    calls = ("subs/list", "subs/delete", "kick", "drain")
+    assert [name for name in calls if judged.may("operate", name)] == ["subs/list", "kick"]

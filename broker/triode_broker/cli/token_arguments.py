@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from triode_broker.cli.client_arguments import duration
 
-ACTIONS: Final = ("publish", "subscribe", "presence", "history", "consume")
+ACTIONS: Final = ("publish", "subscribe", "presence", "history", "consume", "operate")
 SECRET_ALGORITHMS: Final = ("HS256", "HS384", "HS512")
 PAIR_ALGORITHMS: Final = ("ES256", "EdDSA", "RS256")
 
@@ -109,8 +109,10 @@ def _add_bearer(parser: argparse.ArgumentParser) -> None:
         text = f"as --publish: what it may {action}" if action != "publish" else text
         if action in ("presence", "history"):
             text = f"as --publish: whose {action} it may ask for"
+        elif action == "operate":
+            text = "which administration calls it may make over HTTP: '#', 'connections', 'subs/#'"
         add(f"--{action}", metavar="FILTER", action="append", default=[], help=text)
-        text = "what of that it may not; the same for the other four" if action == "publish" else argparse.SUPPRESS
+        text = "what of that it may not; the same for the other five" if action == "publish" else argparse.SUPPRESS
         add(f"--deny-{action}", metavar="FILTER", action="append", default=[], help=text)
 
 

@@ -66,11 +66,13 @@ class Permission(Struct, frozen=True, forbid_unknown_fields=True):
     presence: Filters = ()
     history: Filters = ()
     consume: Filters = ()
+    operate: Filters = ()  # administration calls by name: "#", "connections", "subs/#" (docs/http-operators.md)
     deny_publish: Filters = ()
     deny_subscribe: Filters = ()
     deny_presence: Filters = ()
     deny_history: Filters = ()
     deny_consume: Filters = ()
+    deny_operate: Filters = ()
 
 
 #: Stands for "what a later row says that fits".

@@ -27,6 +27,7 @@ _DEEDS: Final[dict[Action, str]] = {
     "presence": "see who is present there",
     "history": "read the past of that",
     "consume": "have an acknowledged subscription to all of that",
+    "operate": "operate this broker so",
 }
 
 

@@ -12,8 +12,10 @@ from weakref import WeakValueDictionary
 
 from triode_protocol.topics import covers, is_wildcard, matches, overlap
 
-Action = Literal["publish", "subscribe", "presence", "history", "consume"]
-ACTIONS: Final[tuple[Action, ...]] = ("publish", "subscribe", "presence", "history", "consume")
+Action = Literal["publish", "subscribe", "presence", "history", "consume", "operate"]
+#: What is done with topics; and `operate`, whose filters match the names of administration calls.
+WITH_TOPICS: Final[tuple[Action, ...]] = ("publish", "subscribe", "presence", "history", "consume")
+ACTIONS: Final[tuple[Action, ...]] = (*WITH_TOPICS, "operate")
 #: What a filter is allowed as.
 Verdict = Literal["all", "some", "none"]
 
@@ -160,4 +162,5 @@ class RightsTable:
 
 
 #: Where nothing is forbidden; `$…` is read by those who are allowed to by name, and dead letters are (SPEC 9.8).
-EVERYTHING: Final = Rights(dict.fromkeys(ACTIONS, ("#", "$dead/#")))
+#: Nobody operates a broker because it asks nobody who they are.
+EVERYTHING: Final = Rights(dict.fromkeys(WITH_TOPICS, ("#", "$dead/#")))
