@@ -11,10 +11,8 @@ import random
 import secrets
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -47,45 +45,21 @@ from triode_broker.log.memory import MemoryLog
 from triode_broker.offenders import Offenders
 from triode_broker.posture import is_open, unsafe
 from triode_broker.reloading import Reloading
+from triode_broker.reporting import Reporting, installed_version
 from triode_broker.revoking import Revoking
 from triode_broker.securing import Securing
 from triode_broker.stores import check_stores, close_stores, missing, new_log_name, open_store, open_stores
+from triode_broker.timekeeping import Timekeeper, now_ms, steady_ms
 from triode_broker.tls import BadCertificate, to_itself
 
-TRIM_SECONDS = 1.0
 #: Longest time that is given to the disks, at the end, to take what was accepted while clients still listen.
 SETTLE_SECONDS = 2.0
 SETTLE_STEP_SECONDS = 0.01
 #: How long the loop may keep the interpreter from a store thread that waits for it (Python's own: 5 ms, for each
 #: of the few statements of a commit).
 SWITCH_SECONDS = 0.0005
-#: Timers are looked at no more often.
-MIN_TICK_MS = 5.0
 #: Who publishes this machine's figures; no rule of the settings adds to what it may.
 FEEDER = Identity(user="demo", rights=Rights({"publish": ("demo/#",)}), method="demo")
-#: What health says of a node by the worst of its stores, best first.
-STATUS = {"ok": "ok", "full": "degraded", "failed": "failed"}
-#: Goes on while the machine is suspended, where there is such a clock: others may find it dead meanwhile.
-STEADY_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
-def now_ms() -> int:
-    """The wall clock."""
-    return time.time_ns() // 1_000_000
-
-
-def steady_ms() -> int:
-    """A clock that only goes forward, in ms since some time."""
-    return time.clock_gettime_ns(STEADY_CLOCK) // 1_000_000
-
-
-def installed_version() -> str:
-    """The version of the installed distribution."""
-    try:
-        return version("triode")
-    except PackageNotFoundError:
-        return "0+unknown"
-
 
 __all__ = ["Broker", "StoreError", "check_stores", "serve", "serve_until_signal"]
 
@@ -136,8 +110,6 @@ class Broker:
         if self.authority is not None:
             self.node.wills.judge = self.authority.judge
         self.node.rates.complain = Offenders(self._log.warning, self._steady_ms).tell
-        self._sooner = trio.Event()
-        self.node.timers.wake = self.router.delayed.sooner = self._wake
         self.edge = Edge(
             accept=self._accept,
             routes=pages(self.health, self._unready),
@@ -147,21 +119,34 @@ class Broker:
             crowd=self.node.admission,
             door=make_door(config, self.securing.front()),
         )
+        self.time = Timekeeper(self.node, self._begin_turn, self.edge.flush)
+        self.node.timers.wake = self.router.delayed.sooner = self.time.wake
         self.draining = Draining(self.node, self.edge, random.random, self._log)
         self.drain = self.draining.begin  # what `triode drain` asks; one of several processes asks the others too
-        self.readiness = Readiness(self.draining.reason, self._failed_store)
         self.committer = committer.Committer(self.stores, self.edge.flush, self._log.error)
         directory = Path(config.data) if config.data else None
         is_writer = self.worker.number == 0
         self.revoking = Revoking(self.node, self.edge.flush, now_ms, self._log, directory, is_writer)
         self.revoking.load()
         self.joining = self._join(policies) if config.cluster_listen else None
+        self.reporting = Reporting(
+            config,
+            self.node,
+            self.edge,
+            self.stores,
+            self.securing,
+            self.authority,
+            self.reloading,
+            self.draining,
+            self.revoking,
+            self.joining,
+        )
+        self.readiness = Readiness(self.draining.reason, self.reporting.failed_store)
         if self.joining is not None:
             self.draining.other_urls = self.joining.other_urls
             self.draining.hand_over = self.joining.leave
             self.readiness.reasons.append(self.joining.unready)
             self.joining.keep_out_revoked(self.revoking)
-        self._started = time.monotonic()
 
     def _make_securing(self) -> Securing:
         try:
@@ -215,59 +200,9 @@ class Broker:
     def _unready(self) -> list[str]:
         return self.readiness.unready()
 
-    def _failed_store(self) -> str:
-        return ", ".join(f"the store {store.name} has failed" for store in self.stores if store.state == "failed")
-
     def health(self) -> dict[str, object]:
         """What /healthz says."""
-        seen = self.edge.statistics()
-        counters = self.router.statistics
-        states = {store.name: store.state for store in self.stores}
-        status = STATUS[max(states.values(), key=list(STATUS).index, default="ok")]
-        degraded = self.joining.cluster.degraded() if self.joining is not None else []
-        degraded += self.revoking.degraded()
-        degraded += self.securing.degraded()
-        degraded += self.reloading.degraded()
-        if self.authority is not None:
-            degraded += self.authority.degraded()
-        if degraded and status == "ok":
-            status = "degraded"
-        return {
-            "status": status,
-            "degraded": degraded,
-            "insecure": [one.name for one in unsafe(self.config)],
-            "draining": self.draining.is_begun,
-            "node": self.config.node,
-            "version": installed_version(),
-            "uptime_seconds": round(time.monotonic() - self._started, 1),
-            "connections": seen.connections,
-            "sessions": len(self.node.sessions),
-            "live_subscriptions": self.router.live_subscriptions,
-            "published": sum(shard.pos for shard in self.router.shards if shard.is_here),
-            "duplicates": counters.duplicates,
-            "delivered": self.router.delivered,
-            "overflows": counters.overflows,
-            "delayed": self.router.delayed.count,
-            "consumers": len(self.node.consumers.by_name),
-            "members": self.node.presence.member_count,
-            "rates": {"refused": dict(self.node.rates.refused), "closed": self.node.rates.closed},
-            "wills": {
-                "waiting": len(self.node.wills),
-                "published": self.node.wills.published,
-                "refused": self.node.wills.refused,
-            },
-            "stores": {
-                store.name: {
-                    "state": store.state,
-                    "uncommitted_bytes": store.uncommitted_bytes,
-                    "commits": store.commits,
-                }
-                for store in self.stores
-            },
-            "tls": self.securing.report(),
-            "settings": self.reloading.report(),
-            "heads": {shard.log.name: shard.log.head() for shard in self.router.shards if shard.log.name},
-        }
+        return self.reporting.health()
 
     async def run(self, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until drained or cancelled; once. Raises OSError when the address cannot be had."""
@@ -309,9 +244,9 @@ class Broker:
 
     async def _start_others(self, nursery: trio.Nursery, urls: list[str]) -> None:
         """What ends as soon as the node is told to end."""
-        nursery.start_soon(self._trim)
+        nursery.start_soon(self.time.trim)
         nursery.start_soon(self.securing.run)
-        nursery.start_soon(self._keep_time)
+        nursery.start_soon(self.time.keep_time)
         if self.joining is not None:
             await nursery.start(self.joining.run, self.committer, urls[0].replace("http", "ws", 1) + "/ws")
         await self._administering().begin(nursery)
@@ -353,34 +288,6 @@ class Broker:
             await trio.sleep(SETTLE_STEP_SECONDS)  # what this turn has saved is handed over meanwhile
             while any(store.uncommitted_bytes for store in self.stores):  # noqa: ASYNC110  # once in a life
                 await trio.sleep(SETTLE_STEP_SECONDS)
-
-    def _wake(self) -> None:
-        self._sooner.set()
-
-    async def _keep_time(self) -> None:
-        """Do what is due: redeliveries on the steady clock, delayed messages on the wall clock."""
-        while True:
-            self._sooner = trio.Event()
-            waits = [TRIM_SECONDS * 1000.0]  # at most so long: the wall clock may be set
-            if (due := self.node.timers.next_due_ms) is not None:
-                waits.append(due - self._steady_ms())
-            if (due := self.router.next_due_ms) is not None:
-                waits.append(due - now_ms())
-            with trio.move_on_after(max(min(waits), MIN_TICK_MS) / 1000):
-                await self._sooner.wait()
-            self._do_due()
-
-    def _do_due(self) -> None:
-        now_ms = self._begin_turn()
-        self.node.timers.tick(now_ms)
-        self.router.tick(now_ms)
-        self.edge.flush()
-
-    async def _trim(self) -> None:
-        while True:
-            await trio.sleep(TRIM_SECONDS)
-            self.router.trim(self._begin_turn())
-            self.edge.flush()
 
 
 async def _within(

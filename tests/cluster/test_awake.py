@@ -6,7 +6,8 @@ import pytest
 import structlog
 from msgspec import Raw
 from triode_broker.config import Config
-from triode_broker.server import STEADY_CLOCK, Broker, now_ms, steady_ms
+from triode_broker.server import Broker
+from triode_broker.timekeeping import STEADY_CLOCK, now_ms, steady_ms
 from triode_protocol.codec import Refused
 from triode_protocol.packets import Publish
 
@@ -56,7 +57,7 @@ async def test_timer_that_rings_after_a_sleep_publishes_nothing() -> None:
 
     broker.node.timers.at(clock.ms + STEP_MS, ring)
     clock.ms += SLEEP_MS
-    broker._do_due()
+    broker.time.do_due()
     assert refused == ["unavailable"]
     assert [shard.pos for shard in broker.router.shards] == [0, 0]
 
@@ -69,7 +70,7 @@ async def test_delayed_message_that_fell_due_in_a_sleep_gets_no_place() -> None:
     while (due_ms := broker.router.next_due_ms) is not None and now_ms() < due_ms:
         pass  # it is the real wall clock: a millisecond
     clock.ms += SLEEP_MS
-    broker._do_due()
+    broker.time.do_due()
     assert [shard.pos for shard in broker.router.shards] == [0, 0]
     assert broker.router.delayed.count == 1
 
