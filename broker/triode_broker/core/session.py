@@ -28,7 +28,6 @@ from triode_protocol.packets import (
     ServerPong,
     Subscribe,
     Unsubscribe,
-    Unsubscribed,
 )
 from triode_protocol.packets import Disconnect as DisconnectPacket
 from triode_protocol.topics import is_wildcard
@@ -36,19 +35,18 @@ from triode_protocol.topics import is_wildcard
 from triode_broker.core.acknowledged import Acknowledged, no_such_subscription
 from triode_broker.core.asking import QUESTIONS_A_SUBSCRIPTION, check_asked, check_questions, is_acknowledged
 from triode_broker.core.away import Homes
-from triode_broker.core.door import check_consume, check_topic, grant, judged_topics
+from triode_broker.core.door import check_consume, check_topic, judged_topics
 from triode_broker.core.entering import Entering
 from triode_broker.core.errors import Disconnect, answer_to, close_code
 from triode_broker.core.identity import OPEN, UNKNOWN, Arrival, Identity
-from triode_broker.core.judging import ended, judge
 from triode_broker.core.node import Node
 from triode_broker.core.outbox import Outbox
 from triode_broker.core.rates import Meter, metered
 from triode_broker.core.requests import ask_history, ask_presence
 from triode_broker.core.standing import Standing
-from triode_broker.core.start import check_start, start
+from triode_broker.core.start import start
 from triode_broker.core.subscription import Subscription
-from triode_broker.core.tenants import inside
+from triode_broker.core.unacknowledged import Unacknowledged
 from triode_broker.core.used_numbers import UsedNumbers
 from triode_broker.core.wills import SILENT_CLOSES
 
@@ -71,8 +69,8 @@ class Session:
         "_node",
         "_outbox",
         "_standing",
-        "_subscriptions",
         "_tenant",
+        "_unacknowledged",
         "_used",
         "_will",
         "address",
@@ -95,8 +93,8 @@ class Session:
         self._entering: Entering | None = Entering(node, outbox, arrival)  # until connect has succeeded
         self._standing: Standing | None = None  # from then on, where clients have credentials
         self._judged: dict[str, bool] | None = None  # topics it may or may not publish to; None: it may to all
-        self._subscriptions: dict[int, Subscription] | None = None  # made at need: idle connections are many
-        self._acknowledged: Acknowledged | None = None  # ... and what came to those with acknowledgements
+        self._unacknowledged: Unacknowledged | None = None  # made at need: idle connections are many
+        self._acknowledged: Acknowledged | None = None
         self._used: UsedNumbers | None = None
         self._tenant = node.router.tenants.default  # until it is known
         self.counts = node.router.tenants.nobody
@@ -124,12 +122,12 @@ class Session:
     @property
     def subscriptions(self) -> list[Subscription]:
         """The open ones without acknowledgements."""
-        return list((self._subscriptions or {}).values())
+        return list(self._unacknowledged or ())
 
     @property
     def subscription_count(self) -> int:
         """Open subscriptions."""
-        return len(self._subscriptions or ()) + len(self._acknowledged or ())
+        return len(self._unacknowledged or ()) + len(self._acknowledged or ())
 
     def attend(self, connection_id: str, identity: Identity) -> None:
         """Instead of `connect`: its client is connected to another node, and names of its are at home here."""
@@ -167,21 +165,15 @@ class Session:
         if self._entering is not None:
             backlog = self._entering.go_on() or backlog
         self._serve(backlog, now_ms)
-        if self._subscriptions:
-            for sub in list(self._subscriptions.values()):
-                if sub.pending is not None:
-                    sub.pending.advance(now_ms)
+        if self._unacknowledged is not None:
+            self._unacknowledged.room(now_ms)
         if self._acknowledged is not None:
             self._acknowledged.room(now_ms)
         self._node.presence.room(self._outbox)
 
     def keepalive(self, now_ms: int) -> None:
         """Send a ping, with the bookmark of what live subscriptions have had (SPEC 4.8)."""
-        subscriptions = self._subscriptions or {}
-        heads = self._node.router.heads() if subscriptions else {}
-        for sub in subscriptions.values():
-            for shard in sub.missing:  # it goes on behind its position there, not behind what others have had
-                heads.pop(shard.log.name, None)
+        heads = self._unacknowledged.bookmark() if self._unacknowledged is not None else {}
         self._outbox.put(encode(ServerPing(heads)) if heads else _PING)
 
     def detach(self) -> None:
@@ -195,13 +187,13 @@ class Session:
         node = self._node
         node.sessions.pop(self.connection_id, None)
         self.counts.connections -= 1
-        self._count(-self.subscription_count, -self.wildcards)
+        self.count(-self.subscription_count, -self.wildcards)
         node.rates.leave(self.meter)
         code = self._outbox.connection.close_code
         self._be_absent(is_clean=code == NORMAL_CLOSE)
-        for sub in (self._subscriptions or {}).values():
-            node.router.close(sub)
-        self._subscriptions = None
+        if self._unacknowledged is not None:
+            self._unacknowledged.detach()
+            self._unacknowledged = None
         if self._acknowledged is not None:
             self._acknowledged.detach(code)
         if self._will is not None and code not in SILENT_CLOSES:
@@ -242,29 +234,16 @@ class Session:
             self._standing.hold(identity)
         if identity.rights is before:
             return
-        subs, router = self._subscriptions or {}, self._node.router
-        judged = [(sub, judge(sub, before, identity, router)) for sub in subs.values()]
-        over = [(sub, refused) for sub, refused in judged if refused is not None]
-        for sub, _ in over:  # first of all none of them hears of the others' end
-            self._node.presence.unwatch(sub.attendance)
-        for sub, refused in over:
-            self._close(subs.pop(sub.number))
-            self._outbox.put(ended(sub, refused))
+        if self._unacknowledged is not None:
+            self._unacknowledged.judge(before)
         if self._acknowledged is not None:
             self._acknowledged.judge(identity.rights)
 
     def _be_absent(self, *, is_clean: bool) -> None:
-        """What its subscriptions have to do with presence is over; first nobody is told anything here."""
-        presence = self._node.presence
-        presence.gone(self._outbox)
-        attendances = []
-        for sub in (self._subscriptions or {}).values():
-            if (attendance := sub.attendance) is not None:
-                attendances.append(attendance)
-                sub.attendance = None
-                presence.unwatch(attendance)
-        for attendance in attendances:
-            presence.leave(attendance, self.connection_id, self.identity, is_clean=is_clean)
+        """What it has to do with presence is over; first nobody is told anything here."""
+        self._node.presence.gone(self._outbox)
+        if self._unacknowledged is not None:
+            self._unacknowledged.be_absent(is_clean=is_clean)
 
     # Serving
 
@@ -353,18 +332,20 @@ class Session:
         if is_acknowledged(packet):
             self._consume(packet, now_ms)
         else:
-            start(self._node.router, self._open(packet), packet, now_ms)
+            if self._unacknowledged is None:
+                self._unacknowledged = Unacknowledged(self._node, self._outbox, self)
+            start(self._node.router, self._unacknowledged.open(packet), packet, now_ms)
 
     def _consume(self, packet: Subscribe, now_ms: int) -> None:
         """An acknowledged subscription (SPEC 9.1)."""
-        self._check_subscribe(packet)
+        self.check_subscribe(packet)
         check_consume(self.identity.rights, packet.filter)
         asked = check_asked(packet, self._node.limits, self._tenant.name)
-        self._check_room(is_wildcard(packet.filter))
+        self.check_room(is_wildcard=is_wildcard(packet.filter))
         if self._acknowledged is None:
             self._acknowledged = self._acknowledge(self._node.homes)
         self._acknowledged.open(asked, packet)
-        self._use(packet)
+        self.use(packet)
         self._acknowledged.begin(packet, now_ms)
 
     def _acknowledge(self, homes: Homes | None) -> Acknowledged:
@@ -373,70 +354,46 @@ class Session:
         )
 
     def _acknowledged_ended(self, filter: str) -> None:
-        self._count(-1, -is_wildcard(filter))
+        self.count(-1, -is_wildcard(filter))
 
-    def _open(self, packet: Subscribe) -> Subscription:
-        presence = self._node.presence
-        self._check_subscribe(packet)
-        granted = grant(self.identity, packet)
-        packet.filter = inside(self._tenant.name, packet.filter)
-        overflow = "replay" if packet.overflow is UNSET else packet.overflow
-        shards = self._node.router.covered(packet.filter)
-        sub = Subscription(packet.sub, packet.filter, overflow, self._outbox, shards)
-        sub.id = packet.id
-        sub.is_past, sub.allows, sub.allows_past = granted
-        check_start(packet, sub.is_wildcard)
-        self._check_room(sub.is_wildcard)
-        presence.check(packet, self.connection_id, self.identity)
-        self._use(packet)
-        sub.attendance = presence.attend(packet, self._outbox, self.connection_id, self.identity)
-        if self._subscriptions is None:
-            self._subscriptions = {}
-        self._subscriptions[packet.sub] = sub
-        return sub
+    def _unsubscribe(self, packet: Unsubscribe, now_ms: int) -> None:
+        if self._unacknowledged is not None and packet.sub in self._unacknowledged:
+            self._unacknowledged.unsubscribe(packet)
+        elif self._acknowledged is not None and packet.sub in self._acknowledged:
+            self._acknowledged.unsubscribe(packet, now_ms)
+        else:
+            raise Refused(ErrorName.NO_SUCH_SUBSCRIPTION, "there is no such subscription", field="sub")
 
-    def _check_subscribe(self, packet: Subscribe) -> None:
+    # What all its subscriptions share
+
+    def check_subscribe(self, packet: Subscribe) -> None:
+        """Raise Refused where its number or its filter cannot be, or too much is asked of the logs already."""
         node = self._node
         logs = len(node.router.shards) if node.router.coverage else max(len(node.router.durable_logs), 1)
         check_questions(self._outbox.questions, QUESTIONS_A_SUBSCRIPTION * logs * node.limits.max_subscriptions)
-        self._node.router.check_filter(packet.filter)
+        node.router.check_filter(packet.filter)
         used = self._used = self._used or UsedNumbers()
         if packet.sub in used:
             raise Refused(ErrorName.CONFLICT, "this sub was used on this connection already", field="sub")
         used.check(packet.sub)
 
-    def _check_room(self, is_wildcard: bool) -> None:
+    def check_room(self, *, is_wildcard: bool) -> None:
+        """Raise Refused where one more would be too many."""
         self.meter.check_room(self.subscription_count, self.wildcards, is_wildcard=is_wildcard)
 
-    def _use(self, packet: Subscribe) -> None:
+    def use(self, packet: Subscribe) -> None:
         """It takes up its number and its place."""
         assert self._used is not None
         self._used.add(packet.sub)
-        self._count(1, is_wildcard(packet.filter))
+        self.count(1, is_wildcard(packet.filter))
 
-    def _count(self, subscriptions: int, wildcards: int) -> None:
+    def count(self, subscriptions: int, wildcards: int) -> None:
+        """So many more, or fewer."""
         self.wildcards += wildcards
         self.counts.subscriptions += subscriptions
         self.meter.subscribed(subscriptions, wildcards)
 
-    def _unsubscribe(self, packet: Unsubscribe, now_ms: int) -> None:
-        sub = self._subscriptions.pop(packet.sub, None) if self._subscriptions else None
-        if sub is None and self._acknowledged is not None and packet.sub in self._acknowledged:
-            self._acknowledged.unsubscribe(packet, now_ms)
-            return
-        if sub is None:
-            raise Refused(ErrorName.NO_SUCH_SUBSCRIPTION, "there is no such subscription", field="sub")
-        self._close(sub)
-        self._outbox.put(encode(Unsubscribed(packet.sub, packet.id)))
-
-    def _close(self, sub: Subscription) -> None:
-        """It was taken out already; the client is told by the caller."""
-        self._count(-1, -sub.is_wildcard)
-        self._node.router.close(sub)
-        if (attendance := sub.attendance) is not None:
-            presence = self._node.presence
-            presence.unwatch(attendance)
-            presence.leave(attendance, self.connection_id, self.identity, is_clean=True)
+    # Asking, settling
 
     def _history(self, packet: HistoryRequest, now_ms: int) -> None:
         ask_history(self, self._node, packet, now_ms)
