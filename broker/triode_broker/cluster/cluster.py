@@ -463,9 +463,10 @@ class Cluster:
         return [shard for shard in self.table.memory if self.ownership.owner(shard) is None]
 
     def other_urls(self) -> list[str]:
-        """Where clients reach the other nodes that there is a link to; workers of one host share a URL."""
+        """Where clients reach the linked nodes: those behind a proxy all at its URL; workers' own leads back here."""
+        own = self._config.advertise if self._config.workers > 1 else ""
         urls = (link.peer.advertise for link in self.links.links)
-        return list(dict.fromkeys(url for url in urls if url and url != self._config.advertise))
+        return list(dict.fromkeys(url for url in urls if url not in ("", own)))
 
     def degraded(self) -> list[str]:
         """What an operator should know, in words."""
