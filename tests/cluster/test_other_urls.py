@@ -1,4 +1,4 @@
-"""Where a node that drains sends its clients: behind a proxy all nodes share one URL, and it leads to the others."""
+"""Where a node that drains sends its clients: nodes behind a proxy share one URL, and it leads to the others."""
 
 import re
 from contextlib import AsyncExitStack
@@ -31,7 +31,7 @@ async def linked(stack: AsyncExitStack, folder: Path, advertise: str, workers: i
 async def test_a_url_that_all_share_is_the_way_to_the_others_but_not_to_workers(
     tmp_path: Path, workers: int, found: list[str]
 ) -> None:
-    """Without it a node behind a proxy would take itself for the last one: a short window, and clients that wait."""
+    """Without it a node behind a proxy takes itself for the last one: a short window, and clients that wait."""
     async with AsyncExitStack() as stack:
         first = await linked(stack, tmp_path, PROXY, workers)
         assert first.broker.joining is not None

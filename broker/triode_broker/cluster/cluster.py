@@ -463,7 +463,7 @@ class Cluster:
         return [shard for shard in self.table.memory if self.ownership.owner(shard) is None]
 
     def other_urls(self) -> list[str]:
-        """Where clients reach the linked nodes: those behind a proxy all at its URL; workers' own leads back here."""
+        """Where clients reach linked nodes: those behind a proxy share its URL, but that of workers leads back."""
         own = self._config.advertise if self._config.workers > 1 else ""
         urls = (link.peer.advertise for link in self.links.links)
         return list(dict.fromkeys(url for url in urls if url not in ("", own)))
