@@ -1,0 +1,34 @@
+"""Desk: what operations work with, made by the composition root, one per node.
+
+A record. Who adds operations that need something else of the node adds a field here; it has a default, so that a
+table can be tried without it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from triode_broker.core.node import Node
+from triode_broker.http.exchange import Request
+from triode_broker.http.visitor import Visitor, Visitors
+
+
+@attrs.define(eq=False)
+class Desk:
+    """One per node."""
+
+    node: Node
+    now_ms: Callable[[], int]  # the wall clock; asking begins a turn
+    flush: Callable[[], None]  # ends every turn that has entered the core
+    log: Any
+
+    async def visitor(self, request: Request) -> Visitor:
+        """The session of whoever sends this, let in: the same for the next requests of its connection.
+
+        Raises Refused, Problem.
+        """
+        guest = request.line.guest
+        if not isinstance(guest, Visitors):
+            guest = request.line.guest = Visitors()
+        return await guest.find(self.node, request.arrival, request.line, self.now_ms)
