@@ -42,6 +42,16 @@ class Acknowledged:
     def __len__(self) -> int:
         return len(self._members) + len(self._away or ())
 
+    @property
+    def members(self) -> list[Member]:
+        """Those at home here."""
+        return list(self._members.values())
+
+    @property
+    def away(self) -> Away | None:
+        """Those at home elsewhere, where there are any."""
+        return self._away
+
     def __contains__(self, number: int) -> bool:
         return number in self._members or (self._away is not None and number in self._away)
 

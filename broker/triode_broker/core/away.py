@@ -8,7 +8,7 @@ The surprising decision: deliveries pass unread, told by their first bytes. Anyt
 it ends; nothing is checked, and nothing is written anew.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol
 
 import attrs
@@ -71,6 +71,8 @@ class _Sub:
     way: Attachment
     filter: str
     id: int  # of its subscribe
+    kind: str  # as of `consumer.Consumer`
+    name: str
     is_answered: bool = False
 
 
@@ -118,6 +120,11 @@ class Away:
     def __len__(self) -> int:
         return len(self._subs)
 
+    def open(self) -> Iterator[tuple[int, str, str, str, bool]]:
+        """What is open: number, kind, name, filter, and whether the home has answered."""
+        for number, sub in self._subs.items():
+            yield number, sub.kind, sub.name, sub.filter, sub.is_answered
+
     # What the client says
 
     def subscribe(self, home: Shard, packet: Subscribe) -> None:
@@ -127,7 +134,8 @@ class Away:
         way = self._homes.attach(home, self)
         self._ways[way] = None
         way.tell(encode(packet))
-        self._subs[packet.sub] = _Sub(way, packet.filter, packet.id)
+        kind = "group" if packet.group else "shared" if packet.shared else "durable"
+        self._subs[packet.sub] = _Sub(way, packet.filter, packet.id, kind, packet.group or packet.durable)
 
     def unsubscribe(self, packet: Unsubscribe) -> None:
         """End one that is there; the home answers."""

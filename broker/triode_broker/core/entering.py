@@ -123,7 +123,7 @@ class Entering:
 
     def _ask(self, token: str) -> None:
         self._judged_by = self._node.rules_serial
-        gate = self._node.gate
+        gate = self._arrival.gate or self._node.gate
         if gate is None:
             self._answer = OPEN
             return

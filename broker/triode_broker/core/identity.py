@@ -6,11 +6,14 @@ say what it may do, and a new token is a new identity: nothing is ever changed i
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
 from triode_broker.core.rights import EVERYTHING, Rights
+
+if TYPE_CHECKING:
+    from triode_broker.core.interfaces import Gate
 
 NO_LIMITS: Final[Mapping[str, int]] = MappingProxyType({})
 
@@ -26,7 +29,7 @@ class Identity:
     issued_ms: int = 0  # wall clock; 0 = it does not say
     token_id: str = ""  # `jti`
     key: str = ""  # the API key, by its public name
-    method: str = "open"  # how it was found out: open, anonymous, token, key, callout, certificate or demo
+    method: str = "open"  # how it was found out: as in [[quotas]], or by the broker itself: demo, operator
     roles: frozenset[str] = frozenset()  # by which its quotas are chosen, and its rights were
     limits: Mapping[str, int] = (
         NO_LIMITS  # the claim `limits`, as `quotas.check_claim` returns it: lowers its quotas
@@ -50,6 +53,7 @@ class Arrival:
     token: str = ""  # of `Authorization: Bearer`
     certificate: tuple[str, ...] = ()  # names in the client's verified certificate, the one to be used first
     is_encrypted: bool = False
+    gate: "Gate | None" = None  # who says who it is, at a door of its own; None: the node's
 
 
 #: Nothing is.

@@ -125,6 +125,11 @@ class Session:
         return list(self._unacknowledged or ())
 
     @property
+    def acknowledged(self) -> Acknowledged | None:
+        """Those with acknowledgements, where there were any."""
+        return self._acknowledged
+
+    @property
     def subscription_count(self) -> int:
         """Open subscriptions."""
         return len(self._unacknowledged or ()) + len(self._acknowledged or ())
@@ -298,10 +303,11 @@ class Session:
     def _stand(self, arrival: Arrival, now_ms: int) -> int:
         """From here on its credential's time counts: how much is left, 0: without end."""
         node = self._node
-        if node.gate is None:
+        gate = arrival.gate or node.gate
+        if gate is None:
             return 0
         node.timers.hear(now_ms)
-        self._standing = Standing(node, node.gate, self, self._outbox, arrival)
+        self._standing = Standing(node, gate, self, self._outbox, arrival)
         self._standing.hold(self.identity)
         return self._standing.left_ms(self.identity)
 
