@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test generate format lint types docs bench autobahn screenshot fuzz audit sbom clean
+.PHONY: help run test generate format lint types docs bench autobahn screenshot fuzz audit sbom dist version clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 19
@@ -68,6 +68,17 @@ audit: $(VENV)/.dev ## known weaknesses of what is installed, from the registrie
 
 sbom: $(VENV)/.dev ## the bill of materials of a release: .cache/sbom/triode.cdx.json
 	@$(BIN)/python .ci/sbom.py .cache/sbom/triode.cdx.json
+
+dist: $(VENV)/.dev $(VENV)/.js ## what is released: wheel, archive of sources and npm tarball, in dist/
+	@rm -rf dist && $(BIN)/python -m build --outdir dist . >/dev/null
+	@if [ -e $(VENV)/.js ]; then \
+	  npm run build --silent --prefix clients/js && npm pack --silent --pack-destination dist ./clients/js >/dev/null; \
+	fi
+	@ls dist/*
+
+version: $(VENV)/.dev ## take the version of pyproject.toml to the npm package
+	@npm version --silent --no-git-tag-version --allow-same-version --prefix clients/js \
+	  $$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 clean: ## away with everything that is made
 	rm -rf $(VENV) .cache .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache dist

@@ -7,7 +7,6 @@ would mend is a failure (`http.pages.FAILING`); whether clients had better go el
 
 import time
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 import attrs
@@ -20,20 +19,13 @@ from triode_broker.edge.reactor import Edge
 from triode_broker.joining import Joining
 from triode_broker.log.disk import DiskLog
 from triode_broker.posture import unsafe
+from triode_broker.release import commit, version
 from triode_broker.reloading import Reloading
 from triode_broker.revoking import Revoking
 from triode_broker.securing import Securing
 
 #: What health says of a node by the worst of its stores, best first.
 STATUS: Final = {"ok": "ok", "full": "degraded", "failed": "failed"}
-
-
-def installed_version() -> str:
-    """The version of the installed distribution."""
-    try:
-        return version("triode")
-    except PackageNotFoundError:
-        return "0+unknown"
 
 
 @attrs.define(eq=False)
@@ -72,7 +64,8 @@ class Reporting:
             "insecure": [one.name for one in unsafe(self.config)],
             "draining": self.draining.is_begun,
             "node": self.config.node,
-            "version": installed_version(),
+            "version": version(),
+            "commit": commit(),
             "uptime_seconds": round(time.monotonic() - self._started, 1),
         }
 

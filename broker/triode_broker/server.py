@@ -44,8 +44,9 @@ from triode_broker.log.disk import DiskLog, StoreError
 from triode_broker.log.memory import MemoryLog
 from triode_broker.offenders import Offenders
 from triode_broker.posture import is_open, unsafe
+from triode_broker.release import version
 from triode_broker.reloading import Reloading
-from triode_broker.reporting import Reporting, installed_version
+from triode_broker.reporting import Reporting
 from triode_broker.revoking import Revoking
 from triode_broker.securing import Securing
 from triode_broker.stores import check_stores, close_stores, missing, new_log_name, open_store, open_stores
@@ -183,7 +184,7 @@ class Broker:
             make_store=make_store,
             flush=self.edge.flush,
             now_ms=now_ms,
-            version=installed_version(),
+            version=version(),
             log=self._log,
             tls=self.securing.peer_tls(),
         )

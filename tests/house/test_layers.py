@@ -36,7 +36,8 @@ class Row:
 
 def broker(*ours: str, libraries: tuple[str, ...] = ()) -> Row:
     """A row of a package that may know the protocol, the limits and, besides, these."""
-    known = ("triode_protocol", "triode_broker.config", "triode_broker.printable", "triode_broker.this_machine")
+    words = ("config", "printable", "release", "this_machine")
+    known = ("triode_protocol", *(f"triode_broker.{word}" for word in words))
     return Row((*known, *ours), (*EVERYWHERE_IN_THE_BROKER, *libraries))
 
 
@@ -44,7 +45,9 @@ CORE, LOG, EDGE, HTTP = "triode_broker.core", "triode_broker.log", "triode_broke
 ADMIN = "triode_broker.admin"
 AUTH, CLUSTER, CLI = "triode_broker.auth", "triode_broker.cluster", "triode_broker.cli"
 WORKERS, CONFORMANCE = "triode_broker.workers", "triode_broker.conformance"
-CORE_FACES = tuple(f"triode_broker.core.{face}" for face in ("handed", "interfaces", "message_ids", "record"))
+CORE_FACES = tuple(
+    f"triode_broker.core.{face}" for face in ("handed", "histogram", "interfaces", "message_ids", "record")
+)
 AUTH_FACES = tuple(
     f"triode_broker.core.{face}" for face in ("identity", "interfaces", "placeholders", "quotas", "rights")
 )
@@ -62,6 +65,7 @@ TABLE = {
     "triode_broker.config": Row(("triode_broker.config",), ("attrs", "msgspec"), is_pure=True),
     "triode_broker.printable": Row((), (), is_pure=True),
     "triode_broker.this_machine": Row((), ()),
+    "triode_broker.release": Row((), ()),
     "triode_broker.logs": broker(),
     "triode_broker.hangup": broker(),
     SECRETS: broker(),

@@ -8,7 +8,6 @@ what the file or the environment says, and `settings` judges all layers alike.
 import argparse
 import platform
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 
 from triode_protocol.packets import PROTOCOL
 
@@ -16,6 +15,7 @@ from triode_broker.cli import client_arguments, token_arguments
 from triode_broker.cli.exit_codes import MEANINGS
 from triode_broker.cli.streams import say
 from triode_broker.config import CLUSTER_PORT, DEFAULT_CLUSTER_LISTEN, Config
+from triode_broker.release import described
 
 DEFAULT_URL = f"ws://{Config().listen}/ws"  # where `triode serve` listens when nothing is set
 _EXIT_CODES = "exit codes: " + ", ".join(f"{code:d} {text}" for code, text in MEANINGS.items())
@@ -182,12 +182,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def version_line() -> str:
-    """What this is, for a bug report."""
-    try:
-        installed = version("triode")
-    except PackageNotFoundError:
-        installed = "not installed"
-    return f"triode {installed}, protocol {PROTOCOL}, Python {platform.python_version()}"
+    """What --version prints."""
+    return f"triode {described()}, protocol {PROTOCOL}, Python {platform.python_version()}"
 
 
 def _command(
