@@ -51,6 +51,17 @@ async def test_a_letter_says_where_it_came_from_and_why(tmp_path: Path) -> None:
         assert await node.names("dead.list") == [{"name": "worker", "tenant": "", "count": 1}]
 
 
+async def test_letters_come_page_by_page(tmp_path: Path) -> None:
+    async with running(tmp_path) as node:
+        await publish(node, "jobs/a", 1, 2, 3)
+        await bury(node, "jobs/#", count=3)
+        first = await node.ask("dead.list", name="worker", limit=2)
+        rest = await node.ask("dead.list", name="worker", limit=2, after=first["letters"][-1]["pos"])
+        assert (first["more"], rest["more"]) == (True, False)
+        assert [one["data"] for one in [*first["letters"], *rest["letters"]]] == [1, 2, 3]
+        assert await node.refused("dead.list", name="worker", after=-1) == "after is the position of a letter"
+
+
 async def test_retry_publishes_to_the_source_and_takes_the_letter_away(tmp_path: Path) -> None:
     async with running(tmp_path) as node:
         await publish(node, "jobs/a", {"n": 1}, b"\x00\xff", key="k", headers={"h": "v"})

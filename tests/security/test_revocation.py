@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from triode_broker import revoking
 from triode_broker.admin.clients import Clients
 from triode_broker.admin.everywhere import Alone, Everywhere
+from triode_broker.admin.subscribed import Subscribed
 from triode_broker.core.outbox import Outbox
 from triode_broker.log.disk import StoreError
 
@@ -200,7 +201,7 @@ async def test_a_certificate_may_be_good_for_years_and_so_is_what_refuses_it() -
     guarded.gate.know("t", "svc", method="certificate")
     line = guarded.enter("t")
     bouncer = revoking.Revoking(node, lambda: None, lambda: desk.now_ms, Lines())
-    calls = Everywhere(Clients(node, bouncer, lambda: desk.now_ms, lambda: 60), Alone()).calls()
+    calls = Everywhere(Clients(node, bouncer, lambda: desk.now_ms, lambda: 60), Subscribed(node), Alone()).calls()
     answer: Any = await calls["revoke"]({"connection": line.session.connection_id})
     assert (answer["revoked"]["value"], answer["revoked"]["until_ms"]) == ("svc", 0)
     assert line.closed_with == 4002

@@ -55,8 +55,11 @@ async def _answer(call: Call, node: str, flush: Callable[[], None], parameters: 
 
 
 async def _tenants(tenants: Tenants, parameters: Mapping[str, Any]) -> object:
-    """What this node has counted for each tenant."""
-    return [{"name": name, **attrs.asdict(counts)} for name, counts in tenants.rows().items()]
+    """What this node has counted for each tenant, or for one."""
+    tenant, rows = tenant_in(parameters), tenants.rows()
+    return [
+        {"name": name, **attrs.asdict(counts)} for name, counts in rows.items() if tenant is None or tenant == name
+    ]
 
 
 class Subscriptions:

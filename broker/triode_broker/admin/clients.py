@@ -152,8 +152,11 @@ class Clients:
         return {"unrevoked": as_data(entry), "kept": self.bouncer.kept}
 
     async def revocations(self, parameters: Mapping[str, Any]) -> object:
-        """What is in force."""
+        """What is in force; of a tenant, what is about its users."""
         entries = self.node.revocations.in_force(self.now_ms())
+        whom = whom_of(parameters, "tenant")
+        if whom.tenant is not None:
+            entries = [entry for entry in entries if entry.kind == "user" and entry.tenant == whom.tenant]
         return {"revocations": [as_data(entry) for entry in entries], "kept": self.bouncer.kept}
 
 

@@ -46,7 +46,7 @@ class DeadLetters:
         self._now_ms = now_ms
 
     async def list(self, parameters: Mapping[str, Any]) -> object:
-        """The oldest letters of a name and whether there are more; without one the names that have some."""
+        """A name's oldest letters behind `after`, and whether there are more; without a name those with some."""
         name = parameters.get("name", "")
         if not name:
             return await self._names(tenant_in(parameters))
@@ -55,7 +55,10 @@ class DeadLetters:
             raise BadCall(f"limit is from 1 to {MAX_LISTED}")
         if type(max_bytes) is not int or not 0 < max_bytes <= MAX_LISTED_BYTES:
             raise BadCall(f"max_bytes is from 1 to {MAX_LISTED_BYTES}")
-        pages, found, size = self._read(name_of(parameters)), list[Record](), 0
+        after = parameters.get("after", 0)
+        if type(after) is not int or after < 0:
+            raise BadCall("after is the position of a letter")
+        pages, found, size = self._read(name_of(parameters), after), list[Record](), 0
         while len(found) <= limit and size <= max_bytes and (page := await pages.next()):
             for record in page:
                 size += record.size
@@ -92,8 +95,8 @@ class DeadLetters:
         """Forget letters."""
         return await self._each(parameters, self._drop)
 
-    def _read(self, name: str) -> "_Letters":
-        return _Letters(self._router, topic_of(name), self._now_ms)
+    def _read(self, name: str, after: int = 0) -> "_Letters":
+        return _Letters(self._router, topic_of(name), self._now_ms, after)
 
     async def _each(self, parameters: Mapping[str, Any], begin: Callable[[Record], "_Work"]) -> object:
         """Do it with the letters at `positions`, or with all there are now.
@@ -182,11 +185,11 @@ class _Work:
 class _Letters:
     """Reads the letters of a topic that are there now, oldest first, tombstones left out."""
 
-    def __init__(self, router: Router, topic: str, now_ms: Callable[[], int]) -> None:
+    def __init__(self, router: Router, topic: str, now_ms: Callable[[], int], after: int = 0) -> None:
         self._topic = topic
         self._shard = router.shard_of(topic)
         self._now_ms = now_ms
-        self._after = 0
+        self._after = after
         self._head = self._shard.log.head()
 
     async def next(self) -> Sequence[Record]:

@@ -13,6 +13,7 @@ import msgspec
 from triode_broker.admin.clients import DEFAULT_LISTED, Clients
 from triode_broker.admin.elsewhere import PREFIX
 from triode_broker.admin.listener import BadCall, Call
+from triode_broker.admin.subscribed import Subscribed, limit_of, place
 from triode_broker.core.revocations import Revocation
 
 #: For other nodes: within it, what is revoked or kicked holds on all that can be reached (G10).
@@ -20,7 +21,7 @@ PATIENCE_SECONDS: Final = 5.0
 #: What other nodes take revocations by (cluster.revoking).
 TAKE: Final = "revocations"
 #: Calls that other nodes may make here.
-ASKED: Final = ("connections", "kick")
+ASKED: Final = ("connections", "kick", "subscriptions")
 
 
 class AllOthers(Protocol):
@@ -45,8 +46,9 @@ class Alone:
 class Everywhere:
     """The calls about clients."""
 
-    def __init__(self, clients: Clients, others: AllOthers) -> None:
+    def __init__(self, clients: Clients, subscribed: Subscribed, others: AllOthers) -> None:
         self._own = clients
+        self._subscribed = subscribed
         self._node = clients.node.name
         self._others = others
 
@@ -58,6 +60,7 @@ class Everywhere:
             "revoke": self.revoke,
             "unrevoke": self.unrevoke,
             "revocations": self.revocations,
+            "subscriptions": self.subscriptions,
         }
 
     async def connections(self, parameters: Mapping[str, Any]) -> object:
@@ -70,6 +73,16 @@ class Everywhere:
         limit = parameters.get("limit", DEFAULT_LISTED)
         more = len(found) > limit or any(answer["more"] for answer in answers.values())
         return {"connections": found[:limit], "more": more, "unanswered": unanswered}
+
+    async def subscriptions(self, parameters: Mapping[str, Any]) -> object:
+        """Of all nodes, in order of their connections."""
+        own: Any = await self._subscribed.subscriptions(parameters)
+        answers, unanswered = await self._others.ask_all(PREFIX + "subscriptions", parameters)
+        all_answers = [own, *answers.values()]
+        found = sorted((one for answer in all_answers for one in answer["subscriptions"]), key=place)
+        limit = limit_of(parameters)
+        more = len(found) > limit or any(answer["more"] for answer in all_answers)
+        return {"subscriptions": found[:limit], "more": more, "unanswered": unanswered}
 
     async def kick(self, parameters: Mapping[str, Any]) -> object:
         """On all nodes."""

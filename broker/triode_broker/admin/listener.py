@@ -34,7 +34,12 @@ IDLE_SECONDS = 60.0
 ACCEPT_AGAIN_SECONDS = 1.0
 MAX_LOGGED_CHARACTERS = 1_000  # of a call's parameters
 #: Calls that change nothing.
-LOOKING = frozenset({"subs.list", "subs.show", "dead.list", "cluster", "connections", "revocations", "drain.end"})
+LOOKING = frozenset(
+    {
+        *("subs.list", "subs.show", "dead.list", "tenants.list", "cluster", "drain.end"),
+        *("connections", "revocations", "subscriptions"),
+    }
+)
 _CREDENTIALS = struct.Struct("iII")  # of SO_PEERCRED: process, user, group
 
 Call = Callable[[Mapping[str, Any]], Awaitable[object]]

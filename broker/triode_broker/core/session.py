@@ -130,6 +130,11 @@ class Session:
         return self._acknowledged
 
     @property
+    def outbox_bytes(self) -> int:
+        """What waits to be sent to it."""
+        return self._outbox.size
+
+    @property
     def subscription_count(self) -> int:
         """Open subscriptions."""
         return len(self._unacknowledged or ()) + len(self._acknowledged or ())

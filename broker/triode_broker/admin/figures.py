@@ -1,0 +1,145 @@
+"""Administration calls that watch: `figures` of all nodes, and their busiest topics and slowest connections.
+
+Knows where to ask, not what there is to be counted: figures come from outside as plain data. The surprising
+decision: rates are nobody's business here. All numbers are since the start of a node, and whoever draws takes the
+difference of two answers: so any number of watchers cost no more than they ask.
+"""
+
+import heapq
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import attrs
+import trio
+
+from triode_broker.admin.elsewhere import PREFIX
+from triode_broker.admin.everywhere import AllOthers
+from triode_broker.admin.listener import BadCall, Call
+from triode_broker.core.router import Router
+from triode_broker.core.shard import Topic
+from triode_broker.core.tenants import outside, tenant_of
+
+MAX_LISTED: Final = 1_000
+DEFAULT_LISTED: Final = 20
+LOOKED_AT_PER_TURN: Final = 5_000
+#: For other nodes: who watches would rather see a node missing than wait.
+PATIENCE_SECONDS: Final = 2.0
+
+
+@attrs.define(eq=False)
+class Watching:
+    """The calls, as far as this node goes."""
+
+    node: str
+    router: Router
+    report: Callable[[], dict[str, Any]]
+    slowest: Callable[[int], list[dict[str, Any]]]  # so many connections that have most waiting, and why
+    held: Callable[[Topic], tuple[int, int]]  # messages and bytes that are retained of it
+
+    def calls(self) -> dict[str, Call]:
+        """By name."""
+        return {"figures": self.figures, "topics": self.topics, "slow": self.slow}
+
+    async def figures(self, parameters: Mapping[str, Any]) -> object:
+        """What this node counts."""
+        return self.report()
+
+    async def slow(self, parameters: Mapping[str, Any]) -> object:
+        """Connections for which something waits, the most of it first."""
+        return {"connections": self.slowest(limit_in(parameters))}
+
+    async def topics(self, parameters: Mapping[str, Any]) -> object:
+        """The busiest topics of shards that are here, by messages published in their logs' lives."""
+        limit, prefix, tenant = limit_in(parameters), text_in(parameters, "prefix"), parameters.get("tenant")
+        if tenant is not None:
+            tenant = text_in(parameters, "tenant")
+        best: list[tuple[int, str, Topic]] = []
+        everything = list(self.router.topics().values())
+        for start in range(0, len(everything), LOOKED_AT_PER_TURN):
+            some = everything[start : start + LOOKED_AT_PER_TURN]
+            found = [
+                (topic.offset, topic.name, topic)
+                for topic in some
+                if topic.shard.is_here
+                and outside(topic.name).startswith(prefix)
+                and tenant in (None, tenant_of(topic.name))
+            ]
+            best = heapq.nlargest(limit, best + found, key=_busy)
+            await trio.lowlevel.checkpoint()
+        return {"topics": [self._shown(topic) for _, _, topic in best], "known": len(everything)}
+
+    def _shown(self, topic: Topic) -> dict[str, Any]:
+        audience = self.router.audience(topic.name)
+        retained, retained_bytes = self.held(topic)
+        return {
+            "topic": outside(topic.name),
+            "tenant": tenant_of(topic.name),
+            "published": max(topic.offset, 0),
+            "subscribers": audience.size,
+            "followers": len(audience.followers),
+            "shard": topic.shard.name,
+            "owner": self.node,
+            "retained": retained,
+            "retained_bytes": retained_bytes,
+        }
+
+
+@attrs.define(eq=False)
+class WatchingAll:
+    """The same of all nodes."""
+
+    own: Watching
+    others: AllOthers
+
+    def calls(self) -> dict[str, Call]:
+        """By name."""
+        return {"figures": self.figures, "topics": self.topics, "slow": self.slow}
+
+    async def figures(self, parameters: Mapping[str, Any]) -> object:
+        """By node, and who has not answered."""
+        answers, unanswered = await self._ask("figures", parameters)
+        return {"asked": self.own.node, "nodes": answers, "unanswered": unanswered}
+
+    async def topics(self, parameters: Mapping[str, Any]) -> object:
+        """Each topic from its owner; subscribers of all nodes are not added up."""
+        limit = limit_in(parameters)
+        answers, unanswered = await self._ask("topics", parameters)
+        found = [one for answer in answers.values() for one in answer["topics"]]
+        best = heapq.nlargest(limit, found, key=lambda one: (one["published"], one["topic"]))
+        known = sum(answer["known"] for answer in answers.values())
+        return {"topics": best, "known": known, "unanswered": unanswered}
+
+    async def slow(self, parameters: Mapping[str, Any]) -> object:
+        """Of all nodes."""
+        limit = limit_in(parameters)
+        answers, unanswered = await self._ask("slow", parameters)
+        found = [{**one, "node": node} for node, answer in answers.items() for one in answer["connections"]]
+        return {
+            "connections": heapq.nlargest(limit, found, key=lambda one: one["waiting_bytes"]),
+            "unanswered": unanswered,
+        }
+
+    async def _ask(self, call: str, parameters: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        own: Any = await self.own.calls()[call](parameters)
+        answers, unanswered = await self.others.ask_all(PREFIX + call, parameters, PATIENCE_SECONDS)
+        return {self.own.node: own, **answers}, unanswered
+
+
+def _busy(found: tuple[int, str, Topic]) -> tuple[int, str]:
+    return found[0], found[1]
+
+
+def limit_in(parameters: Mapping[str, Any]) -> int:
+    """How many. Raises BadCall."""
+    limit = parameters.get("limit", DEFAULT_LISTED)
+    if type(limit) is not int or not 0 < limit <= MAX_LISTED:
+        raise BadCall(f"limit is from 1 to {MAX_LISTED}")
+    return limit
+
+
+def text_in(parameters: Mapping[str, Any], name: str) -> str:
+    """Raises BadCall."""
+    text = parameters.get(name, "")
+    if not isinstance(text, str) or len(text) > 1_024:
+        raise BadCall(f"{name} is a text of at most 1024 characters")
+    return text
