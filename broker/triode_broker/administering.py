@@ -18,11 +18,13 @@ from triode_broker.admin.clients import Clients
 from triode_broker.admin.drain import drain_calls
 from triode_broker.admin.elsewhere import for_others, from_anywhere
 from triode_broker.admin.everywhere import ASKED, AllOthers, Alone, Everywhere
+from triode_broker.admin.figures import Watching, WatchingAll
 from triode_broker.admin.listener import BadSocket, Call, serve_calls
 from triode_broker.admin.subscribed import Subscribed
 from triode_broker.cluster.neighbours import Neighbours
 from triode_broker.config import SOCKET_NAME, Auth, Config, Worker
 from triode_broker.core.node import Node
+from triode_broker.figures import Figures, held
 from triode_broker.joining import Joining, no_cluster
 from triode_broker.log.disk import StoreError
 from triode_broker.revoking import Revoking
@@ -44,6 +46,7 @@ class Administering:
     auth: Callable[[], Auth]  # the settings in force
     drain: Callable[[float | None], float]
     connections: Callable[[], int]
+    figures: Figures
     log: Any
 
     async def begin(self, nursery: trio.Nursery) -> None:
@@ -65,15 +68,18 @@ class Administering:
         clients = Clients(node, self.revoking, self.begin_turn, lambda: token_seconds(self.auth()))
         subscribed = Subscribed(node)
         others: AllOthers = Alone()
+        watching = Watching(name, node.router, self.figures.report, self.figures.slowest, held)
         if self.joining is not None:
             cluster = self.joining.cluster
             own = {**clients.calls(), **subscribed.calls()}
-            cluster.calls.methods |= for_others({**names, **{call: own[call] for call in ASKED}})
+            asked = {call: own[call] for call in ASKED}
+            cluster.calls.methods |= for_others({**names, **asked, **watching.calls()})
             others = neighbours = Neighbours(cluster, node.router)
             names = from_anywhere(name, names, neighbours)
         return {
             **names,
             **Everywhere(clients, subscribed, others).calls(),
+            **WatchingAll(watching, others).calls(),
             "cluster": no_cluster if self.joining is None else self.joining.status,
             **drain_calls(self.drain, self.connections),
         }

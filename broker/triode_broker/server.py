@@ -36,6 +36,7 @@ from triode_broker.draining import Draining, Readiness
 from triode_broker.edge.door import make_door
 from triode_broker.edge.listeners import listen, url
 from triode_broker.edge.reactor import Edge
+from triode_broker.figures import Figures
 from triode_broker.hangup import Terminal
 from triode_broker.http.pages import pages
 from triode_broker.joining import Joining
@@ -113,6 +114,7 @@ class Broker:
         self.node.rates.complain = Offenders(self._log.warning, self._steady_ms).tell
         self.edge = Edge(
             accept=self._accept,
+            tally=self.router.statistics,
             routes=pages(self.health, self._unready),
             limits=limits,
             now_ms=self._begin_turn,
@@ -143,6 +145,18 @@ class Broker:
             self.joining,
         )
         self.readiness = Readiness(self.draining.reason, self.reporting.failed_store)
+        self.figures = Figures(
+            self.node,
+            self.worker.number,
+            config.data,
+            {"clients": self.edge},
+            self.stores,
+            self.authority,
+            self.draining,
+            self.joining,
+            self._unready,
+            self.time,
+        )
         if self.joining is not None:
             self.draining.other_urls = self.joining.other_urls
             self.draining.hand_over = self.joining.leave
@@ -248,6 +262,7 @@ class Broker:
         nursery.start_soon(self.time.trim)
         nursery.start_soon(self.securing.run)
         nursery.start_soon(self.time.keep_time)
+        nursery.start_soon(self.time.watch_lag)
         if self.joining is not None:
             await nursery.start(self.joining.run, self.committer, urls[0].replace("http", "ws", 1) + "/ws")
         await self._administering().begin(nursery)
@@ -279,6 +294,7 @@ class Broker:
             auth=lambda: self.reloading.config.auth,
             drain=lambda seconds: self.drain(seconds),
             connections=lambda: self.edge.statistics().connections,
+            figures=self.figures,
             log=self._log,
         )
 

@@ -12,12 +12,15 @@ from typing import Final
 import attrs
 import trio
 
+from triode_broker.core.histogram import Histogram
 from triode_broker.core.node import Node
 
 #: Between two looks at what retention keeps, and at most between two looks at the timers.
 TRIM_SECONDS: Final = 1.0
 #: Timers are looked at no more often.
 MIN_TICK_MS: Final = 5.0
+#: Between two looks at how late the loop is.
+LAG_SECONDS: Final = 0.25
 #: Goes on while the machine is suspended, where there is such a clock: others may find it dead meanwhile.
 STEADY_CLOCK: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -39,6 +42,8 @@ class Timekeeper:
     node: Node
     begin_turn: Callable[[], int]  # the wall clock
     flush: Callable[[], None]
+    lags: Histogram = attrs.field(factory=Histogram)  # how late the loop came to what was due, LAG_SECONDS apart
+    lag_us: int = 0  # the last of them
     _sooner: trio.Event = attrs.field(factory=trio.Event)
 
     def wake(self) -> None:
@@ -65,6 +70,15 @@ class Timekeeper:
         self.node.timers.tick(now_ms)
         self.node.router.tick(now_ms)
         self.flush()
+
+    async def watch_lag(self) -> None:
+        """See how late this task gets its turn: that is what every client waits for, too."""
+        while True:
+            due = trio.current_time() + LAG_SECONDS
+            await trio.sleep_until(due)
+            late = trio.current_time() - due
+            self.lags.add(late)
+            self.lag_us = int(late * 1_000_000)
 
     async def trim(self) -> None:
         """Forget what retention no longer keeps."""

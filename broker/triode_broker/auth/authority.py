@@ -44,6 +44,10 @@ Done = Callable[[Answer], None]
 FindOut = Callable[[], Awaitable[Known]]
 
 
+#: What figures tell of credentials: not to be found out is neither let in nor refused.
+COUNTED: Final = ("credentials_shown", "credentials_asked_elsewhere", "credentials_refused", "credentials_unknown")
+
+
 class Authority:
     """Who clients are, by `config.auth`, `tokens` and `permissions`; where nothing of it is set everybody is OPEN.
 
@@ -81,6 +85,8 @@ class Authority:
         self._own: dict[bytes, Identity] = {}  # by what was handed out, as a hash (S10)
         self._nursery: trio.Nursery | None = None
         self._waiting = 0
+        #: For figures, since the start.
+        self.counts = dict.fromkeys(COUNTED, 0)
 
     # Called by the server
 
@@ -158,6 +164,7 @@ class Authority:
 
     def ask(self, token: str, arrival: Arrival, done: Done) -> None:
         """`core.interfaces.Gate.ask`."""
+        self.counts["credentials_shown"] += 1
         try:
             answer: Answer | FindOut = self._judge(token or arrival.token, arrival)
         except Exception as error:  # noqa: BLE001  # S1: the barrier; whoever asked must hear something
@@ -219,6 +226,7 @@ class Authority:
             done(self._refusal(NotKnown("too many wait already, or the node is ending"), arrival))
             return
         self._waiting += 1
+        self.counts["credentials_asked_elsewhere"] += 1
         self._nursery.start_soon(self._answer, find_out, arrival, done)
 
     async def _answer(self, find_out: FindOut, arrival: Arrival, done: Done) -> None:
@@ -242,9 +250,11 @@ class Authority:
         """What the client is told; the log is told why."""
         match error:
             case NotAccepted():
+                self.counts["credentials_refused"] += 1
                 self._refusals.tell(error.reason, arrival.address)
                 return Refused(error.name, _TOLD[error.name])
             case NotKnown():
+                self.counts["credentials_unknown"] += 1
                 self._refusals.tell(error.reason, arrival.address)
                 return self._unavailable(error.retry_after_ms or _RETRY_MS)
             case _:

@@ -45,6 +45,7 @@ from triode_broker.cluster.forwarded import (
 )
 from triode_broker.cluster.frames import Answered, Forward, Forwarded, Refusal
 from triode_broker.config import Limits
+from triode_broker.core.histogram import Histogram
 from triode_broker.core.interfaces import Publisher
 
 #: What one costs beside its content, in bytes (measured: 432 with a short topic).
@@ -98,6 +99,7 @@ class Forwarder:
         "_told",
         "_waiting",
         "_written",
+        "answering",
         "forwarded",
         "moved",
         "shard",
@@ -131,6 +133,7 @@ class Forwarder:
         self._written = 0  # asked ones behind this number are still to be sent again
         self._told = 0  # the last `answered` that was written
         self.waiting_bytes = 0  # of all that are not settled
+        self.answering = Histogram()  # publishes, from acceptance to their owner's answer, in whole ms
         self.forwarded = 0  # publishes written, since the start
         self.moved = 0  # ... that came back
         self.timeouts = 0
@@ -329,6 +332,9 @@ class Forwarder:
         if link is not self._asked_link:
             return
         asked = self._asked
+        if asked:  # the oldest that is out: what was asked together is answered together
+            waited_ms = self._steady_ms() - asked[0].accepted_ms
+            self.answering.add(waited_ms / 1000, len(frame.answers))
         for answer in frame.answers:
             if asked and (row := asked[0]).forwarded.seq == answer.seq and not row.is_settled:
                 asked.popleft()

@@ -94,6 +94,8 @@ class Link:
         self.is_open = True
         self.heard_ms = settings.steady_ms()  # when the last complete message came
         self.rtt_ms = math.nan  # smoothed; not a number until the first answer
+        self.sent_messages = self.sent_bytes = 0
+        self.received_messages = self.received_bytes = 0
         self.over = trio.Event()  # set once it is closed
         self._carrier = carrier
         self._received = received
@@ -200,6 +202,8 @@ class Link:
             data = await self._carrier.receive()
             if not self.is_open:  # a message that was handed over before the cancellation
                 return
+            self.received_messages += 1
+            self.received_bytes += len(data)
             try:
                 frames = decode(data)
             except UNREADABLE as error:
@@ -224,6 +228,8 @@ class Link:
             frames, self._sending_bytes = self._outgoing.take(MESSAGE_BYTES)
             for message in self._encoded(frames):
                 await self._carrier.send(message)
+                self.sent_messages += 1
+                self.sent_bytes += len(message)
             self._sending_bytes = 0
             self.drained()
 

@@ -8,7 +8,6 @@ encoding inside the loop. Subscriptions enter and leave live delivery here and n
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-import attrs
 from triode_protocol.codec import Refused, encode
 from triode_protocol.errors import CloseCode, ErrorName, GapReason
 from triode_protocol.packets import CatchingUp, Gap, Publish, Published
@@ -30,18 +29,11 @@ from triode_broker.core.publish_check import check_publish
 from triode_broker.core.record import Record
 from triode_broker.core.rights import Allows
 from triode_broker.core.shard import Shard, Topic, Topics, shard_index
+from triode_broker.core.statistics import Statistics
 from triode_broker.core.subscription import Subscription
 from triode_broker.core.tenancy import Tenants
 from triode_broker.core.tenants import check_own, is_own, outside
 from triode_broker.core.topic_tree import TopicTree
-
-
-@attrs.define
-class RouterStatistics:
-    """Counters since the start, and what is there now."""
-
-    duplicates: int = 0
-    overflows: int = 0  # times a subscription left live because its connection was slow
 
 
 def _nobody_cares(shard: Shard, what: Log | int) -> None:
@@ -81,8 +73,7 @@ class Router:
         self._awaiting: dict[Shard, Awaiting] = {}
         self.delayed = Delayed(limits, self._awaiting, self._stores, self._topic_of, self.deliver)
         self._audiences = self._tree.cache
-        self.statistics = RouterStatistics()
-        self._followers = 0
+        self.statistics, self._followers = Statistics(), 0
         for shard, log in zip(self._durable, durable, strict=True):
             if log is None:
                 shard.is_here = shard.is_reachable = False
@@ -129,6 +120,10 @@ class Router:
     def durable_logs(self) -> tuple[DurableLog, ...]:
         """The logs on this node's disk."""
         return tuple(self._stores.values())
+
+    def topics(self) -> Mapping[str, Topic]:
+        """All that are remembered, the broker's own too."""
+        return {**self._topics.by_name, **self._own.by_name}
 
     @property
     def has_disk(self) -> bool:
@@ -227,6 +222,7 @@ class Router:
         record = shard.accept(topic, packet, user, now_ms, remembered)
         if remembered is not None:
             shard.ids.remember(remembered)
+        self.statistics.published += 1
         self.deliver(record)
         if not packet.id:
             return None
@@ -362,6 +358,10 @@ class Router:
         """When, on the wall clock, the next delayed message is due; `delayed.sooner` tells of an earlier one."""
         return self.delayed.next_due_ms
 
+    def audience(self, topic: str) -> Audience:
+        """Who gets what is published on a topic now."""
+        return self._tree.match(topic)
+
     def tick(self, now_ms: int) -> None:
         """Deliver delayed messages that are due: some; more are due while `next_due_ms` has passed."""
         self.delayed.tick(now_ms)
@@ -389,6 +389,7 @@ class Router:
     def _fan_out(self, record: Record, audience: Audience) -> None:
         """The hottest loop: the same bytes object into every outbox (Outbox.put, written out: 0.05 µs each)."""
         audience.counts.delivered += audience.size
+        self.statistics.fanned_out += audience.size
         full: set[Outbox] | None = None
         for frame, boxes in audience.groups:
             item = frame(record.payload)

@@ -8,6 +8,7 @@ connections with one recv each, then sends what they caused, one send per connec
 
 import contextlib
 import errno
+import heapq
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -25,7 +26,8 @@ from triode_broker.edge.frames import FASTEST, Unmasking
 from triode_broker.edge.fronted import Fronted
 from triode_broker.edge.poller import READ, make_poller
 from triode_broker.edge.shared import Shared, Statistics, come_back
-from triode_broker.edge.wire import GONE, OPEN
+from triode_broker.edge.turns import SHORT_SECONDS, Nothing, Tally, Turns
+from triode_broker.edge.wire import GONE, OPEN, Backlog
 
 EVENTS_PER_TURN: Final = 256
 ACCEPTS_PER_TURN: Final = 64  # of one listener
@@ -51,6 +53,7 @@ class Edge:
 
     `accept` makes the application of each WebSocket; `routes` answer other paths; `now_ms` is the wall clock.
     `crowd` says who may come in when many want to at once, `door` what is asked of each.
+    `tally` is what turns are told apart by (`edge.turns`).
     `dirty` is what outboxes enter: who puts into one outside of the edge's own calls ends its turn with `flush`.
     """
 
@@ -66,12 +69,14 @@ class Edge:
         unmasking: Unmasking = FASTEST,
         crowd: Crowd = NO_CROWD,
         door: Door | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self._poller = make_poller()
         door = door or Door()
         self._shared = Shared(limits, self._poller, accept, routes, websocket_path, unmasking, crowd, door, log)
         self._connect = Connection if door.front.is_plain else Fronted
         self._now_ms = now_ms
+        self.turns = Turns(tally or Nothing())
         self._swept = 0.0  # when the deadlines were last looked at
         self._listeners: dict[int, socket.socket] = {}
         self._is_accepting = False
@@ -97,6 +102,12 @@ class Edge:
         """Counters since the start, and what is there now."""
         return self._shared.statistics()
 
+    def backlogs(self, most: int) -> list[Backlog]:
+        """Of so many connections that have most waiting for them."""
+        shared = self._shared
+        found = (connection.backlog(shared.now) for connection in list(shared.connections.values()))
+        return heapq.nlargest(most, filter(None, found), key=lambda one: one.waiting_bytes)
+
     async def serve(
         self,
         listeners: Sequence[socket.socket],
@@ -109,6 +120,7 @@ class Edge:
         self._accept_again()
         fd = self._poller.fileno()
         poll = self._poller.poll
+        clock = trio.lowlevel.current_clock().current_time  # not looked up again for each turn
         try:
             task_status.started()
             while True:
@@ -120,11 +132,23 @@ class Edge:
                         else:
                             await trio.lowlevel.wait_readable(fd)
                             events = poll(0, EVENTS_PER_TURN)
-                        self.turn(events, trio.current_time())
+                        self._timed_turn(events, clock)
                 await self._hear_everybody()
                 self.sweep(trio.current_time())
         finally:
             self.end()
+
+    def _timed_turn(self, events: Sequence[tuple[int, int]], clock: Callable[[], float]) -> None:
+        turns = self.turns
+        tally = turns.tally
+        published, fanned_out = tally.published, tally.fanned_out
+        now = clock()
+        self.turn(events, now)
+        seconds = clock() - now
+        turns.count += 1
+        turns.seconds += seconds
+        if seconds >= SHORT_SECONDS:
+            turns.note(seconds, published, fanned_out)
 
     async def _hear_everybody(self) -> None:
         """Serve whatever has arrived before anybody's silence is judged.

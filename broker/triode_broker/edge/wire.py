@@ -14,6 +14,7 @@ import socket
 from collections.abc import Sequence
 from typing import Final
 
+import attrs
 from triode_protocol.codec import encode
 from triode_protocol.errors import CloseCode
 from triode_protocol.packets import Bye
@@ -40,6 +41,18 @@ _FIRST_OWN_CODE: Final = 4000  # close codes from here on are this protocol's, a
 _NORMAL: Final = 1000
 _CLOSE_NAMES: Final = {int(code): code.name.lower() for code in CloseCode}
 _NOBODY: Final = Nobody()
+
+
+@attrs.frozen
+class Backlog:
+    """What waits for one client, which reads too slowly, or has much to catch up with."""
+
+    application: Application
+    waiting_bytes: int
+    max_bytes: int
+    is_blocked: bool  # its socket takes nothing now
+    is_catching_up: bool  # something of it waits for room behind that
+    paused_ms: int  # since when nothing it sends is read, because of that; 0: it is read
 
 
 class Wire:
@@ -84,6 +97,16 @@ class Wire:
         except OSError:  # gone already
             return ""
         return normal(name[0]) if isinstance(name, tuple) else ""
+
+    def backlog(self, now: float) -> Backlog | None:
+        """What waits for its client; None: nothing does."""
+        outbox = self._outbox
+        if outbox is self._shared.nowhere or not (outbox.size or outbox.wants_room):
+            return None
+        paused_ms = 0 if self._paused_at is None else int((now - self._paused_at) * 1000)
+        return Backlog(
+            self._application, outbox.size, outbox.limit, outbox.is_blocked, outbox.wants_room, paused_ms
+        )
 
     # Called by the core, from anywhere
 

@@ -78,6 +78,11 @@ class MemoryLog:
         """Topics with a history or the memory of one."""
         return len(self._topics)
 
+    def held(self, topic: str) -> tuple[int, int]:
+        """Messages and bytes retained of a topic."""
+        history = self._topics.get(topic)
+        return (len(history.records), history.size) if history is not None else (0, 0)
+
     def head(self) -> int:
         """The newest pos."""
         return self._head

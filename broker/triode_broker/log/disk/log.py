@@ -14,12 +14,14 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from queue import Empty, SimpleQueue
+from time import perf_counter
 from typing import TypeVar
 
 import attrs
 from triode_protocol.packets import Start
 
 from triode_broker.config import Limits, TopicRule
+from triode_broker.core.histogram import Histogram
 from triode_broker.core.interfaces import Loaded, Outcome, Page, Place, StoreState
 from triode_broker.core.message_ids import Remembered
 from triode_broker.core.record import Record
@@ -44,6 +46,7 @@ class Turn:
     dones: list[Done] = attrs.Factory(list)
     size: int = 0  # bytes
     now_ms: int = 0
+    begun: float = 0.0  # on the log's clock: when its first message, or value, came
 
     @property
     def last_pos(self) -> int:
@@ -69,12 +72,18 @@ class DiskLog:
         loaded: Loaded,
         limits: Limits,
         report: Callable[..., None],
+        clock: Callable[[], float] = perf_counter,
     ) -> None:
+        """`clock`: in seconds; asked once for a turn of the loop and twice for a commit."""
         self.name = name
         self.wake: Callable[[], None] = _nobody  # something waits for `close_turn`; called once a turn
         self.answered: Callable[[], None] = _nobody  # in the thread: something waits for `take_answers`
         self.barrier: Callable[..., None] = _plainly  # calls a callback; what that raises ends nothing else
         self.commits = 0
+        self.committed_messages = self.committed_bytes = 0
+        self.answering = Histogram()  # messages, from their turn in the loop to the one that tells of their commit
+        self.committing = Histogram()  # commits, by how long the disk took; the thread adds to it
+        self._clock = clock
         self._store = store
         self._reading = reading
         self._loaded = loaded
@@ -117,6 +126,16 @@ class DiskLog:
     def epoch(self) -> int:
         """How often the file was opened, new lives included: rises at each start (cluster.md, ownership)."""
         return int(self._store.contents.meta["epoch"])
+
+    @property
+    def topic_count(self) -> int:
+        """Topics that the file knows of."""
+        return len(self._store.contents.topics)
+
+    def held(self, topic: str) -> tuple[int, int]:
+        """Messages, roughly, and bytes retained of a topic."""
+        known = self._store.contents.topics.get(topic)
+        return (max(known.offset - known.trimmed_offset, 0), known.held_bytes) if known is not None else (0, 0)
 
     @property
     def damaged_messages(self) -> int:
@@ -233,7 +252,7 @@ class DiskLog:
     # A turn's end, and the answers: in the loop
 
     def _begin_turn(self) -> Turn:
-        self._turn = turn = Turn(self._known_stops)
+        self._turn = turn = Turn(self._known_stops, begun=self._clock())
         self.wake()
         return turn
 
@@ -265,9 +284,14 @@ class DiskLog:
 
     def _tell_committed(self, turns: list[Turn]) -> None:
         last = 0
+        now = self._clock()
         for turn in turns:
             self._handed.popleft()
             self._uncommitted -= turn.size
+            count = len(turn.batch.appended)
+            self.committed_messages += count
+            self.committed_bytes += turn.size
+            self.answering.add(now - turn.begun, count)
             last = turn.last_pos or last
         if last:
             self._head = last
@@ -387,6 +411,7 @@ class DiskLog:
             for turn in turns:
                 batch.appended += turn.batch.appended
                 batch.values |= turn.batch.values
+        begun = self._clock()
         try:
             self._store.commit(batch, turns[-1].now_ms)
         except Fault as fault:
@@ -396,6 +421,7 @@ class DiskLog:
             self._answers.append(self._stop_for(Fault("failed", repr(error)), turns))
             return
         self.commits += 1
+        self.committing.add(self._clock() - begun)
         self._answers.append(partial(self._tell_committed, turns))
         try:
             self._store.checkpoint_if_due()

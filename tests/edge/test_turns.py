@@ -1,0 +1,46 @@
+"""Turns: what is noted of long ones, and what follows for all the others."""
+
+from attrs import define
+from triode_broker.edge.turns import Nothing, Turns
+
+
+@define
+class Counted:
+    """A tally."""
+
+    published: int = 0
+    fanned_out: int = 0
+
+
+def test_messages_of_short_turns_are_in_the_lowest_bucket() -> None:
+    tally = Counted(5, 50)
+    turns = Turns(tally)
+    turns.count, turns.seconds = 4, 0.0002
+    tally.published, tally.fanned_out = 9, 90
+    data = turns.as_data()
+    assert data["turns"] == {"counts": [4] + [0] * 18, "sum_us": 200}
+    assert data["published"] == {"counts": [4] + [0] * 18, "sum_us": 200}
+    assert data["fanned_out"]["counts"][0] == 40
+
+
+def test_long_turn_counts_what_came_while_it_went_on() -> None:
+    tally = Counted()
+    turns = Turns(tally)
+    tally.published = 3  # by short ones
+    turns.count, turns.seconds = 3, 0.00003
+    before = tally.published, tally.fanned_out
+    tally.published, tally.fanned_out = 10, 700
+    turns.count, turns.seconds = 4, 0.00403
+    turns.note(0.004, *before)
+    data = turns.as_data()
+    assert (data["turns"]["counts"][0], data["turns"]["counts"][6]) == (3, 1)
+    assert (data["published"]["counts"][0], data["published"]["counts"][6]) == (3, 7)
+    assert data["fanned_out"]["counts"][6] == 700
+    assert data["published"]["sum_us"] == 28_030
+
+
+def test_edge_without_a_tally_counts_its_turns_alone() -> None:
+    turns = Turns(Nothing())
+    turns.count = 2
+    assert sum(turns.as_data()["turns"]["counts"]) == 2
+    assert sum(turns.as_data()["published"]["counts"]) == 0
