@@ -32,6 +32,10 @@ _PLAIN: Final = (
     "credentials and messages cross the network as plain text: give it a certificate ([tls]), or name the proxy"
     " that ends TLS in front of it in trusted_proxies"
 )
+_PLAIN_OPERATORS: Final = (
+    "others can reach this address, and the operators' secret would cross the network as plain text: give it a"
+    " certificate ([admin.tls]), or listen on 127.0.0.1"
+)
 
 
 def is_open(config: Config) -> bool:
@@ -55,6 +59,9 @@ def _unsafe(config: Config) -> Iterator[Unsafe]:
         yield Unsafe("tls.certificate", _PLAIN)
     if config.cluster_listen and not is_loopback(config.cluster_listen) and not config.cluster_tls.certificate:
         yield Unsafe("cluster_tls.certificate", "messages between nodes cross the network as plain text")
+    admin = config.admin
+    if admin.listen and not is_loopback(admin.listen) and not admin.tls.certificate:
+        yield Unsafe("admin.listen", _PLAIN_OPERATORS, is_refused=True)
     if "*" in config.origins:
         yield Unsafe("origins", '"*" lets the pages of any site connect with the reach of whoever looks at them')
     if config.auth.query_token:

@@ -42,6 +42,23 @@ CONTRADICTIONS = [
     ('[limits]\nmax_topic_levels = 2\n' + TOKENS + '[[permissions]]\npublish = ["a/b/#", "a/{user}/c"]\n',
      'permissions #1 publish: "a/{user}/c" matches nothing: topics have at most limits.max_topic_levels = 2'),
     (TOKENS + '[[permissions]]\nrole = "anonymous"\n', 'permissions #1 role = "anonymous": they are not let in'),
+    ('[admin]\nlisten = "7402"\ntoken_env = "KEY"\n', "admin.listen: '7402' is not an address"),
+    ('[admin]\nlisten = "127.0.0.1:7402"\n', 'admin.listen = "127.0.0.1:7402": nobody is let in there without a'),
+    ('[admin]\ntoken_env = "KEY"\n', "admin.token_env: there is nothing to show it to"),
+    ('[admin.tls]\ncertificate = "a.pem"\n', "admin.tls.certificate: there is no listener for it"),
+    ('[admin]\nlisten = "127.0.0.1:7400"\ntoken_env = "KEY"\n', 'admin.listen = "127.0.0.1:7400": clients come'),
+    (
+        'cluster_listen = "127.0.0.1:7402"\n[admin]\nlisten = "127.0.0.1:7402"\ntoken_env = "KEY"\n',
+        'admin.listen = "127.0.0.1:7402": nodes come in there',
+    ),
+    (
+        '[admin]\nlisten = "127.0.0.1:7402"\ntoken_env = "KEY"\ntoken_file = "a"\n',
+        "admin.token_file: and admin.token_env is given too",
+    ),
+    (
+        '[admin]\nlisten = "0.0.0.0:7402"\ntoken_env = "KEY"\n',
+        'admin.listen = "0.0.0.0:7402": others can reach this address, and the operators\' secret would cross',
+    ),
 ]  # fmt: skip
 
 
@@ -72,16 +89,18 @@ def test_s14_keys_are_read_by_check_and_told_by_the_file_they_stand_in(
     secret.write_text("x" * 40)
     secret.chmod(0o644)
     keys = f'[auth]\napi_keys_file = "{tmp_path}/none"\ncallout_url = "https://a.example/"\n'
-    keys += 'callout_secret_env = "NONE"\n'
+    keys += 'callout_secret_env = "NONE"\n[admin]\nlisten = "127.0.0.1:7402"\n'
+    keys += f'token_file = "{secret}"\n'
     file.write_text(f'{keys}{TOKENS}[[tokens]]\nalgorithm = "HS512"\nkey_file = "{secret}"\n')
     assert main(["serve", "--check", "--config", str(file)]) == ExitCode.USAGE
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "triode serve: 4 problems in the settings"
+    assert lines[0] == "triode serve: 5 problems in the settings"
     assert lines[1] == f"  {file}: tokens #1 key_env: the variable KEY of the environment is not set"
     assert lines[2].startswith(f"  {file}: tokens #2 key_file: {secret}: others of this machine may read it")
     assert lines[3].startswith(
         f"  {file}: auth.api_keys_file: {tmp_path}/none: there is no such file; triode token key create --file"
     )
     assert lines[4] == f"  {file}: auth.callout_secret_env: the variable NONE of the environment is not set"
+    assert lines[5].startswith(f"  {file}: admin.token_file: {secret}: others of this machine may read it")
     secret.chmod(0o600)
     assert load(file=file).config.tokens[1].key_file == str(secret), "who administers need not read keys"

@@ -9,7 +9,7 @@ import pytest
 from triode_broker.cli.exit_codes import ExitCode
 from triode_broker.cli.main import main
 from triode_broker.cli.settings import BadSettings, load
-from triode_broker.config import Auth, Config, Permission, Tls, TokenKey
+from triode_broker.config import Admin, Auth, Config, Permission, Tls, TokenKey
 from triode_broker.posture import is_open, unsafe
 
 from tests.authority import issue
@@ -36,6 +36,17 @@ def test_s15_an_open_broker_on_a_network_is_refused(listen: str) -> None:
     with pytest.raises(BadSettings, match=r"listen = .*who they are.*--insecure"):
         load({"listen": listen})
     assert load({"listen": listen, "insecure": True}).config.insecure
+
+
+def test_s29_operators_are_served_on_this_machine_or_behind_tls() -> None:
+    """And never without a secret, insecure or not."""
+    admin = {"listen": "10.0.0.1:7402", "token_file": "secret"}
+    (one,) = unsafe(Config(admin=Admin(**admin)))  # type: ignore[arg-type]  # texts only
+    assert (one.name, one.is_refused) == ("admin.listen", True)
+    assert not names(admin=Admin("127.0.0.1:7402", "secret"))
+    assert not names(admin=Admin("10.0.0.1:7402", "secret", tls=Tls(certificate="a.pem")))
+    with pytest.raises(BadSettings, match="nobody is let in there without a secret"):
+        load({"insecure": True}, {"TRIODE_ADMIN_LISTEN": "127.0.0.1:7402"})
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Final
 
 from triode_broker.auth.api_keys import ApiKeys, read_keys
 from triode_broker.auth.signing_keys import SECRET_BYTES, BadKey, SigningKey, from_text
-from triode_broker.config import Auth, TokenKey
+from triode_broker.config import Admin, Auth, TokenKey
 from triode_broker.secrets_on_disk import BadFile, read_private, read_trusted
 
 MAX_KEY_BYTES: Final = 65_536
@@ -52,10 +52,20 @@ def read_api_keys(auth: Auth) -> ApiKeys:
 
 def read_callout_secret(auth: Auth, environ: Mapping[str, str]) -> str:
     """What is sent to the callout; "" where nothing is configured. Raises BadCredentials."""
-    if not auth.callout_secret_file and not auth.callout_secret_env:
+    return _secret("auth.callout_secret", auth.callout_secret_file, auth.callout_secret_env, environ)
+
+
+def read_operators_secret(admin: Admin, environ: Mapping[str, str]) -> str:
+    """What operators show to the administration listener; "" where there is none. Raises BadCredentials."""
+    return _secret("admin.token", admin.token_file, admin.token_env, environ)
+
+
+def _secret(name: str, file: str, variable: str, environ: Mapping[str, str]) -> str:
+    """`name`: of the setting, without _file or _env."""
+    if not file and not variable:
         return ""
-    setting = "auth.callout_secret_file" if auth.callout_secret_file else "auth.callout_secret_env"
-    secret = _text(setting, auth.callout_secret_file, auth.callout_secret_env, environ, is_secret=True).strip()
+    setting = f"{name}_file" if file else f"{name}_env"
+    secret = _text(setting, file, variable, environ, is_secret=True).strip()
     if len(secret) < MIN_SECRET_BYTES:
         raise BadCredentials(setting, f"holds {len(secret)} bytes, fewer than {MIN_SECRET_BYTES}")
     if not secret.isascii() or not secret.decode("ascii").isprintable():

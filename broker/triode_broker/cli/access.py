@@ -117,6 +117,7 @@ def key_problems(config: Config, environ: Mapping[str, str]) -> Iterator[Problem
         *(partial(keys.read_key, row, number, environ) for row, number in static),
         partial(keys.read_api_keys, config.auth),
         partial(keys.read_callout_secret, config.auth, environ),
+        partial(keys.read_operators_secret, config.admin, environ),
     ]
     for read in readers:
         try:

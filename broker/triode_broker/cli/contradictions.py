@@ -44,6 +44,7 @@ def contradictions(config: Config, given: Mapping[str, object]) -> list[Problem]
         *_quotas(config),
         *_topics(config),
         *_cluster(config),
+        *_admin(config),
         *(_way_back(config) if not addresses else ()),
         *_durable(config, given),
         *_workers(config),
@@ -66,7 +67,8 @@ def _posture(config: Config) -> Iterator[Problem]:
     """What is refused because it is not safe."""
     for one in unsafe(config):
         if one.is_refused and not config.insecure:
-            value = f" = {shown(config.listen)}" if one.name == "listen" else ""
+            places = {"listen": config.listen, "admin.listen": config.admin.listen}
+            value = f" = {shown(places[one.name])}" if one.name in places else ""
             yield one.name, f"{value}: {one.why}; --insecure starts it as it is"
 
 
@@ -74,6 +76,8 @@ def _addresses(config: Config, given: Mapping[str, object]) -> Iterator[Problem]
     yield from _address("listen", config.listen)
     if config.cluster_listen:
         yield from _address("cluster_listen", config.cluster_listen)
+    if config.admin.listen:
+        yield from _address("admin.listen", config.admin.listen)
     if config.advertise:
         yield from _url("advertise", config.advertise, "wss://broker.example.org/ws")
     if given.get("cluster_advertise"):
@@ -177,6 +181,29 @@ def _cluster(config: Config) -> Iterator[Problem]:
                 yield name, f" = {shown(value)}: there is no cluster; {_LISTEN_FOR_PEERS}"
     elif _same_port(config.listen, listens, max(config.workers, 1)):
         yield "cluster_listen", f" = {shown(listens)}: clients come in there: {shown(config.listen)} is `listen`"
+
+
+def _admin(config: Config) -> Iterator[Problem]:
+    admin = config.admin
+    if not admin.listen:
+        for name in ("token_file", "token_env"):
+            if getattr(admin, name):
+                yield f"admin.{name}", ": there is nothing to show it to: give admin.listen = HOST:PORT"
+        if admin.tls.certificate:
+            yield "admin.tls.certificate", ": there is no listener for it: give admin.listen = HOST:PORT"
+        return
+    if not (admin.token_file or admin.token_env):
+        wrong = ": nobody is let in there without a secret: admin.token_file = FILE (triode token generate-secret)"
+        yield "admin.listen", f" = {shown(admin.listen)}{wrong}"
+    if admin.token_file and admin.token_env:
+        yield "admin.token_file", ": and admin.token_env is given too: there is one secret"
+    if _same_port(config.listen, admin.listen, 1):
+        yield (
+            "admin.listen",
+            f" = {shown(admin.listen)}: clients come in there: {shown(config.listen)} is `listen`",
+        )
+    if config.cluster_listen and _same_port(admin.listen, config.cluster_listen, max(config.workers, 1)):
+        yield "admin.listen", f" = {shown(admin.listen)}: nodes come in there: take another port"
 
 
 def _way_back(config: Config) -> Iterator[Problem]:

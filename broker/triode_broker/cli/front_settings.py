@@ -23,7 +23,7 @@ _NODES_ALIKE: Final = "nodes reach each other with TLS then (cluster_tls): write
 def front_problems(config: Config) -> Iterator[Problem]:
     """All that is wrong and can be told without opening a file."""
     yield from _proxies(config)
-    for table, tls in (("tls", config.tls), ("cluster_tls", config.cluster_tls)):
+    for table, tls in _tables(config):
         yield from _table(table, tls)
     if config.cluster_tls.certificate:
         yield from _nodes(config)
@@ -32,6 +32,7 @@ def front_problems(config: Config) -> Iterator[Problem]:
 def certificate_problems(config: Config) -> Iterator[Problem]:
     """What of the files cannot be used."""
     yield from _files("tls", config.tls, lambda tls: (listening(tls),))
+    yield from _files("admin.tls", config.admin.tls, lambda tls: (listening(tls),))
     yield from _files(
         "cluster_tls", config.cluster_tls, lambda tls: (listening(tls, is_for_nodes=True), dialling(tls))
     )
@@ -45,11 +46,15 @@ def ending_certificates(config: Config, now: Callable[[], float]) -> Iterator[Pr
         if missing.name != "cryptography":
             raise
         return  # `serve` says what to install
-    for table, tls in (("tls", config.tls), ("cluster_tls", config.cluster_tls)):
+    for table, tls in _tables(config):
         if tls.certificate:
             for trouble in certificates(table, tls, None, now, is_for_nodes=table == "cluster_tls").troubles():
                 name = f"{table}.certificate"
                 yield name, trouble.removeprefix(name)
+
+
+def _tables(config: Config) -> tuple[tuple[str, Tls], ...]:
+    return ("tls", config.tls), ("cluster_tls", config.cluster_tls), ("admin.tls", config.admin.tls)
 
 
 def _proxies(config: Config) -> Iterator[Problem]:

@@ -38,7 +38,7 @@ OTHER_VARIABLES = frozenset({"CONFIG", "URL", "TOKEN", "REQUIRE_BROWSER", "FUZZ_
 #: Flags that are given once for each value of a list, and so are not named as the list is.
 FLAGS_OF_LISTS = {"seeds": "seed"}
 #: Settings that name the variable in which a secret stands.
-VARIABLES_OF_SECRETS = ("key_env", "secret_env")
+VARIABLES_OF_SECRETS = ("key_env", "secret_env", "token_env")
 
 _Record = TypeVar("_Record", bound=Struct)
 

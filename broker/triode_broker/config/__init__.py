@@ -27,6 +27,7 @@ from triode_broker.config.access import (
 )
 from triode_broker.config.limits import Limits
 from triode_broker.config.numbers import MAX_INTEGER, NotNegative, Positive, Retention
+from triode_broker.config.operating import Admin
 from triode_broker.config.topics import (
     BY_STORAGE,
     DEAD_LETTER_RULE,
@@ -52,6 +53,7 @@ __all__ = [
     "NOT_SAID",
     "RETENTION",
     "SOCKET_NAME",
+    "Admin",
     "Allowance",
     "Auth",
     "Config",
@@ -127,6 +129,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     tls: Tls = Tls()  # of `listen`
     cluster_tls: Tls = Tls()  # of `cluster_listen`, and what this node shows to others
     auth: Auth = Auth()
+    admin: Admin = Admin()
     tokens: tuple[TokenKey, ...] = field(default_factory=tuple)
     permissions: tuple[Permission, ...] = field(default_factory=tuple)
     limits: Limits = Limits()
