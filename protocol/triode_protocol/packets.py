@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
+from triode_protocol.hops import Hop
 from triode_protocol.positions import MAX_INTEGER, MAX_LOG_CHARACTERS
 
 PROTOCOL = 1
@@ -127,7 +128,7 @@ class Publish(ClientPacket, tag="publish"):
     b64: Raw = ABSENT
     ttl_ms: Number = 0
     deliver_at_ms: Number = 0
-    trace: Raw = ABSENT
+    trace: bool = False
 
 
 class Ack(ClientPacket, tag="ack"):
@@ -339,6 +340,14 @@ class Published(ServerPacket, tag="published"):
     delayed: bool = False
 
 
+class Traced(ServerPacket, tag="traced"):
+    """What became of a publish with `trace`; `end` stands in the last one of a publish (SPEC 4.12)."""
+
+    id: int
+    hops: list[Hop]
+    end: str = ""
+
+
 class History(ServerPacket, tag="history"):
     """Answers history (SPEC 4.7)."""
 
@@ -458,6 +467,7 @@ SERVER_PACKETS: tuple[type[ServerPacket], ...] = (
     Gap,
     Unsubscribed,
     Published,
+    Traced,
     History,
     Presence,
     Joined,

@@ -83,7 +83,7 @@ def test_payload_counts_bytes_not_characters() -> None:
 
 def test_reserved_field_is_unsupported() -> None:
     """SPEC 7.3."""
-    assert refusal(publish(Desk(), data=1, trace=True)) == ("unsupported", "trace")
+    assert refusal(publish(Desk(), data=1, reply_to="a")) == ("unsupported", "reply_to")
 
 
 @pytest.mark.parametrize("at_ms", [0, -1, 1.5, "1", 2**53, None])
@@ -189,7 +189,7 @@ def test_refused_publish_is_not_stored() -> None:
     desk = Desk()
     line = desk.connect()
     line.subscribe(1, "#")
-    for fields in ({}, {"data": 1, "key": "k" * 256}, {"data": 1, "trace": True}):
+    for fields in ({}, {"data": 1, "key": "k" * 256}, {"data": 1, "reply_to": "b"}):
         publish(desk, **fields)
     assert line.drain() == []
     assert [log.head() for log in desk.logs] == [0]

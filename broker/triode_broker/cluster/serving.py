@@ -68,9 +68,9 @@ class Serving:
         self._dirty = dirty
         self._askers: dict[Link, Asker] = {}
 
-    def opened(self, link: Link) -> None:
-        """A peer has dialled."""
-        self._askers[link] = asker = Asker(link, self._router, self._now_ms, self._dirty)
+    def opened(self, link: Link, peer: str = "") -> None:
+        """A peer has dialled: the node of that name."""
+        self._askers[link] = asker = Asker(link, self._router, self._now_ms, self._dirty, peer)
         link.drained = partial(_both, link.drained, asker.go_on)
 
     def closed(self, link: Link) -> None:
@@ -92,8 +92,11 @@ class Serving:
 class Asker:
     """One peer that asks; a follower of the router."""
 
-    def __init__(self, link: Link, router: Router, now_ms: Callable[[], int], dirty: list[Flushes]) -> None:
+    def __init__(
+        self, link: Link, router: Router, now_ms: Callable[[], int], dirty: list[Flushes], peer: str = ""
+    ) -> None:
         self._link = link
+        self.peer = peer
         self._router = router
         self._now_ms = now_ms
         self._dirty = dirty

@@ -25,6 +25,12 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     max_head_bytes: Positive = 8_192  # of an HTTP request; beyond: 400
     max_headers: Positive = 64  # of an HTTP request; beyond: 400
 
+    # HTTP requests to services
+    max_http_requests: Positive = 512  # in progress on this node; beyond: 503
+    max_http_body_bytes: Positive = 1_048_576  # of a request, but for streams of lines; beyond: 413
+    http_body_ms: Positive = 30_000  # until a request's body is whole, or between two parts of a stream; then 408
+    http_idle_ms: Positive = 60_000  # between two requests of a connection; then it is closed
+
     # Presence and wills
     max_presence_state_bytes: Positive = 1_024  # of one member; beyond: `too_large`
     max_presence_members: Positive = 1_000  # of one topic on one node; beyond: `quota`
@@ -78,6 +84,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
 
     # Rates: how much is allowed stands in [[quotas]]; what is beyond is told when to come back
     rate_burst_ms: Positive = 1_000  # after a quiet time, what a rate allows in so long may come at once
+    max_traces_per_second: NotNegative = 10  # publishes with `trace` of one connection; 0 = not offered
     max_refused_packets: Positive = (
         20_000  # of one connection over its rates, in refused_window_ms; beyond: closed with 4102
     )

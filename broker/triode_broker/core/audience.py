@@ -28,7 +28,7 @@ class Follower(Protocol):
 class Audience:
     """Who gets a topic's messages: followers, and each outbox once, however many of its subscriptions match."""
 
-    __slots__ = ("counts", "followers", "groups", "is_empty", "size", "subscriptions")
+    __slots__ = ("counts", "followers", "groups", "is_empty", "kept_out", "size", "subscriptions")
 
     def __init__(self, values: "list[Subscription | Follower]", topic: str, tenants: Tenants) -> None:
         self.counts = tenants.counts_of(tenant_of(topic))
@@ -38,6 +38,7 @@ class Audience:
             if isinstance(value, Subscription) and ((allows := value.allows) is None or allows(topic))
         ]
         self.followers = tuple(value for value in values if not isinstance(value, Subscription))
+        self.kept_out = len(values) - len(self.subscriptions) - len(self.followers)  # by the rights in force
         boxes = dict.fromkeys(sub.outbox for sub in self.subscriptions)
         self.size = len(boxes)
         self.is_empty = not boxes and not self.followers

@@ -12,6 +12,7 @@ from msgspec import UNSET
 from triode_protocol.codec import Refused
 from triode_protocol.errors import ErrorName, GapReason
 from triode_protocol.packets import Ack, Acked, Extend, Nack, ServerPacket, Start, Subscribe, Unsubscribed
+from triode_protocol.topics import matches
 
 from triode_broker.config import Limits
 from triode_broker.core import keeping, settling
@@ -375,6 +376,12 @@ class Consumers:
     def list(self) -> list[dict[str, object]]:
         """All names, each in a few words."""
         return [summary(self.by_name[name]) for name in sorted(self.by_name)]
+
+    def matching(self, topic: str, most: int) -> "tuple[Consumer, ...]":
+        """Those that are for a topic, with members or without; none where more than `most` are to be looked at."""
+        if len(self.by_name) > most:
+            return ()
+        return tuple([one for one in self.by_name.values() if matches(one.filter, topic)])
 
     def show(self, name: str) -> dict[str, object]:
         """One name. Raises Refused."""

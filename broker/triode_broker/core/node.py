@@ -5,6 +5,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 import attrs
+from triode_protocol import packets
 from triode_protocol.codec import Refused
 from triode_protocol.packets import PROTOCOL, Connected, Reconnect
 
@@ -16,7 +17,7 @@ from triode_broker.core.consumers import Consumers
 from triode_broker.core.errors import close_code
 from triode_broker.core.guarded import Done, Guarded
 from triode_broker.core.identity import Identity
-from triode_broker.core.interfaces import Gate
+from triode_broker.core.interfaces import Gate, Publisher
 from triode_broker.core.moving import Moving
 from triode_broker.core.presence import Presence
 from triode_broker.core.quotas import Quotas, announced
@@ -27,6 +28,7 @@ from triode_broker.core.router import Router
 from triode_broker.core.standing import DROP_MS
 from triode_broker.core.subscription import Subscription
 from triode_broker.core.timers import Timers
+from triode_broker.core.tracing import Tracing
 from triode_broker.core.wills import Wills
 
 if TYPE_CHECKING:
@@ -46,7 +48,11 @@ CAPABILITIES = [
     "presence",
     "will",
     "auth",
+    "trace",
 ]
+
+
+Publish = Callable[[packets.Publish, str, int, Publisher | None], packets.Published | None]
 
 
 @attrs.define
@@ -74,6 +80,8 @@ class Node:
     calendar: Calendar = attrs.field(init=False)
     rates: Rates = attrs.field(init=False)
     revocations: Revocations = attrs.field(init=False)
+    tracing: Tracing = attrs.field(init=False)
+    publish: Publish = attrs.field(init=False)  # `Router.publish`, or what stands before it
     _reconnect: Reconnect = attrs.field(init=False)
     _capabilities: list[str] = attrs.field(init=False)
 
@@ -86,6 +94,8 @@ class Node:
         self.moving = Moving(self.router, self.consumers, self._subscriptions, self.timers)
         self.router.moved, self.router.interrupt = self.moving.moved, self.moving.interrupt
         self.admission = Admission(limits, self.timers)
+        self.tracing = Tracing(self.name, self.router, self.consumers, limits, self.timers)
+        self.publish = self.router.publish
         self.presence = Presence(limits, self.timers, self.random_id)
         self.revocations = Revocations(limits.max_revocations)
         self.wills = Wills(self.router, limits, self.timers, self.revocations)
@@ -95,6 +105,7 @@ class Node:
             "delay": limits.max_delay_seconds > 0,
             "durable": self.router.has_disk,
             "auth": self.gate is not None,
+            "trace": limits.max_traces_per_second > 0,
         }
         self._capabilities = [name for name in CAPABILITIES if offered.get(name, True)]
         self._reconnect = Reconnect(limits.reconnect_min_ms, limits.reconnect_max_ms)

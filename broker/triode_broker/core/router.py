@@ -376,6 +376,10 @@ class Router:
         for follower in audience.followers:
             follower.offer(record)
 
+    def audience(self, topic: str) -> Audience:
+        """Who gets what is published on a topic now."""
+        return self._tree.match(topic)
+
     def follow(self, filter: str, follower: Follower) -> None:
         """From here on it is offered what is published on a checked filter."""
         self._tree.add(filter, follower)

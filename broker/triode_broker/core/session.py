@@ -328,14 +328,18 @@ class Session:
             purse.credit -= 1
             if purse.credit < 0 or meter.bytes.credit < 0:
                 meter.publish()
-        own, tenant, router = packet.topic, self._tenant, self._node.router
+        own, tenant, node = packet.topic, self._tenant, self._node
         if own not in tenant.topics:  # half of what `get` takes
-            tenant.let_in(own, router.check_topic)
+            tenant.let_in(own, node.router.check_topic)
         if tenant.name:
             packet.topic = tenant.topics[own]
         if self._judged is not None and not self._judged.get(own):
             check_topic(self.identity.rights, "publish", own)
-        acknowledgement = router.publish(packet, self.user, now_ms, self)
+        if packet.trace:
+            may_name = self.identity.rights.may("operate", "trace")
+            node.tracing.publish(packet, self.user, now_ms, self, self.connection_id, may_name=may_name)
+            return
+        acknowledgement = node.publish(packet, self.user, now_ms, self)
         if acknowledgement is not None and packet.id:
             self._outbox.put(encode(acknowledgement))
 

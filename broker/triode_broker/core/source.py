@@ -96,6 +96,12 @@ class Source:
         """Whether it was not taken in yet, or waits to be read again; `items` has the others."""
         return pos in self.restored or pos > self.taken
 
+    def standing(self, pos: int) -> str:
+        """What became of a message that matches: "waiting", "sent" to a member, or "settled"."""
+        if (item := self.items.get(pos)) is not None:
+            return "sent" if item.state is State.IN_FLIGHT else "waiting"
+        return "waiting" if self.is_unsettled(pos) else "settled"
+
     def start(self, cursor: int, excused: int = 0) -> None:
         """From here on, as if nothing had been before."""
         self._epoch += 1
