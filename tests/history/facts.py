@@ -167,6 +167,7 @@ class _Request:
     attempt: Attempt | None = None
     look: Look | None = None
     settles: list[Settled] = field(factory=list)
+    upto_on: tuple[str, int, int] | None = None  # who, line, sub, where it settles all up to a place
 
 
 def collect(events: list[Event]) -> Facts:
@@ -182,6 +183,8 @@ class _Collector:
         self.facts = Facts()
         self._requests: dict[tuple[str, int, int], _Request] = {}
         self._held: dict[tuple[str, int, int], set[tuple[str, int]]] = {}  # deliveries, by who, line, sub
+        self._newest: dict[tuple[str, int, int, str], int] = {}  # of these the highest pos, by log
+        self._behind: dict[tuple[str, int, int], set[tuple[str, int]]] = {}  # those that came behind a higher one
 
     def take(self, event: Event) -> None:
         facts, line = self.facts, (event.who, event.line)
@@ -240,6 +243,7 @@ class _Collector:
             request.look = Look(event.who, packet["type"], packet["topic"], event.t)
         elif packet["type"] in ("ack", "nack"):
             request.settles = self._let_go(event)
+            request.upto_on = (event.who, event.line, packet["sub"]) if "upto" in packet else None
         if id := packet.get("id"):
             self._requests[event.who, event.line, id] = request
 
@@ -262,8 +266,7 @@ class _Collector:
     def _got(self, event: Event) -> None:
         packet, line = event.packet, (event.who, event.line)
         if packet["type"] == "delivery":
-            message = packet["message"]
-            self._held.setdefault((*line, packet["sub"]), set()).add((message["log"], message["pos"]))
+            self._note_delivery((*line, packet["sub"]), packet["message"])
         if (request := self._requests.pop((*line, packet.get("id", 0)), None)) is not None:
             # Where there are several nodes, one answers for itself what does not concern the home of a name.
             if packet["type"] == "acked" or not self.facts.nodes[line]:
@@ -275,7 +278,7 @@ class _Collector:
                 request.look.answered = event.t
                 self.facts.looks.append(request.look)
             elif packet["type"] == "acked":
-                for settled in request.settles:
+                for settled in self._surely_settled(request):
                     settled.t = event.t
                     self.facts.settled.append(settled)
         if event.who in self.facts.readers:
@@ -283,6 +286,20 @@ class _Collector:
         else:
             for stream in self._streams_on(event):
                 stream.got(event.t, packet)
+
+    def _note_delivery(self, sub: tuple[str, int, int], message: Packet) -> None:
+        log, pos = place = message["log"], message["pos"]
+        self._held.setdefault(sub, set()).add(place)
+        if pos < self._newest.setdefault((*sub, log), pos):
+            self._behind.setdefault(sub, set()).add(place)
+        self._newest[(*sub, log)] = max(pos, self._newest[(*sub, log)])
+
+    def _surely_settled(self, request: _Request) -> list[Settled]:
+        """SPEC 9.2.6: `upto` may leave out what came, or was on its way, behind a newer one when it was heard."""
+        if not request.upto_on:
+            return request.settles
+        behind = self._behind.get(request.upto_on, set())
+        return [settled for settled in request.settles if settled.place not in behind]
 
     def _read_back(self, event: Event) -> None:
         packet = event.packet

@@ -157,6 +157,21 @@ def test_unanswered_ack_may_come_again() -> None:
     assert found(story) == set()
 
 
+@pytest.mark.parametrize("is_on_its_way", [True, False])
+def test_upto_settles_what_it_can_have_seen_and_no_more(is_on_its_way: bool) -> None:
+    """SPEC 9.2.6: not what comes again, behind newer ones, while it is said; all else is settled (G5)."""
+    story = events()
+    ack = of(story, "sent", "w1", "ack", 1)
+    ack.packet = {"type": "ack", "sub": 1, "log": "d0-a", "upto": 2, "id": ack.packet["id"]}
+    crossing, later = (deepcopy(of(story, "got", "w1", "delivery", 1)) for _ in range(2))
+    crossing.packet["attempt"], later.packet["attempt"] = 2, 3
+    answer = story.index(ack) + 1
+    assert story[answer].packet["type"] == "acked"
+    story[answer:answer] = [crossing] if is_on_its_way else []
+    story.insert(story.index(of(story, "got", "w1", "delivery", 8)), later)
+    assert ("G5" in found(story)) is not is_on_its_way
+
+
 def swap_two(story: list[Event]) -> None:
     """A subscriber is handed two messages in the wrong order."""
     first, second = [i for i, e in enumerate(story) if e.who == "s1" and e.packet.get("type") == "message"][2:4]
