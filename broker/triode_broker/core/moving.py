@@ -2,8 +2,9 @@
 
 The router says that it happened; this goes through everybody concerned. One rule for all: whoever was fed from
 the old log gets a `gap` with reason `reset` and goes on with the first message of the new one, so that only the
-tail of the old one is lost; whoever had to do without a shard gets a `gap` with reason `partition` and goes on
-where it was. Knows no peers. Runs rarely, so it looks at every subscription and keeps no register of them.
+tail of the old one is lost; whoever had to do without a shard goes on where it was, and gets a `gap` with reason
+`partition` where it was nowhere yet. Knows no peers. Runs rarely, so it looks at every subscription and keeps no
+register of them.
 """
 
 from collections.abc import Callable, Iterable
@@ -62,7 +63,8 @@ class Moving:
         for sub in self._covering(shard):
             if isinstance(sub.pending, CatchUp) and shard in sub.shards:
                 log = shard.log.name
-                sub.leave_out(shard, log, sub.pending.leave_out(log))
+                is_whole = log not in sub.pending.snapshot  # what was the newest is to come before what is new
+                sub.leave_out(shard, log, sub.pending.leave_out(log), is_whole=is_whole)
                 sub.pending.advance(self._timers.now_ms)
 
     def back(self, shard: Shard) -> None:
@@ -117,24 +119,28 @@ class Moving:
             self._go_on(catch_up, name, 0, GapReason.RESET)
 
     def _take_in(self, sub: Subscription, shard: Shard) -> None:
-        log, pos = sub.take_in(shard)
+        log, pos, is_whole = sub.take_in(shard)
         name, head = shard.log.name, shard.log.head()
         at, reason = head, GapReason.PARTITION
+        told: GapReason | None = reason
         if log == name and pos <= head:
             at = pos
+            told = None if is_whole else reason  # it reads on where it was: nothing can be missing (SPEC 4.2.4)
         elif log:
-            at, reason = 0, GapReason.RESET
+            at = 0
+            told = reason = GapReason.RESET
         pending = sub.pending
         if sub.is_live and at == head:
-            sub.outbox.put(encode(Gap(sub.number, sub.whole(sub.heads()), reason, sub.only_topic)))
+            if told is not None:
+                sub.outbox.put(encode(Gap(sub.number, sub.whole(sub.heads()), told, sub.only_topic)))
         elif sub.is_live:
             catch_up = self._catch_up(sub, sub.heads() | {name: at}, reason, is_begun=False)
-            self._go_on(catch_up, name, at, reason)
+            self._go_on(catch_up, name, at, told)
         elif isinstance(pending, CatchUp):
-            self._go_on(pending, name, at, reason)
+            self._go_on(pending, name, at, told)
         elif isinstance(pending, Conflation):
             catch_up = self._catch_up(sub, pending.position | {name: at}, reason, is_begun=False)
-            self._go_on(catch_up, name, at, reason)
+            self._go_on(catch_up, name, at, told)
 
     def _catch_up(
         self, sub: Subscription, position: dict[str, int], reason: GapReason, *, is_begun: bool = True
@@ -149,10 +155,11 @@ class Moving:
             catch_up.advance(self._timers.now_ms)
         return catch_up
 
-    def _go_on(self, catch_up: CatchUp, log: str, pos: int, reason: GapReason) -> None:
-        """Report what may be missing of a log, and read it from there."""
+    def _go_on(self, catch_up: CatchUp, log: str, pos: int, reason: GapReason | None) -> None:
+        """Report what may be missing of a log (None: nothing is), and read it from there."""
         catch_up.position[log] = pos
         if reason == GapReason.RESET:
             catch_up.excused[log] = MAX_INTEGER  # what retention took until now is part of this gap
-        catch_up.report(reason)
+        if reason is not None:
+            catch_up.report(reason)
         catch_up.advance(self._timers.now_ms)

@@ -55,7 +55,7 @@ class Subscription:
         self.overflow = overflow
         self.outbox = outbox
         self.shards = shards  # those the filter can match, but for `missing` ones
-        self.missing: dict[Shard, tuple[str, int]] = {}  # their owner is not reached; where it goes on
+        self.missing: dict[Shard, tuple[str, int, bool]] = {}  # their owner is not reached; see `leave_out`
         self.id = 0  # of its subscribe, which waits for `subscribed`
         self.is_answered = False
         self.is_open = True
@@ -88,16 +88,19 @@ class Subscription:
     def whole(self, position: dict[str, int]) -> dict[str, int]:
         """A position as the client is told of it: with its places in logs that are not reached (SPEC 4.2)."""
         if self.missing:
-            return position | {log: pos for log, pos in self.missing.values() if log}
+            return position | {log: pos for log, pos, _ in self.missing.values() if log}
         return position
 
-    def leave_out(self, shard: Shard, log: str, pos: int) -> None:
-        """Its owner is not reached: it goes on from there when it is; log "": from whatever there is then."""
-        self.shards = tuple([one for one in self.shards if one is not shard])
-        self.missing[shard] = (log, pos)
+    def leave_out(self, shard: Shard, log: str, pos: int, *, is_whole: bool = True) -> None:
+        """Its owner is not reached: it goes on from there when it is; log "": from whatever there is then.
 
-    def take_in(self, shard: Shard) -> tuple[str, int]:
-        """It is reached again; where this subscription goes on."""
+        `is_whole`: up to there it has had all that it was due.
+        """
+        self.shards = tuple([one for one in self.shards if one is not shard])
+        self.missing[shard] = (log, pos, is_whole)
+
+    def take_in(self, shard: Shard) -> tuple[str, int, bool]:
+        """It is reached again; where this subscription goes on, as it was left out."""
         self.shards = (*self.shards, shard)
         return self.missing.pop(shard)
 
