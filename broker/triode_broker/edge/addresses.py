@@ -39,15 +39,20 @@ class Seat:
 class Addresses:
     """One per edge. Not counted: who `is_exempt`, and where there is no address."""
 
-    __slots__ = ("_burst", "_empty", "_is_exempt", "_most", "_per_second", "_rows")
+    __slots__ = ("_burst", "_empty", "_is_exempt", "_limits", "_most", "_per_second", "_rows")
 
     def __init__(self, limits: Limits, is_exempt: Callable[[str], bool]) -> None:
-        self._most: Final = limits.max_address_connections
-        self._per_second: Final = limits.max_address_handshakes_per_second
-        self._burst: Final = float(limits.max_address_handshake_burst)
+        self._limits = limits
+        self.limits_changed()
         self._is_exempt = is_exempt
         self._rows: dict[str | bytes, Seat] = {}
         self._empty: OrderedDict[str | bytes, float] = OrderedDict()  # rows without a connection, since when
+
+    def limits_changed(self) -> None:
+        """Other bounds from now on; connections that were not counted when they came are not counted later."""
+        self._most = self._limits.max_address_connections
+        self._per_second = self._limits.max_address_handshakes_per_second
+        self._burst = float(self._limits.max_address_handshake_burst)
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -1,4 +1,4 @@
-"""What the edge asks of others: an application per WebSocket connection, and routes for plain HTTP.
+"""What the edge asks of others: an application per WebSocket connection, routes and services for plain HTTP.
 
 Interfaces live with their consumer; the broker's application is `core.session.Session`, the conformance tests put
 an echo in its place. The one surprise: an application is called and never calls back; it answers by putting bytes
@@ -6,10 +6,13 @@ into the outbox it was made with, and ends its connection through `outbox.connec
 """
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from triode_broker.core.identity import Arrival
 from triode_broker.core.outbox import Outbox
+
+if TYPE_CHECKING:
+    from triode_broker.edge.exchange import Exchange
 
 
 class Application(Protocol):
@@ -47,6 +50,30 @@ class Application(Protocol):
         """The connection takes no more output. Called exactly once, also when the edge itself ends."""
 
 
+class Feeding(Protocol):
+    """Who feeds an HTTP answer that goes on: so much of an `Application`, called as it is."""
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether a drain may end it."""
+
+    def room(self, now_ms: int) -> None:
+        """The outbox `wants_room` and has drained to half."""
+
+    def keepalive(self, now_ms: int) -> None:
+        """Every `ping_ms`."""
+
+    def detach(self) -> None:
+        """The connection takes no more output."""
+
+
+class Guest(Protocol):
+    """What services keep with a connection from one request to the next."""
+
+    def leave(self) -> None:
+        """The connection is gone, or there is another one. Called once; must not raise."""
+
+
 class Crowd(Protocol):
     """Who keeps order among those who want to connect; the broker's is `core.admission.Admission`."""
 
@@ -63,6 +90,9 @@ Accept = Callable[[Outbox, Arrival], Application]
 
 #: request target, query included → status, content type, body. Serves GET and HEAD.
 Route = Callable[[str], tuple[int, str, bytes]]
+
+#: Is told of a request, and answers it later. Must not raise.
+Service = Callable[["Exchange"], None]
 
 
 class Nobody:

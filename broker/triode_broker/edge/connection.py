@@ -17,6 +17,7 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessag
 from triode_broker.core.identity import Arrival
 from triode_broker.core.outbox import Outbox
 from triode_broker.edge import head
+from triode_broker.edge.conversation import Conversation
 from triode_broker.edge.credentials import token_of
 from triode_broker.edge.deflate import DeflatingOutbox, TooLong, inflate, negotiate
 from triode_broker.edge.frames import (
@@ -36,7 +37,6 @@ from triode_broker.edge.shared import LOOKS_PER_PING, Shared
 from triode_broker.edge.websocket import Failure, Unusual
 from triode_broker.edge.wire import CLOSING, FINISHED, GONE, HEAD, LEAVING, LINGERING, NOTHING, OPEN, Wire
 from triode_broker.printable import escape, shorten
-from triode_broker.this_machine import is_this_machine
 
 RECV_BYTES: Final = 65_536  # of one connection in one tick
 _SHOWN_CHARACTERS: Final = 120  # of an origin, in the log
@@ -175,12 +175,16 @@ class Connection(Wire):
             return  # nothing more is understood
         self._buffer = self._buffer + data if self._buffer else bytearray(data)
         self._early_bytes += len(data)
+        self._serve_early(now, now_ms)
+
+    def _serve_early(self, now: float, now_ms: int) -> None:
         if self.phase == HEAD:
             self._read_head()
         if self.phase == CLOSING:
             self._await_close()
         elif self.phase == OPEN:
             self._take_rest(now, now_ms)
+            limit = self._shared.limits.max_before_connect_bytes
             if self.phase == OPEN and not self._go_live(now) and self._early_bytes > limit:
                 self._leave(CloseCode.PROTOCOL, "too much before connect")
 
@@ -204,19 +208,16 @@ class Connection(Wire):
                 shared.check_open()
                 self._upgrade(request)
                 return
-            route = shared.routes.get(request.path)
-            if route is None:
-                raise head.Refusal(404, f"There is nothing at {request.path}.")
-            head.check_method(request, ("GET", "HEAD"))
-            self._respond(head.response(*route(request.target), method))
+            if shared.service(request.path) is None:
+                self._respond(head.response(*shared.page(request), method))
+            else:
+                Conversation(self, bytearray(self._buffer)).start(shared.now)
         except head.Refusal as refusal:
             self.refuse(refusal, method)
 
     def _upgrade(self, request: head.Request) -> None:
         shared = self._shared
-        arrival = self._arrival(request)
-        if token := token_of(request, takes_query_token=shared.door.takes_query_token):
-            arrival = attrs.evolve(arrival, token=token)
+        arrival = self._known(request)
         if self._seat is None and (refusal := self._sit(arrival.address)) is not None:
             raise refusal  # behind a proxy it has an address of its own only now
         extension = self._extension(request)
@@ -230,10 +231,17 @@ class Connection(Wire):
         else:
             self._outbox = Outbox(self, shared.dirty, text_frame, limit)
         self._send_ahead(answer)
-        if self._may_enter(request, arrival):
+        if shared.door.may_enter(request, arrival):
             self._application = shared.accept(self._outbox, arrival)
         else:
+            self._complain_of_origin(request)
             self.close(CloseCode.FORBIDDEN_ORIGIN)
+
+    def _known(self, request: head.Request) -> Arrival:
+        """What is known of whoever sends this. Raises Refusal."""
+        arrival = self._arrival(request)
+        token = token_of(request, takes_query_token=self._shared.door.takes_query_token)
+        return attrs.evolve(arrival, token=token) if token else arrival
 
     def _arrival(self, request: head.Request) -> Arrival:
         """What is known of the client, before it says anything."""
@@ -244,20 +252,38 @@ class Connection(Wire):
             return b""
         return negotiate(request.headers.get(b"sec-websocket-extensions", b""))
 
-    def _may_enter(self, request: head.Request, arrival: Arrival) -> bool:
-        """S9: whether the page, if there is one, may connect."""
-        origin = request.headers.get(b"origin")
-        if origin is None:
-            return True
+    def _complain_of_origin(self, request: head.Request) -> None:
         shared = self._shared
-        text, host = origin.decode("ascii"), request.headers[b"host"].decode("ascii")
-        is_local = not arrival.address or is_this_machine(arrival.address)
-        if shared.door.origins.allows(text, host, is_encrypted=arrival.is_encrypted, is_local=is_local):
-            return True
-        shown = shorten(escape(text), _SHOWN_CHARACTERS)
+        shown = shorten(escape(request.headers.get(b"origin", b"").decode("ascii")), _SHOWN_CHARACTERS)
         advice = "to let pages of this origin connect, list it in the setting origins, and restart the broker"
         shared.complaints.say("origin_refused", shared.now, origin=shown, advice=advice)
-        return False
+
+    # Called by the conversation that it has become
+
+    def meet(self, request: head.Request) -> tuple[Arrival, str]:
+        """Who asks by HTTP, and which page does. Raises Refusal."""
+        arrival, door = self._known(request), self._shared.door
+        if not door.may_enter(request, arrival):
+            self._complain_of_origin(request)
+            raise head.Refusal(403, "This page may not ask here: its origin is not listed in the setting origins.")
+        origin = request.headers.get(b"origin", b"").decode("ascii")
+        if not origin and not door.is_host_good(request, arrival):
+            raise head.Refusal(
+                403, "Ask by address, as localhost, or with a credential; or list the host in origins."
+            )
+        return arrival, origin
+
+    def go_on(self, conversation: Conversation, buffer: bytearray, now_ms: int) -> None:
+        """Its next request asks for a WebSocket, and begins the buffer."""
+        shared = self._shared
+        self.phase = HEAD
+        self._buffer, self._early_bytes = buffer, len(buffer)
+        self._succeed(conversation)
+        shared.connections[self.fd] = self
+        self._is_new = True
+        shared.newcomers += 1
+        shared.connect_deadlines.add(self, shared.now)
+        self._serve_early(shared.now, now_ms)
 
     # Reading frames
 

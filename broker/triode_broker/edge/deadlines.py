@@ -28,6 +28,13 @@ class Deadlines(Generic[_Item]):
         """`item` falls due at now + seconds; `now` never goes back."""
         self._queue.append((now + self.seconds, item))
 
+    def retime(self, seconds: float) -> None:
+        """Another period from now on, for those that were added before as well: a full pass."""
+        later = seconds - self.seconds
+        if later:
+            self.seconds = seconds
+            self._queue = deque((due + later, item) for due, item in self._queue)
+
     def due(self, now: float) -> list[_Item]:
         """Take out what is due, in order."""
         queue = self._queue

@@ -97,15 +97,15 @@ def inflate(data: bytes, max_bytes: int) -> bytes:
 class Deflating:
     """Makes frames of payloads for those who take compressed ones: one for all of them, so that they share."""
 
-    __slots__ = ("_item", "_min_bytes", "_payload", "frame")
+    __slots__ = ("_item", "_payload", "frame", "min_bytes")
 
     def __init__(self, min_bytes: int) -> None:
-        self._min_bytes = min_bytes  # shorter payloads go as they are
+        self.min_bytes = min_bytes  # shorter payloads go as they are
         self._payload = self._item = b""  # the last one: replays give the same object to one after the other
         self.frame = self._frame  # one object for all outboxes: by it the core tells who takes the same items
 
     def _frame(self, payload: bytes) -> bytes:
-        if len(payload) < self._min_bytes:
+        if len(payload) < self.min_bytes:
             return text_frame(payload)
         if payload is not self._payload:
             self._payload, self._item = payload, _smaller(payload)

@@ -8,8 +8,11 @@ client would come back for ever; so it is let in, told `forbidden_origin`, and c
 import attrs
 
 from triode_broker.config import Config
+from triode_broker.core.identity import Arrival
 from triode_broker.edge.front import PLAIN, Front
+from triode_broker.edge.head import Request
 from triode_broker.edge.origins import Origins
+from triode_broker.this_machine import is_this_machine
 
 
 @attrs.frozen
@@ -20,6 +23,33 @@ class Door:
     origins: Origins = attrs.field(factory=Origins)
     takes_query_token: bool = False
     compresses: bool = False
+
+    def may_enter(self, request: Request, arrival: Arrival) -> bool:
+        """S9: whether the page, if there is one, may connect."""
+        origin = request.headers.get(b"origin")
+        return origin is None or self._allows(origin.decode("ascii"), request, arrival)
+
+    def is_host_good(self, request: Request, arrival: Arrival) -> bool:
+        """S9: whether the name by which a stranger has found the way to this machine can be trusted.
+
+        A page whose name was made to lead here asks with no `Origin`: for its browser, it asks its own server.
+        """
+        if arrival.token or arrival.certificate or not _is_local(arrival):
+            return True
+        scheme = "https" if arrival.is_encrypted else "http"
+        return self._allows(f"{scheme}://{_host(request)}", request, arrival)
+
+    def _allows(self, origin: str, request: Request, arrival: Arrival) -> bool:
+        is_encrypted, is_local = arrival.is_encrypted, _is_local(arrival)
+        return self.origins.allows(origin, _host(request), is_encrypted=is_encrypted, is_local=is_local)
+
+
+def _host(request: Request) -> str:
+    return request.headers.get(b"host", b"").decode("ascii")
+
+
+def _is_local(arrival: Arrival) -> bool:
+    return not arrival.address or is_this_machine(arrival.address)
 
 
 def make_door(config: Config, front: Front = PLAIN) -> Door:

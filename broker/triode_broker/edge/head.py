@@ -2,8 +2,8 @@
 
 Pure: bytes and limits in, a request, a refusal or the bytes of a 101 out. Surprising: h11 is only started once the
 whole head is here, so that no slow handshake holds one; and it is asked last, after the checks it leaves out
-(bytes outside printable ASCII, bare line feeds), and only where the head is not plain (plain_head.py). No body is
-ever read: whoever announces one is refused.
+(bytes outside printable ASCII, bare line feeds, folded lines, a length beside chunks), and only where the head is
+not plain (plain_head.py). Bodies are for services: whoever announces one to anybody else is refused.
 """
 
 import base64
@@ -44,13 +44,14 @@ class Refusal(Exception):
 
 @attrs.define
 class Request:
-    """A head that is well formed and has no body; `size`: how many bytes it took."""
+    """A well formed head; `size`: how many bytes it took; `http`: what reads the body, None: there is none."""
 
     method: str
     target: str
     http_version: bytes
     headers: dict[bytes, bytes]  # lower-case names; repeated ones joined by ", "
     size: int
+    http: h11.Connection | None = None
 
     @property
     def path(self) -> str:
@@ -81,6 +82,8 @@ def read_head(data: bytes | bytearray, limits: Limits) -> Request | None:
 
 
 def _parse(head: bytes) -> Request:
+    if b"\r\n " in head or b"\r\n\t" in head:
+        raise Refusal(400, "A header of a request has one line.")
     http = h11.Connection(h11.SERVER)
     http.receive_data(head)
     try:
@@ -92,9 +95,12 @@ def _parse(head: bytes) -> Request:
     if event.http_version not in _VERSIONS:
         raise Refusal(505, "This server speaks HTTP/1.1.")
     headers = _unite(event.headers)
-    if b"transfer-encoding" in headers or headers.get(b"content-length", b"0").strip(b"0"):
-        raise Refusal(400, "Requests to this server have no body.")
-    return Request(event.method.decode(), event.target.decode(), event.http_version, headers, len(head))
+    is_chunked = b"transfer-encoding" in headers
+    if is_chunked and (b"content-length" in headers or event.http_version != b"1.1"):
+        raise Refusal(400, "A request has a length or chunks, and chunks are HTTP/1.1.")
+    has_body = is_chunked or bool(headers.get(b"content-length", b"0").strip(b"0"))
+    body = http if has_body else None
+    return Request(event.method.decode(), event.target.decode(), event.http_version, headers, len(head), body)
 
 
 def _unite(pairs: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
@@ -109,6 +115,12 @@ def _unite(pairs: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     return headers
 
 
+def check_no_body(request: Request) -> None:
+    """Raise Refusal where there is one, and nobody to read it."""
+    if request.http is not None:
+        raise Refusal(400, f"{request.path} takes no body.")
+
+
 def check_method(request: Request, allowed: tuple[str, ...]) -> None:
     """Raise Refusal unless the method is one of these."""
     if request.method not in allowed:
@@ -118,6 +130,7 @@ def check_method(request: Request, allowed: tuple[str, ...]) -> None:
 
 def upgrade(request: Request, extension: bytes = b"") -> bytes:
     """The 101 that turns this request into a WebSocket (SPEC 1.1, 1.2), with this extension. Raises Refusal."""
+    check_no_body(request)
     check_method(request, ("GET",))
     if b"websocket" not in request.tokens(b"upgrade"):
         text = f"{request.path} speaks WebSocket, subprotocol {SUBPROTOCOL}. In a browser: new WebSocket(url)."

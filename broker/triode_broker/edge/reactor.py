@@ -11,6 +11,7 @@ import errno
 import heapq
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 import trio
@@ -18,8 +19,9 @@ from triode_protocol.errors import CloseCode
 
 from triode_broker.config import Limits
 from triode_broker.core.outbox import Outbox
-from triode_broker.edge.application import NO_CROWD, Accept, Crowd, Route
+from triode_broker.edge.application import NO_CROWD, Accept, Crowd, Route, Service
 from triode_broker.edge.connection import Connection
+from triode_broker.edge.conversation import Conversation
 from triode_broker.edge.deadlines import Deadlines
 from triode_broker.edge.door import Door
 from triode_broker.edge.frames import FASTEST, Unmasking
@@ -27,7 +29,7 @@ from triode_broker.edge.fronted import Fronted
 from triode_broker.edge.poller import READ, make_poller
 from triode_broker.edge.shared import Shared, Statistics, come_back
 from triode_broker.edge.turns import SHORT_SECONDS, Nothing, Tally, Turns
-from triode_broker.edge.wire import GONE, OPEN, Backlog
+from triode_broker.edge.wire import GONE, OPEN, Backlog, Wire
 
 EVENTS_PER_TURN: Final = 256
 ACCEPTS_PER_TURN: Final = 64  # of one listener
@@ -51,7 +53,8 @@ Farewell = tuple[int, Sequence[str]]
 class Edge:
     """Everything that touches client sockets.
 
-    `accept` makes the application of each WebSocket; `routes` answer other paths; `now_ms` is the wall clock.
+    `accept` makes the application of each WebSocket; `services` are told of requests for what is below their
+    paths, `routes` answer others; `now_ms` is the wall clock.
     `crowd` says who may come in when many want to at once, `door` what is asked of each.
     `tally` is what turns are told apart by (`edge.turns`).
     `dirty` is what outboxes enter: who puts into one outside of the edge's own calls ends its turn with `flush`.
@@ -70,10 +73,23 @@ class Edge:
         crowd: Crowd = NO_CROWD,
         door: Door | None = None,
         tally: Tally | None = None,
+        services: Mapping[str, Service] = MappingProxyType({}),
     ) -> None:
         self._poller = make_poller()
         door = door or Door()
-        self._shared = Shared(limits, self._poller, accept, routes, websocket_path, unmasking, crowd, door, log)
+        self._shared = Shared(
+            limits,
+            self._poller,
+            accept,
+            routes,
+            websocket_path,
+            unmasking,
+            crowd,
+            door,
+            log,
+            services,
+            self.flush,
+        )
         self._connect = Connection if door.front.is_plain else Fronted
         self._now_ms = now_ms
         self.turns = Turns(tally or Nothing())
@@ -81,7 +97,7 @@ class Edge:
         self._listeners: dict[int, socket.socket] = {}
         self._is_accepting = False
         self._is_short = False  # of descriptors: said once, until a client was accepted again
-        self._hushed: list[tuple[float, Connection]] = []  # sent away, waiting for answers until then
+        self._hushed: list[tuple[float, Wire]] = []  # sent away, waiting for answers until then
         self._empty: trio.Event | None = None  # someone waits for the last connection to go
         shared = self._shared
         self._checks: tuple[tuple[Deadlines[Any], Callable[[Any, float, int], None]], ...] = (
@@ -89,6 +105,7 @@ class Edge:
             (shared.look_deadlines, Connection.look),
             (shared.drain_deadlines, Connection.check_drained),
             (shared.close_deadlines, Connection.check_closed),
+            (shared.exchange_deadlines, Conversation.look),
         )
         shortest = min(deadlines.seconds for deadlines, _ in self._checks)
         self._sweep_seconds = min(SWEEP_SECONDS, shortest / _SWEEPS_PER_PERIOD)
@@ -181,6 +198,14 @@ class Edge:
             with trio.move_on_after(self._shared.limits.close_timeout_ms / 1000 + SWEEP_SECONDS):
                 await self._empty.wait()
 
+    def limits_changed(self) -> None:
+        """Its limits hold others now."""
+        self._shared.limits_changed()
+
+    def put_door(self, door: Door) -> None:
+        """Another one for those who come from now on, in front of the same kind of connections."""
+        self._shared.door = door
+
     def close_doors(self, reopens_at: float) -> None:
         """Answer whoever wants a WebSocket with 503 from now on, to come back then, on trio's clock."""
         self._shared.reopens_at = reopens_at
@@ -208,7 +233,7 @@ class Edge:
             if rest or self._hushed:
                 await trio.sleep(DRAIN_STEP_SECONDS)
 
-    def _hush(self, connection: Connection, farewell: Callable[[], Farewell]) -> None:
+    def _hush(self, connection: Wire, farewell: Callable[[], Farewell]) -> None:
         """One that has not got through its handshake is refused, or dropped at the end."""
         if connection.phase == OPEN:
             connection.hush(CloseCode.DRAINING, *farewell())
@@ -375,5 +400,5 @@ class Edge:
         self._poller.close()
 
 
-def _is_gone(connection: Connection) -> bool:
+def _is_gone(connection: Wire) -> bool:
     return connection.phase == GONE

@@ -5,7 +5,7 @@ written here once per tick and read by whoever needs the time; nobody asks a clo
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,18 +14,19 @@ import attrs
 from triode_broker.config import Limits
 from triode_broker.core.outbox import Outbox
 from triode_broker.edge.addresses import Addresses
-from triode_broker.edge.application import Accept, Crowd, Route
+from triode_broker.edge.application import Accept, Crowd, Route, Service
 from triode_broker.edge.complaints import Complaints
 from triode_broker.edge.deadlines import Deadlines
 from triode_broker.edge.deflate import Deflating
 from triode_broker.edge.door import Door
 from triode_broker.edge.frames import Unmasking, text_frame
-from triode_broker.edge.head import Refusal
+from triode_broker.edge.head import Refusal, Request, check_method, check_no_body
 from triode_broker.edge.poller import Poller
 from triode_broker.this_machine import is_this_machine
 
 if TYPE_CHECKING:
     from triode_broker.edge.connection import Connection
+    from triode_broker.edge.conversation import Conversation
     from triode_broker.edge.wire import Wire
 
 #: A connection is looked at so often between two pings: bounds how late its silence is noticed.
@@ -41,6 +42,7 @@ class Statistics:
     accepted: int
     refused: int  # answered with an HTTP error, or not at all for want of room
     upgraded: int
+    requests: int  # of HTTP, but for those that came as the first of their connection and ended it
     frames_in: int
     bytes_in: int
     bytes_out: int
@@ -60,12 +62,14 @@ class Shared:
     crowd: Crowd
     door: Door
     log: Any
+    services: Mapping[str, Service]  # by path; of one that ends with a slash all that is below
+    flush: Callable[[], None]  # ends a turn that was not one of the edge's
 
     plain_bytes: int = attrs.field(init=False)  # larger frames are not plain
     addresses: Addresses = attrs.field(init=False)
     complaints: Complaints = attrs.field(init=False)
     deflating: Deflating = attrs.field(init=False)
-    connections: "dict[int, Connection]" = attrs.field(init=False, factory=dict)  # by descriptor
+    connections: "dict[int, Connection | Conversation]" = attrs.field(init=False, factory=dict)  # by descriptor
     dirty: list[Outbox] = attrs.field(init=False, factory=list)  # to be written at the end of the tick
     leaving: "list[Wire]" = attrs.field(init=False, factory=list)  # to be closed then
     nowhere: Outbox = attrs.field(init=False)  # of connections that have none
@@ -78,10 +82,12 @@ class Shared:
     look_deadlines: "Deadlines[Connection]" = attrs.field(init=False)
     drain_deadlines: "Deadlines[Connection]" = attrs.field(init=False)
     close_deadlines: "Deadlines[Wire]" = attrs.field(init=False)
+    exchange_deadlines: "Deadlines[Conversation]" = attrs.field(init=False)
 
     accepted: int = attrs.field(init=False, default=0)
     refused: int = attrs.field(init=False, default=0)
     upgraded: int = attrs.field(init=False, default=0)
+    requests: int = attrs.field(init=False, default=0)
     frames_in: int = attrs.field(init=False, default=0)
     bytes_in: int = attrs.field(init=False, default=0)
     bytes_out: int = attrs.field(init=False, default=0)
@@ -90,8 +96,7 @@ class Shared:
     def __attrs_post_init__(self) -> None:
         limits = self.limits
         self.plain_bytes = min(limits.max_frame_bytes, self.unmasking.max_bytes)
-        proxies = self.door.front.proxies
-        self.addresses = Addresses(limits, lambda address: is_this_machine(address) or address in proxies)
+        self.addresses = Addresses(limits, self._is_exempt)
         self.complaints = Complaints(self.log.warning)
         self.deflating = Deflating(limits.min_compressed_bytes)
         self.nowhere = Outbox(None, [], text_frame, limits.max_outbox_bytes)
@@ -99,6 +104,22 @@ class Shared:
         self.look_deadlines = Deadlines(limits.ping_ms / 1000 / LOOKS_PER_PING)
         self.drain_deadlines = Deadlines(limits.drain_timeout_ms / 1000)
         self.close_deadlines = Deadlines(limits.close_timeout_ms / 1000)
+        self.exchange_deadlines = Deadlines(_look_seconds(limits))
+
+    def _is_exempt(self, address: str) -> bool:
+        return is_this_machine(address) or address in self.door.front.proxies
+
+    def limits_changed(self) -> None:
+        """`limits` holds others: what was derived from them follows, for connections that are open too."""
+        limits = self.limits
+        self.addresses.limits_changed()
+        self.deflating.min_bytes = limits.min_compressed_bytes
+        self.connect_deadlines.retime(limits.connect_timeout_ms / 1000)
+        self.drain_deadlines.retime(limits.drain_timeout_ms / 1000)
+        self.close_deadlines.retime(limits.close_timeout_ms / 1000)
+        self.exchange_deadlines.retime(_look_seconds(limits))
+        for connection in self.connections.values():
+            connection.bound_outbox(limits.max_outbox_bytes)
 
     def check_open(self) -> None:
         """Whether one more WebSocket may begin. Raises Refusal."""
@@ -106,6 +127,22 @@ class Shared:
             raise come_back("This server is being taken out of service.", (self.reopens_at - self.now) * 1000)
         if self.crowd.is_full:
             raise come_back("Too many clients are connecting.", self.crowd.later_ms())
+
+    def service(self, path: str) -> Service | None:
+        """Whoever serves a path; None: nobody, there may be a page."""
+        found = self.services.get(path)
+        if found is None and (slash := path.find("/", 1)) > 0:
+            found = self.services.get(path[: slash + 1])
+        return found
+
+    def page(self, request: Request) -> tuple[int, str, bytes]:
+        """What a page answers. Raises Refusal."""
+        check_no_body(request)
+        route = self.routes.get(request.path)
+        if route is None:
+            raise Refusal(404, f"There is nothing at {request.path}.")
+        check_method(request, ("GET", "HEAD"))
+        return route(request.target)
 
     def statistics(self) -> Statistics:
         """The counters as they stand."""
@@ -115,11 +152,18 @@ class Shared:
             self.accepted,
             self.refused,
             self.upgraded,
+            self.requests,
             self.frames_in,
             self.bytes_in,
             self.bytes_out,
             dict(self.closes),
         )
+
+
+def _look_seconds(limits: Limits) -> float:
+    """Between two looks at a connection that speaks HTTP: a quarter of the shortest of its times."""
+    shortest = min(limits.http_idle_ms, limits.http_body_ms, limits.connect_timeout_ms, limits.drain_timeout_ms)
+    return min(shortest, limits.ping_ms) / 1000 / LOOKS_PER_PING
 
 
 def come_back(text: str, after_ms: float) -> Refusal:

@@ -89,6 +89,10 @@ class Wire:
         self._interest = READ
         self._farewell: tuple[int, str, int, Sequence[str]] | None = None  # code, reason, reconnect_after_ms, urls
 
+    def bound_outbox(self, max_bytes: int) -> None:
+        """Another max_outbox_bytes from now on; what is over it follows as if it had just come to that."""
+        self._outbox.limit = max_bytes
+
     @property
     def address(self) -> str:
         """Of the other end, in its one spelling; "" where it has none. Asked of the system: it costs no memory."""
@@ -107,6 +111,14 @@ class Wire:
         return Backlog(
             self._application, outbox.size, outbox.limit, outbox.is_blocked, outbox.wants_room, paused_ms
         )
+
+    def _succeed(self, before: "Wire") -> None:
+        """Serve the socket from now on that another one has served; who calls it enters `connections`."""
+        before._count_in()
+        before.phase = GONE
+        before._is_live = False
+        self._seat, before._seat = before._seat, None
+        self._interest = before._interest
 
     # Called by the core, from anywhere
 
