@@ -32,6 +32,7 @@ generate: $(VENV)/.dev $(VENV)/.js ## errors.py, schemas, tables of SPEC.md and 
 	@$(BIN)/ruff format --quiet protocol
 	@if [ -e $(VENV)/.js ]; then \
 	  npm run build --silent --prefix clients/js && cp clients/js/dist/triode.iife.js broker/triode_broker/http/triode.js; \
+	  cp clients/js/dist/triode-sse.js broker/triode_broker/http/triode-sse.js; \
 	fi
 
 format: $(VENV)/.dev ## put every file into the one form

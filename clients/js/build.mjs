@@ -11,7 +11,7 @@ import { build, transform } from "esbuild";
 import { minify } from "terser";
 
 process.chdir(dirname(fileURLToPath(import.meta.url)));
-const { version } = JSON.parse(readFileSync("package.json", "utf8"));
+const VERSION = JSON.stringify(JSON.parse(readFileSync("package.json", "utf8")).version);
 
 /** entry: source */
 const entries = {
@@ -21,6 +21,7 @@ const entries = {
   react: "src/react.ts",
   tabs: "src/tabs/index.ts",
   "tabs-worker": "src/tabs/tabs-worker.ts",
+  "triode-sse": "src/triode-sse.ts",
 };
 const out = join("node_modules", `.build-${process.pid}`);
 
@@ -30,8 +31,7 @@ const settings = {
   outdir: out,
   target: "es2021",
   minifySyntax: true,
-  define: { VERSION: JSON.stringify(version) },
-  external: ["react", "ws"],
+  external: ["react", "ws", "./triode-sse.js"],
   legalComments: "none",
   logLevel: "warning",
   logOverride: { "empty-import-meta": "silent" }, // tabs.cjs: a bundler or `worker` says where its script is
@@ -40,8 +40,8 @@ const settings = {
 mkdirSync(out);
 const scripts = { "triode.iife": "src/iife.ts", "tabs.iife": "src/tabs/iife.ts" };
 const made = await Promise.all([
-  build({ ...settings, entryPoints: entries, format: "esm" }),
-  build({ ...settings, entryPoints: scripts, format: "iife" }),
+  build({ ...settings, entryPoints: entries, format: "esm", define: { VERSION, FALLBACK: '"./triode-sse.js"' } }),
+  build({ ...settings, entryPoints: scripts, format: "iife", define: { VERSION, FALLBACK: "Triode.fallback" } }),
 ]);
 for (const { path, text } of made.flatMap(({ outputFiles }) => outputFiles)) {
   const { code } = await minify(text, {

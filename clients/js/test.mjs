@@ -22,7 +22,7 @@ await build({
   platform: "node",
   target: "es2022",
   packages: "external",
-  define: { VERSION: '"0.0.0-test"' },
+  define: { VERSION: '"0.0.0-test"', FALLBACK: '"../src/triode-sse.ts"' },
   logLevel: "warning",
 });
 const made = readdirSync(out, { recursive: true }).filter((name) => name.endsWith(".mjs"));

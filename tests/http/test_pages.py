@@ -49,6 +49,12 @@ def test_client_for_a_script_tag_comes_from_the_node_itself() -> None:
     assert b"Triode" in body
 
 
+def test_way_around_blocked_websockets_comes_from_the_node_itself() -> None:
+    status, content_type, body = pages(dict, list)["/triode-sse.js"]("/triode-sse.js")
+    assert (status, content_type) == (200, "text/javascript; charset=utf-8")
+    assert b"export" in body
+
+
 def test_demo_speaks_the_protocol_in_under_60_readable_lines() -> None:
     lines = [line for line in demo_script(demo_page()).splitlines() if line.strip()]
     assert 0 < len(lines) < MAX_SCRIPT_LINES

@@ -1,4 +1,5 @@
-"""The pages of a node: the demo at `/`, the JavaScript client at `/triode.js`, health at `/healthz`, `/readyz`.
+"""The pages of a node: the demo at `/`, the JavaScript client at `/triode.js` (and `/triode-sse.js`, which that loads
+where no WebSocket opens), health at `/healthz`, `/readyz`.
 
 Plain functions from a request target to status, content type and body; knows no socket and no broker, what health
 and readiness say comes from outside. The surprising decision: the demo's Content-Security-Policy stands in the
@@ -31,13 +32,16 @@ def pages(health: Callable[[], Mapping[str, object]], unready: Callable[[], Sequ
     `health`: its `status` is "ok" or says what is not. `unready`: why clients had better go elsewhere; () = ready.
     """
     page = demo_page().encode()
-    script = client_script()
+    script, fallback = client_script(), fallback_script()
 
     def demo(target: str) -> tuple[int, str, bytes]:
         return 200, "text/html; charset=utf-8", page
 
     def client(target: str) -> tuple[int, str, bytes]:
         return 200, "text/javascript; charset=utf-8", script
+
+    def around(target: str) -> tuple[int, str, bytes]:
+        return 200, "text/javascript; charset=utf-8", fallback
 
     def healthz(target: str) -> tuple[int, str, bytes]:
         report = health()
@@ -47,7 +51,7 @@ def pages(health: Callable[[], Mapping[str, object]], unready: Callable[[], Sequ
         reasons = list(unready())
         return _json(503 if reasons else 200, {"ready": not reasons, "reasons": reasons})
 
-    return {"/": demo, "/triode.js": client, "/healthz": healthz, "/readyz": readyz}
+    return {"/": demo, "/triode.js": client, "/triode-sse.js": around, "/healthz": healthz, "/readyz": readyz}
 
 
 def _json(status: int, report: Mapping[str, object]) -> tuple[int, str, bytes]:
@@ -57,6 +61,11 @@ def _json(status: int, report: Mapping[str, object]) -> tuple[int, str, bytes]:
 def client_script() -> bytes:
     """The JavaScript client for a script tag, with the offline queue: `make generate` takes it from clients/js."""
     return files("triode_broker.http").joinpath("triode.js").read_bytes()
+
+
+def fallback_script() -> bytes:
+    """What the client loads where no WebSocket opens: a module, `make generate` takes it from clients/js, too."""
+    return files("triode_broker.http").joinpath("triode-sse.js").read_bytes()
 
 
 def demo_page() -> str:

@@ -20,9 +20,10 @@ import { makeRequests } from "./requests.js";
 import { makeRoute } from "./route.js";
 import { makeSubscriptions } from "./subscriptions.js";
 import { clamp, makeTime } from "./time.js";
-import type { Options, Socket, State } from "./types.js";
+import type { Options, Socket, State, Transport } from "./types.js";
 
 declare const VERSION: string;
+declare const FALLBACK: string; // where the fallback's script is, by kind of build
 
 const FLIGHT_BYTES = 61_440; // written before `connected`: a broker reads 64 KiB until then (SPEC 1.11)
 const MOST_UNSENT_BYTES = 1_048_576; // in the WebSocket: more waits here
@@ -47,7 +48,8 @@ export function Client(
     name = "triode-js",
     will,
     queue = {},
-    transport = (url, protocol) => new WebSocket(url, protocol),
+    transport,
+    transports = transport ? ["ws"] : ["ws", "sse"],
     maxInboxMessages = 1_000,
     connectTimeoutMs = 10_000,
     requestTimeoutMs = 10_000,
@@ -57,6 +59,7 @@ export function Client(
   let state: State = "idle";
   let socket: Socket | undefined;
   let attempt = 0; // which one may still dial
+  let fallback: Transport | undefined; // once it was needed, and loaded
   let stopTimer = (): void => {}; // of the state: the end of waiting, of patience with an attempt, or with silence
   let isAsked = false; // the broker asked for the wait
   let room = 0; // bytes of the next text; 0 = not now
@@ -85,6 +88,9 @@ export function Client(
   let setClosed: () => void;
   const ending = new Promise<void>((resolve) => (setClosed = resolve));
   const closed = new TriodeError("closed", "the client is closed");
+  const dial: Transport = transport ?? ((url, protocol) => new WebSocket(url, protocol));
+  // Handshakes refused in a row before another way is tried.
+  const patience = /sse/.test(transports as any) ? +/ws/.test(transports as any) : Infinity;
 
   const [listening, emit] = makeEmitter();
   const [now, later, pause, random, setBounds, stop] = makeTime(clock);
@@ -146,7 +152,8 @@ export function Client(
     try {
       connectToken = await fetch();
       await loading;
-      if (mine == attempt) open((socket = transport(url, "triode.v1.json")), url);
+      if (refused >= patience) fallback ??= (await import(FALLBACK).catch(() => {}))?.default(dial, !patience, now, later);
+      if (mine == attempt) open((socket = (fallback ?? dial)(url, "triode.v1.json")), url);
     } catch (error) {
       complain(error);
       if (mine == attempt) depart(String(error));
@@ -228,6 +235,7 @@ export function Client(
     stopTimer();
     watch(silence);
     expires(packet.expiresInMs);
+    self.transport = socket!.transport ?? "ws";
     enter("connected", { connection, node: packet.node });
     for (const [resolve] of opening.splice(0)) resolve();
   };
@@ -404,6 +412,7 @@ export function Client(
 
   const self = Object.assign(this, listening, {
     state: "idle" as State,
+    transport: undefined as string | undefined,
     async connect(): Promise<void> {
       use();
       if (state != "connected") await new Promise<void>((...both) => opening.push(both));

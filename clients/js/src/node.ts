@@ -64,8 +64,9 @@ class LateSocket implements Socket {
 const late = (url: string, protocol: string): Socket => new LateSocket(url, protocol);
 
 function NodeClient(this: object, url: string | readonly string[], options: Options = {}): void {
-  const { transport = globalThis.WebSocket ? undefined : late } = options;
-  Implementation.call(this, url, transport ? { ...options, transport } : options);
+  const isOwn = options.transport || globalThis.WebSocket;
+  // A dial of ours is no program's own: what may go round a WebSocket may go round this one.
+  Implementation.call(this, url, isOwn ? options : { transports: ["ws", "sse"], ...options, transport: late });
 }
 
 /** `new Triode(url, options)`: the client. */

@@ -306,6 +306,8 @@ export interface Socket {
   readonly readyState: number;
   /** Bytes handed over and not sent yet. */
   readonly bufferedAmount: number;
+  /** What it is; default: "ws". */
+  readonly transport?: TransportName;
   /** It can be written to. */
   onopen: ((event: any) => void) | null;
   /** The event has `data`. */
@@ -335,6 +337,9 @@ export interface Clock {
   random(): number;
 }
 
+/** What carries a connection: a WebSocket, or server-sent events and POST requests. */
+export type TransportName = "ws" | "sse";
+
 /** Of `new Triode(url, options)`. */
 export interface Options {
   /** A token, or a function that fetches one: called before each connection and ahead of expiry, one at a time. */
@@ -347,6 +352,9 @@ export interface Options {
   readonly queue?: QueueOptions;
   /** How to dial; default: a WebSocket. */
   readonly transport?: Transport;
+  /** What may carry the connection: WebSockets, or HTTP with server-sent events. Default: both, where `transport` is not
+   * given: the second only after two attempts in a row at which no WebSocket opened. */
+  readonly transports?: readonly TransportName[];
   /** Bounds of what an async iterator has not taken yet: past it the subscription pauses and resumes by position. Default 1,000. */
   readonly maxInboxMessages?: number;
   /** How long a connection may take until `connected`; default 10,000. */
@@ -405,6 +413,8 @@ export interface TriodeConstructor {
 export interface Client extends Emitting<ClientEvents> {
   /** Of the connection. */
   readonly state: State;
+  /** What carries the present connection, or carried the last one. */
+  readonly transport: TransportName | undefined;
   /** Begin to connect; resolves when connected, rejects when refused for good or closed. */
   connect(): Promise<void>;
   /** Publish: resolves when the broker has acknowledged, with the place and the level reached. Without a connection
