@@ -66,6 +66,7 @@ from triode_broker.cluster.status import METHOD as STATUS_METHOD
 from triode_broker.cluster.status import complaints, is_outcast, own_view
 from triode_broker.cluster.table import Table as ShardTable
 from triode_broker.cluster.taking import Taking
+from triode_broker.cluster.tracing import TRACE, FarTracing
 from triode_broker.cluster.usage import USAGE, FarUsage
 from triode_broker.config import Config
 from triode_broker.core.interfaces import Acceptor, DurableLog, Log
@@ -114,7 +115,9 @@ class Cluster:
         self.homes = node.homes = Homes(node, self.following.owner_link, outside.now_ms, self.dirty)
         self.presence = FarPresence(node, limits, steady_ms, self.membership.live)
         self.usage = FarUsage(node.rates.accounts, steady_ms, self.asking_links)
-        self._called = dict.fromkeys(PRESENCE_METHODS, self.presence.called) | {USAGE: self.usage.called}
+        self.tracing = node.tracing.elsewhere = FarTracing(node.tracing, self.ownership.owner, self.asking_links)
+        self._called = dict.fromkeys(PRESENCE_METHODS, self.presence.called)
+        self._called |= {USAGE: self.usage.called, TRACE: self.tracing.called}
         self.revoking = Spreading(node, self.calls, self._log)
         self.giving = Giving(self._router, self.ownership, self.asking_links, self._log)
         self.taking = Taking(
@@ -268,7 +271,7 @@ class Cluster:
             self.following.link_opened(link)
             self.giving.opened(link)
         else:
-            self.serving.opened(link)
+            self.serving.opened(link, node)
         self._end_turn()
 
     def closed(self, link: Link, reason: str) -> None:
@@ -277,6 +280,7 @@ class Cluster:
         self.calls.closed(link)
         self.homes.closed(link, is_ending=reason == STOPPED)
         self.presence.closed(link)
+        self.tracing.closed(link)
         self.revoking.closed(link)
         if link.is_dialler:
             self.following.link_closed(link)

@@ -2,8 +2,8 @@
 
 Pure. Knows links and `core.observing`. The surprising decision: calls that nobody waits for, put on a link before
 the publish is. Links keep their order, so the owner looks out before it has the message; another node that gets it
-sooner than the word to look out says nothing of it, and is told of as one that did not answer. A node of a build
-without this answers that it knows no such call, and is then the same. No version of the protocol is needed.
+sooner than the word to look out tells what it finds then. A node of a build without this answers that it knows no
+such call, and is told of as one that did not answer: no version of the protocol is needed.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -126,6 +126,11 @@ class FarTracing:
         asked = self._asked.get(said.trace)
         if asked is not None and link.peer.node in asked.links:
             asked.take(link.peer.node, said.hops, said.is_over)
+
+    @property
+    def watched(self) -> int:
+        """Messages that others have this node look out for, as last swept."""
+        return sum(not one.is_over for watched in self._watched.values() for one in watched.values())
 
     def closed(self, link: Link) -> None:
         """Nothing comes from there any more, and nobody there wants to know."""

@@ -21,6 +21,7 @@ from triode_broker.core.consumers import Consumers
 from triode_broker.core.outbox import Outbox
 from triode_broker.core.record import Record
 from triode_broker.core.router import Router
+from triode_broker.core.shard import shard_of_log
 from triode_broker.core.subscription import Subscription
 from triode_broker.core.tenants import name_outside
 from triode_broker.core.timers import Timers
@@ -49,7 +50,7 @@ Told = Callable[[list[Hop], bool], None]
 class Seen:
     """One message, when it was delivered here."""
 
-    record: Record
+    offset: int
     at_us: int
     before: Audience
     after: Audience
@@ -111,7 +112,7 @@ class Observation:
             return
         after = self._router.audience(self.topic)
         if len(self._seen) < MAX_SEEN:
-            self._seen[record.pos] = Seen(record, self._now_us(), self._before, after)
+            self._seen[record.pos] = Seen(record.offset, self._now_us(), self._before, after)
         self._before = after
         for sub in after.subscriptions[:1]:
             sub.outbox.dirty.append(_Mark(self._look))  # type: ignore[arg-type]  # it is written like one
@@ -121,17 +122,25 @@ class Observation:
     def look_for(self, log: str, pos: int, told: Told) -> None:
         """It is this one: tell what becomes of it, piece by piece, until that is all, or the time is up."""
         self._log, self._pos, self._told = log, pos, told
+        if pos not in self._seen and self._was_delivered(log, pos):
+            # Another node's message, which came before the word to look out for it: who is there now had it.
+            audience = self._router.audience(self.topic)
+            self._seen[pos] = Seen(0, self._now_us(), audience, audience)
         if pos in self._seen:
             self._tell_seen()
         elif self.is_alone:
             self._end([])
+
+    def _was_delivered(self, log: str, pos: int) -> bool:
+        shard = self._router.shard_named(shard_of_log(log))
+        return shard is not None and shard.log.name == log and shard.log.head() >= pos
 
     def placed(self, log: str, pos: int, level: str) -> list[Hop]:
         """Of the node that gave it its place, where it was seen."""
         if (seen := self._seen.get(pos)) is None:
             return []
         return [
-            Hop("position", self._node, seen.at_us, log=log, pos=pos, offset=seen.record.offset),
+            Hop("position", self._node, seen.at_us, log=log, pos=pos, offset=seen.offset),
             Hop("stored", self._node, seen.at_us, level=level),
         ]
 
