@@ -15,7 +15,6 @@ from triode_protocol.errors import CloseCode, ErrorName
 from triode_protocol.packets import Bye
 
 from triode_broker.core.errors import Disconnect
-from triode_broker.core.outbox import Outbox
 from triode_broker.edge import head
 from triode_broker.edge.addresses import Seat
 from triode_broker.edge.application import Guest
@@ -25,6 +24,7 @@ from triode_broker.edge.exchange import (
     Exchange,
     Frame,
     Stream,
+    StreamOutbox,
     head_of,
     refusal_answer,
 )
@@ -294,10 +294,10 @@ class Conversation(Wire):
         """The outbox of a stream wants room."""
         self._watch()
 
-    def make_outbox(self, connection: object, frame: Frame) -> Outbox:
+    def make_outbox(self, connection: object, frame: Frame) -> StreamOutbox:
         """One of those that this connection writes."""
         shared = self._shared
-        return Outbox(connection, shared.dirty, frame, shared.limits.max_outbox_bytes)
+        return StreamOutbox(connection, shared.dirty, frame, shared.limits.max_outbox_bytes)
 
     def keeps(self, exchange: Exchange) -> bool:
         """Whether another request may follow this one."""

@@ -217,6 +217,15 @@ class Exchange:
         return self.stream_
 
 
+class StreamOutbox(Outbox):
+    """Of an answer: its packets stay items of their own, as arrays are joined for WebSockets only."""
+
+    __slots__ = ()
+
+    def hold_payloads(self) -> None:
+        """What `frame` makes of a packet is made of every packet."""
+
+
 class Stream:
     """An answer that goes on (`http.exchange.Stream`): the connection of its outbox, as the core sees it."""
 
