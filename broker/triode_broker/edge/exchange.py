@@ -15,6 +15,7 @@ from triode_protocol.codec import Refused, encode
 from triode_protocol.errors import RETRY, ErrorName
 
 from triode_broker.core.identity import Arrival
+from triode_broker.core.outbox import Outbox
 from triode_broker.edge.addresses import Seat
 from triode_broker.edge.application import Feeding
 from triode_broker.edge.head import Refusal, Request
