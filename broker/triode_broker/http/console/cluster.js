@@ -40,11 +40,13 @@ const WORDS = { good: "well", warn: "strained", bad: "no link" };
 function picture(view, chosen, choose) {
   const { nodes, missing, shards } = view;
   const names = [...nodes.map((one) => one.node), ...missing].sort();
-  const [rx, ry] = names.length === 1 ? [0, 0] : names.length === 2 ? [190, 0] : [210, 150 + 4 * names.length];
+  const width = matchMedia("(max-width: 860px)").matches ? 360 : 640; // so that words have their size on a phone
+  const rx = names.length === 1 ? 0 : width / 2 - 100 + (width < 400) * 34;
+  const ry = names.length < 3 ? 0 : 130 + 6 * names.length;
   const start = names.length === 2 ? Math.PI : -Math.PI / 2;
   const places = new Map(names.map((name, at) => {
     const angle = start + (at / names.length) * 2 * Math.PI;
-    return [name, [320 + rx * Math.cos(angle), ry * Math.sin(angle)]];
+    return [name, [width / 2 + rx * Math.cos(angle), ry * Math.sin(angle)]];
   }));
   const radius = names.length > 6 ? 30 : 38;
   const heights = [...places.values()].map(([, y]) => y);
@@ -56,10 +58,10 @@ function picture(view, chosen, choose) {
     const text = pair.health === "bad" ? "no link" : [time(pair.rtt), pair.backlog > 0 && bytes(pair.backlog), pair.drift.length && "drift"].filter(Boolean).join(" · ");
     // Off the middle, where the links of an even ring cross.
     const [x, y] = [x1 + (x2 - x1) * 0.42, y1 + (y2 - y1) * 0.42];
-    const width = text.length * 6.8 + 16;
+    const wide = text.length * 6.8 + 16;
     return s("g", { key: `${pair.a}\n${pair.b}`, class: `link ${pair.health} ${chosen && !mine ? "faded" : ""}` },
       s("line", { x1, y1, x2, y2 }),
-      labelled && [s("rect", { x: x - width / 2, y: y - 10, width, height: 20, rx: 10 }), s("text", { x, y: y + 4 }, text)]);
+      labelled && [s("rect", { x: x - wide / 2, y: y - 10, width: wide, height: 20, rx: 10 }), s("text", { x, y: y + 4 }, text)]);
   };
   const node = (name) => {
     const [x, y] = places.get(name);
@@ -86,7 +88,7 @@ function picture(view, chosen, choose) {
       s("text", { class: "small", x, y: y + 16 }, one ? "clients" : "no answer"),
       s("text", { class: "name", x, y: y + radius + 32 }, name.length > 18 ? name.slice(0, 17) + "…" : name));
   };
-  return s("svg", { class: "picture", viewBox: `0 ${top} 640 ${bottom - top}`, role: "group", "aria-label": `${names.length} nodes and their links` },
+  return s("svg", { class: "picture", viewBox: `0 ${top} ${width} ${bottom - top}`, role: "group", "aria-label": `${names.length} nodes and their links` },
     pairs(nodes, missing).sort((a, b) => (a.a === chosen || a.b === chosen) - (b.a === chosen || b.b === chosen)).map(link), names.map(node));
 }
 

@@ -4,17 +4,8 @@ import { attempt, badge, choice, confirmed, empty, field, table } from "./parts.
 
 const PAGE = 100;
 
-/** Why a client is slow, in words; "" = it is not. */
-export function why(one) {
-  const said = [];
-  if (one.paused_ms) said.push(`paused for ${time(one.paused_ms)}`);
-  if (one.outbox_bytes) said.push(`${bytes(one.outbox_bytes)} wait`);
-  if (one.lag) said.push(`${count(one.lag)} behind`);
-  if (one.overflow) said.push(`overflow ${one.overflow}`);
-  return one.why || said.join(", ");
-}
-
-const isSlow = (one) => one.is_slow || one.paused_ms > 0;
+/** Why a client is slow, in a few words. */
+export const why = (one) => (one.paused_ms ? `paused for ${time(one.paused_ms)}: ` : "") + `${bytes(one.waiting_bytes)} wait, ${one.paused_ms ? "nothing it sends is read meanwhile" : one.catching_up ? "it is catching up" : one.blocked ? "its socket takes nothing" : "about to be sent"}`;
 
 /** How long a revocation holds: [seconds, words]. */
 export const TERMS = [["", "as long as tokens are good"], ["3600", "an hour"], ["86400", "a day"], ["604800", "a week"], ["0", "until it is lifted"]];
@@ -28,12 +19,25 @@ export function open(app) {
   let more = false;
   let limit = PAGE;
   let unanswered = [];
+  let open; // subscriptions of the one connection that is looked at
   const get = (name) => app.params.get(name) ?? "";
 
   async function refresh() {
-    const query = { limit, user: get("user"), address: get("address"), connection: get("connection"), slow: get("slow") ? "true" : "" };
-    const answer = await app.ask("GET", "/v1/connections", { query });
-    ({ connections: rows, more, unanswered = [] } = answer);
+    const id = get("connection");
+    const query = { limit, user: get("user"), address: get("address"), connection: id };
+    const [all, slow, subs] = await Promise.all([
+      app.ask("GET", "/v1/connections", { query }),
+      app.ask("GET", "/v1/slow", { query: { limit: PAGE } }),
+      id && app.ask("GET", "/v1/subscriptions", { query: { connection: id, limit: PAGE } }),
+    ]);
+    const waiting = new Map(slow.connections.map((one) => [one.connection, one]));
+    rows = all.connections.map((one) => ({ ...one, slow: waiting.get(one.connection) }));
+    const known = new Set(rows.map((one) => one.connection));
+    const isMeant = (one) => ["user", "address", "connection"].every((name) => !get(name) || get(name) === one[name]);
+    if (get("slow")) rows = [...rows.filter((one) => one.slow), ...slow.connections.filter((one) => !known.has(one.connection) && isMeant(one)).map((one) => ({ ...one, slow: one }))];
+    ({ more, unanswered = [] } = all);
+    more &&= !get("slow");
+    open = subs && subs.subscriptions;
   }
 
   const named = (one) => one.user || `connection ${one.connection}`;
@@ -58,16 +62,24 @@ export function open(app) {
   }
 
   const columns = [
-    { title: "User", by: (one) => one.user, cell: (one) => [h("b", null, one.user || "anonymous"), h("small", null, [one.tenant && `tenant ${one.tenant}`, one.method].filter(Boolean).join(", "))] },
+    { title: "User", by: (one) => one.user, cell: (one) => [h("a", { href: `#/connections?connection=${encodeURIComponent(one.connection)}` }, one.user || "anonymous"), h("small", null, [one.tenant && `tenant ${one.tenant}`, one.method].filter(Boolean).join(", "))] },
     { title: "Address", by: (one) => one.address, cell: (one) => [h("span", { class: "mono" }, one.address || "–"), h("small", null, `on ${one.node}`)] },
     { title: "Since", by: (one) => one.since_ms, down: true, cell: (one) => h("time", { title: date(one.since_ms) }, time(Math.max(Date.now() - one.since_ms, 1000))) },
     { title: "Subs", kind: "num", by: (one) => one.subscriptions, cell: (one) => count(one.subscriptions) },
-    { title: "Waiting", kind: "num", by: (one) => one.outbox_bytes ?? 0, cell: (one) => bytes(one.outbox_bytes) },
-    { title: "Slow because", kind: "wide", by: why, down: true, cell: (one) => (isSlow(one) ? badge(why(one), "warn") : h("span", { class: "dim" }, one.refused ? `${count(one.refused)} packets refused` : "–")) },
+    { title: "Waiting", kind: "num", by: (one) => one.slow?.waiting_bytes ?? 0, cell: (one) => bytes(one.slow?.waiting_bytes ?? 0) },
+    { title: "Slow because", kind: "wide", by: (one) => one.slow?.paused_ms ?? -1, down: true, cell: (one) => (one.slow ? badge(why(one.slow), "warn") : h("span", { class: "dim" }, one.refused ? `refused ${count(one.refused)} packets` : "–")) },
     { title: "Act", kind: "acts", cell: (one) => [
       h("button", { type: "button", onclick: () => kick(one), "aria-label": `Kick ${named(one)}` }, "Kick"),
       h("button", { type: "button", onclick: () => revoke(one), "aria-label": `Revoke ${named(one)}`, disabled: !one.user && !one.token && !one.key }, "Revoke"),
     ] },
+  ];
+
+  const subscriptions = [
+    { title: "Filter", kind: "wide", cell: (one) => h("span", { class: "mono" }, one.filter) },
+    { title: "Kind", cell: (one) => [one.kind, one.name && h("small", null, one.name)] },
+    { title: "State", cell: (one) => badge(one.state, one.state === "live" ? "good" : one.state === "slow" ? "warn" : "") },
+    { title: "On overflow", cell: (one) => one.overflow || "–" },
+    { title: "In flight", kind: "num", cell: (one) => (one.window ? `${count(one.in_flight)} of ${count(one.window)}` : "–") },
   ];
 
   const search = (words, name, placeholder) =>
@@ -81,6 +93,7 @@ export function open(app) {
       label: "Connections", columns, rows, sort, again: app.redraw, key: (one) => one.connection,
       nothing: get("slow") ? empty("No slow subscribers", "Every client takes what it is sent.") : empty("Nobody is connected", "Try ", h("code", null, "triode sub '#'"), " in a terminal, or widen the filter."),
     }),
+    open && [h("h2", null, "Its subscriptions"), table({ label: "Subscriptions", columns: subscriptions, rows: open, key: (one) => one.sub, nothing: empty("None", "It only publishes, or is about to subscribe.") })],
     more && h("p", null, h("button", { type: "button", onclick: () => ((limit = Math.min(limit + PAGE, 1000)), app.again()) }, `More than ${count(rows.length)}: show more`)),
   ];
   return { draw, refresh };

@@ -30,7 +30,7 @@ const VIEWS = [
   ["access", "Access", "M4 7V5a4 4 0 0 1 8 0v2M3 7h10v7H3zm5 3v2", access],
   ["node", "Settings", "M2 5h7m4 0h1M2 11h1m4 0h7M9 3v4m-6 2v4", node],
 ];
-const THEMES = [["", "System theme"], ["light", "Light"], ["dark", "Dark"]];
+const THEMES = [["", "System"], ["light", "Light"], ["dark", "Dark"]];
 const BEATS = [["1000", "every 1 s"], ["2000", "every 2 s"], ["5000", "every 5 s"], ["0", "paused"]];
 const stored = (name, otherwise) => localStorage.getItem(`triode.console.${name}`) ?? otherwise;
 const store = (name, value) => localStorage.setItem(`triode.console.${name}`, value);

@@ -12,7 +12,7 @@ export function open(app) {
   async function refresh() {
     const [busy, clients] = await Promise.all([
       app.ask("GET", "/v1/topics", { query: { limit: 5 } }),
-      app.ask("GET", "/v1/connections", { query: { slow: true, limit: 5 } }),
+      app.ask("GET", "/v1/slow", { query: { limit: 5 } }),
     ]);
     topics = busy.topics;
     slow = clients.connections;
@@ -26,8 +26,8 @@ export function open(app) {
       tile("Deliveries/s", brief(last("delivered")), drawn("delivered"), `${bytes(last("bytesOut"))}/s out`),
       tile("Connections", count(last("connections")), drawn("connections"), `${count(last("subscriptions"))} subscriptions`),
       tile("Publish → ack, p99", time(last("ackP99")), drawn("ackP99"), `median ${time(last("ackP50"))}`),
-      tile("CPU", percent(last("cpu")), drawn("cpu"), "busiest node, of a core"),
-      tile("Loop lag", time(last("lag")), drawn("lag"), "of the slowest node"));
+      tile("CPU", percent(last("cpu")), drawn("cpu"), "of a core, busiest node"),
+      tile("Loop lag", time(last("lag")), drawn("lag"), "slowest node"));
   }
 
   function draw() {

@@ -4,7 +4,7 @@
  * Knows elements, no broker. The surprising decision: a table's cells carry their heading as `data-label`, so that
  * on a phone each row becomes a card by style alone.
  */
-import { fit, h } from "./dom.js";
+import { h } from "./dom.js";
 
 /** A line that says how something is: `kind` is "good", "warn", "bad" or "". */
 export const badge = (text, kind = "") => h("span", { class: `badge ${kind}` }, text);
@@ -44,7 +44,7 @@ export function table({ label, columns, rows, key, sort, again, nothing }) {
     return h("th", { scope: "col", class: kind, "aria-sort": state }, h("button", { type: "button", onclick: turn }, title));
   };
   const line = (row) =>
-    h("tr", { key: key(row) }, columns.map(({ title, kind, cell }) => h("td", { class: kind, "data-label": title }, cell(row))));
+    h("tr", { key: key(row) }, columns.map(({ title, kind, cell }) => h("td", { class: kind, "data-label": title }, h("div", null, cell(row)))));
   return h(
     "div",
     { class: "card scroll", tabindex: 0, role: "region", "aria-label": label },
@@ -54,7 +54,7 @@ export function table({ label, columns, rows, key, sort, again, nothing }) {
 
 /** A number that matters, with words, a small chart beside it, and a remark. */
 export const tile = (words, value, drawing, note) =>
-  h("div", { class: "card tile" }, h("span", { class: "dim" }, words), h("strong", null, value), drawing, h("small", { class: "dim" }, note ?? ""));
+  h("div", { class: "card tile" }, h("span", { class: "dim" }, words), h("strong", null, value), h("small", { class: "dim" }, note), drawing);
 
 /** Facts, two columns: [[words, value]]. */
 export const facts = (pairs) => h("dl", { class: "facts" }, pairs.map(([words, value]) => h("div", null, h("dt", null, words), h("dd", null, value))));
@@ -154,5 +154,3 @@ export function paced(draw, perSecond) {
     }, 1000 / perSecond);
   };
 }
-
-export { fit };

@@ -1,6 +1,6 @@
 /** Topics by rate: what is published where, to whom, and where it is kept. */
 import { brief, bytes, count, h } from "./dom.js";
-import { badge, empty, field, table } from "./parts.js";
+import { empty, field, table } from "./parts.js";
 
 const MAX_SHOWN = 200;
 
@@ -18,11 +18,10 @@ export function open(app) {
     const id = (one) => `${one.tenant}/${one.topic}`;
     rows = answer.topics.map((one) => {
       const known = before.get(id(one));
-      const rate = (name) => (known && one[name] >= known[name] ? (one[name] - known[name]) / seconds : NaN);
-      return { ...one, id: id(one), rate: rate("published"), flow: rate("bytes") };
+      return { ...one, id: id(one), rate: known && one.published >= known.published ? (one.published - known.published) / seconds : NaN };
     });
     before = new Map(rows.map((one) => [one.id, one]));
-    more = answer.more ?? rows.length >= MAX_SHOWN;
+    more = answer.known > rows.length && rows.length >= MAX_SHOWN;
     at = now;
   }
 
@@ -31,10 +30,10 @@ export function open(app) {
     { title: "Topic", kind: "wide", by: (one) => one.topic, cell: (one) => h("a", { class: "mono", href: `#/tail?filter=${encodeURIComponent(one.topic)}` }, one.topic) },
     { title: "Tenant", by: (one) => one.tenant, cell: (one) => one.tenant || "–" },
     { title: "Per second", kind: "num", by: (one) => number(one.rate), cell: (one) => h("b", null, brief(one.rate)) },
-    { title: "Bytes/s", kind: "num", by: (one) => number(one.flow), cell: (one) => bytes(one.flow) },
     { title: "Published", kind: "num", by: (one) => one.published, cell: (one) => count(one.published) },
     { title: "Subscribers", kind: "num", by: (one) => number(one.subscribers), cell: (one) => count(one.subscribers) },
-    { title: "Shard", by: (one) => one.shard, cell: (one) => [one.shard, one.owner && h("span", { class: "dim" }, ` on ${one.owner}`), one.retained && [" ", badge("retained")]] },
+    { title: "Kept", kind: "num", by: (one) => one.retained, cell: (one) => [count(one.retained), h("small", null, bytes(one.retained_bytes))] },
+    { title: "Shard", by: (one) => one.shard, cell: (one) => [one.shard, one.owner && h("small", null, `on ${one.owner}`)] },
   ];
 
   const draw = () => [
