@@ -84,7 +84,8 @@ TABLE = {
     LOG: broker(*CORE_FACES, LOG),
     f"{LOG}.committer": broker(*CORE_FACES, LOG, libraries=("trio",)),
     EDGE: broker(CORE, EDGE, libraries=("trio", "h11", "wsproto", "websockets")),
-    HTTP: broker(CORE, HTTP),
+    # Operators' requests become administration calls there.
+    HTTP: broker(CORE, HTTP, f"{ADMIN}.listener", libraries=("trio",)),
     ADMIN: broker(CORE, ADMIN, libraries=("trio",)),
     # Identities and rights are made here, and every file it reads is one with secrets.
     AUTH: broker(*AUTH_FACES, SECRETS, "triode_broker.posture", AUTH, libraries=("jwt", "cryptography")),

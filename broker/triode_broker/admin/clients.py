@@ -13,7 +13,7 @@ import attrs
 import trio
 from triode_protocol.errors import CloseCode
 
-from triode_broker.admin.listener import BadCall, Call
+from triode_broker.admin.listener import BadCall, Call, Missing
 from triode_broker.core.node import Node
 from triode_broker.core.revocations import MAX_VALUE_CHARACTERS, Key, Kind, Revocation, TooMany
 from triode_broker.core.session import Session
@@ -148,7 +148,7 @@ class Clients:
         entry = await self.bouncer.lift((kind, tenant, value))
         if entry is None:
             where = f" of tenant {tenant}" if tenant else ""
-            raise BadCall(f"{kind} {value}{where} is not revoked: `triode revocations` lists what is")
+            raise Missing(f"{kind} {value}{where} is not revoked: `triode revocations` lists what is")
         return {"unrevoked": as_data(entry), "kept": self.bouncer.kept}
 
     async def revocations(self, parameters: Mapping[str, Any]) -> object:

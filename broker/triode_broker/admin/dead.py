@@ -17,7 +17,7 @@ from triode_protocol.codec import Refused
 from triode_protocol.packets import ABSENT, Message, Publish
 
 from triode_broker.admin.asking import Receipt, ask
-from triode_broker.admin.listener import BadCall
+from triode_broker.admin.listener import BadCall, Missing
 from triode_broker.core import dead_letters
 from triode_broker.core.dead_letters import HEADER, topic_of
 from triode_broker.core.interfaces import PAGE_RECORDS, Page
@@ -206,7 +206,7 @@ class _Letters:
         found = (await self._ask(pos - 1, 1)).records if 0 < pos <= self._head else []
         if not found or found[0].pos != pos or found[0].is_tombstone:
             name = name_outside(dead_letters.name_of(self._topic))
-            raise BadCall(f"{name} has no dead letter at position {pos}")
+            raise Missing(f"{name} has no dead letter at position {pos}")
         return found[0]
 
     async def _ask(self, after: int, max_records: int) -> Page:

@@ -12,7 +12,7 @@ import msgspec
 
 from triode_broker.admin.clients import DEFAULT_LISTED, Clients
 from triode_broker.admin.elsewhere import PREFIX
-from triode_broker.admin.listener import BadCall, Call
+from triode_broker.admin.listener import BadCall, Call, Missing
 from triode_broker.admin.subscribed import Subscribed, limit_of, place
 from triode_broker.core.revocations import Revocation
 
@@ -129,7 +129,7 @@ class Everywhere:
         found: Any = await self.connections({"connection": id})
         if not found["connections"]:
             away = f"; no answer from {', '.join(found['unanswered'])}" if found["unanswered"] else ""
-            raise BadCall(f"there is no connection {id}{away}: `triode connections` lists who is connected")
+            raise Missing(f"there is no connection {id}{away}: `triode connections` lists who is connected")
         (facts,) = found["connections"]
         for kind in ("token", "key"):
             if facts[kind]:

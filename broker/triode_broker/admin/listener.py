@@ -49,6 +49,10 @@ class BadCall(Exception):
     """What was asked cannot be done; `str()` says why, to a person."""
 
 
+class Missing(BadCall):
+    """There is nothing of that name."""
+
+
 class BadSocket(Exception):
     """The socket that was asked for cannot be had; `str()` says what to do."""
 
@@ -211,8 +215,15 @@ async def _answer(line: bytes, calls: Mapping[str, Call], audit: "_Audit") -> by
         return _error("the call has failed; the broker's log says why")
 
 
+def note(log: Any, call: str, parameters: Mapping[str, Any], **who: object) -> None:
+    """Who asks for what, in the log, before it is done: at info what changes something, else at debug."""
+    given = shorten(msgspec.json.encode(parameters).decode(), MAX_LOGGED_CHARACTERS)
+    say = log.debug if call in LOOKING else log.info
+    say("admin_call", call=call, **who, parameters=given)
+
+
 class _Audit:
-    """Who has asked for what, in the log: whoever changes something at info, whoever only looks at debug."""
+    """Who asks through the socket."""
 
     def __init__(self, log: Any, uid: int) -> None:
         self.log = log
@@ -220,9 +231,7 @@ class _Audit:
 
     def note(self, call: str, parameters: Mapping[str, Any]) -> None:
         """Before it is done."""
-        given = shorten(msgspec.json.encode(parameters).decode(), MAX_LOGGED_CHARACTERS)
-        say = self.log.debug if call in LOOKING else self.log.info
-        say("admin_call", call=call, uid=self._uid, parameters=given)
+        note(self.log, call, parameters, uid=self._uid)
 
 
 def uid_of(peer: Any) -> int:

@@ -4,7 +4,7 @@ A record. Who adds operations that need something else of the node adds a field 
 table can be tried without it.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import attrs
@@ -22,6 +22,9 @@ class Desk:
     now_ms: Callable[[], int]  # the wall clock; asking begins a turn
     flush: Callable[[], None]  # ends every turn that has entered the core
     log: Any
+    #: What operators may ask, by the names of administration calls.
+    calls: Mapping[str, Callable[[Mapping[str, Any]], Awaitable[object]]] = attrs.field(factory=dict)
+    is_open_here: bool = False  # nobody is asked who they are, and nobody but this machine reaches it
 
     async def visitor(self, request: Request) -> Visitor:
         """The session of whoever sends this, let in: the same for the next requests of its connection.
