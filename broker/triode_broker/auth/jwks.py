@@ -6,14 +6,16 @@ the provider, and a key that was just made is known before long.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
 from triode_broker.auth.asking import Ask, NoReply
 from triode_broker.auth.known import NotKnown
-from triode_broker.auth.signing_keys import BadKey, SigningKey, from_jwk
 from triode_broker.auth.strict_json import BadJson, parse_object
+
+if TYPE_CHECKING:
+    from triode_broker.auth.signing_keys import SigningKey
 
 MAX_BYTES: Final = 262_144
 MAX_KEYS: Final = 64
@@ -62,7 +64,7 @@ class KeysOfUrl:
             return f"those that were fetched last are good for {left:.0f} s: {self._failure}"
         return f"there are none: {self._failure or 'not fetched yet'}" if not self._keys else ""
 
-    def find(self, algorithm: str, kid: str) -> Sequence[SigningKey]:
+    def find(self, algorithm: str, kid: str) -> "Sequence[SigningKey]":
         """`tokens.Source.find`."""
         if self._keys and self._steady() >= self._good_until:
             self._log.error("jwks_stale", url=self._url)
@@ -123,7 +125,7 @@ class KeysOfUrl:
         self._failure = reason
 
 
-def parse_keys(body: bytes, algorithms: Sequence[str]) -> Mapping[Named, SigningKey]:
+def parse_keys(body: bytes, algorithms: Sequence[str]) -> "Mapping[Named, SigningKey]":
     """The keys in a JWKS document that are for one of these algorithms. Raises NoReply where there is none."""
     try:
         listed = parse_object(body).get("keys")
@@ -137,8 +139,10 @@ def parse_keys(body: bytes, algorithms: Sequence[str]) -> Mapping[Named, Signing
     return found
 
 
-def _of_jwk(jwk: object, algorithms: Sequence[str]) -> Iterator[tuple[Named, SigningKey]]:
+def _of_jwk(jwk: object, algorithms: Sequence[str]) -> "Iterator[tuple[Named, SigningKey]]":
     """What of a document cannot be used is passed over: providers publish keys for other things, too."""
+    from triode_broker.auth.signing_keys import BadKey, from_jwk  # late, as in `static_keys`
+
     if not isinstance(jwk, dict) or not isinstance(kid := jwk.get("kid", ""), str):
         return
     for algorithm in algorithms:

@@ -5,12 +5,14 @@ Knows where they stand; what a key must be is `signing_keys`' business.
 
 import os
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from triode_broker.auth.api_keys import ApiKeys, read_keys
-from triode_broker.auth.signing_keys import SECRET_BYTES, BadKey, SigningKey, from_text
 from triode_broker.config import Admin, Auth, TokenKey
 from triode_broker.secrets_on_disk import BadFile, read_private, read_trusted
+
+if TYPE_CHECKING:
+    from triode_broker.auth.signing_keys import SigningKey
 
 MAX_KEY_BYTES: Final = 65_536
 MIN_SECRET_BYTES: Final = 16
@@ -25,8 +27,11 @@ class BadCredentials(Exception):
         self.wrong = wrong
 
 
-def read_key(row: TokenKey, number: int, environ: Mapping[str, str]) -> SigningKey:
+def read_key(row: TokenKey, number: int, environ: Mapping[str, str]) -> "SigningKey":
     """The key of a row of `[[tokens]]` that is not fetched; `number`: which, from 1. Raises BadCredentials."""
+    # PyJWT and cryptography come with it, 0.1 s of a start: who has no such keys does without.
+    from triode_broker.auth.signing_keys import SECRET_BYTES, BadKey, from_text
+
     is_secret = row.algorithm in SECRET_BYTES
     setting = f"tokens #{number} {'key_file' if row.key_file else 'key_env'}"
     text = _text(setting, row.key_file, row.key_env, environ, is_secret=is_secret)

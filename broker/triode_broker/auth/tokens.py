@@ -10,16 +10,18 @@ RFC 8725 stands behind most lines: algorithm from the key's row and never from t
 import re
 from base64 import urlsafe_b64decode
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 from triode_protocol.errors import ErrorName
 
 from triode_broker.auth.grants import NOTHING, BadGrants, Grants, parse_grants
 from triode_broker.auth.known import Known, NotAccepted, NotKnown, check_limits, check_name, check_tenant, shown
-from triode_broker.auth.signing_keys import SigningKey
 from triode_broker.auth.strict_json import BadJson, parse_object
 from triode_broker.config import Auth, TokenKey
+
+if TYPE_CHECKING:
+    from triode_broker.auth.signing_keys import SigningKey
 
 #: header.payload.signature, with nothing that two readers could take for the same.
 FORM: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
@@ -36,7 +38,7 @@ NO_SUCH_KEY: Final = "it names a key that none of the configured URLs has"
 class Source(Protocol):
     """Where the keys of one row come from."""
 
-    def find(self, algorithm: str, kid: str) -> Sequence[SigningKey]:
+    def find(self, algorithm: str, kid: str) -> "Sequence[SigningKey]":
         """Those of a name, or all of an algorithm; none where there are none. Raises NotKnown."""
 
     def may_know_more(self) -> bool:
@@ -50,9 +52,9 @@ class Source(Protocol):
 class OneKey:
     """A source that holds one key, whatever the token calls it."""
 
-    key: SigningKey
+    key: "SigningKey"
 
-    def find(self, algorithm: str, kid: str) -> Sequence[SigningKey]:
+    def find(self, algorithm: str, kid: str) -> "Sequence[SigningKey]":
         """It."""
         return (self.key,)
 
@@ -118,7 +120,7 @@ class Tokens:
             raise failure
         raise NotAccepted("no configured key has made its signature" if has_keys else NO_SUCH_KEY)
 
-    def has(self, signer: SigningKey) -> bool:
+    def has(self, signer: "SigningKey") -> bool:
         """Whether a key that stood in the settings still does."""
         sources = [row.source for row in self._rows]
         return any(isinstance(one, OneKey) and one.key.is_same(signer) for one in sources)
