@@ -7,7 +7,7 @@ answer can still be a plain error.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -124,7 +124,7 @@ class _Entrance:
         self._say(Connect(client=ClientInfo("events"), resume=True))
         while not self._session.is_connected:
             self._check()
-            await self._stream.woken()
+            await self._news()
             self._call(self._session.room)
 
     async def subscribe(self, subscriptions: list[dict[str, Any]]) -> None:
@@ -133,8 +133,14 @@ class _Entrance:
         self._say([{"type": "subscribe", "id": sub, "sub": sub, **options} for sub, options in numbered])
         while not self._frames.is_answered:
             self._check()
-            await self._bell.heard()
+            await self._news()
         self._check()
+
+    async def _news(self) -> None:
+        """Wait until something was answered, or the stream was woken or closed."""
+        async with trio.open_nursery() as nursery:
+            for wait in (self._bell.heard, self._stream.woken):
+                nursery.start_soon(_first, wait, nursery.cancel_scope)
 
     def _say(self, packets: Any) -> None:
         self._call(self._session.receive_text, encode(packets).decode())
@@ -152,6 +158,11 @@ class _Entrance:
             raise _problem(self._frames.refused[0])
         if code := self._stream.close_code:
             raise problem_of_close(code)
+
+
+async def _first(wait: Callable[[], Awaitable[None]], others: trio.CancelScope) -> None:
+    await wait()
+    others.cancel()
 
 
 def _problem(error: Error) -> Problem:
