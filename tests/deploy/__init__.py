@@ -1,0 +1,1 @@
+"""What deploy/ ships: checked by the tools it is for, and really run."""
