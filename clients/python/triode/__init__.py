@@ -12,6 +12,7 @@ one. This module only collects the names; the session core (`triode.session`) ho
 """
 
 from msgspec import Raw
+from triode_protocol.hops import Hop
 from triode_protocol.topics import BadTopic
 
 from triode.client import Client
@@ -55,6 +56,7 @@ from triode.records import (
     Published,
     State,
     StateChanged,
+    Traced,
 )
 from triode.trio_face import connect
 from triode.watching import Events
@@ -80,6 +82,7 @@ __all__ = [
     "HeldBack",
     "HistoryPage",
     "HistoryRefused",
+    "Hop",
     "Item",
     "Joined",
     "Left",
@@ -102,6 +105,7 @@ __all__ = [
     "State",
     "StateChanged",
     "SubscriptionEnded",
+    "Traced",
     "TriodeError",
     "Will",
     "connect",

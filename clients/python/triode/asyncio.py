@@ -32,6 +32,7 @@ from triode import (
     HeldBack,
     HistoryPage,
     HistoryRefused,
+    Hop,
     Item,
     Joined,
     Left,
@@ -53,6 +54,7 @@ from triode import (
     State,
     StateChanged,
     SubscriptionEnded,
+    Traced,
     TriodeError,
 )
 
@@ -86,6 +88,7 @@ __all__ = [
     "HeldBack",
     "HistoryPage",
     "HistoryRefused",
+    "Hop",
     "Item",
     "Joined",
     "Left",
@@ -108,6 +111,7 @@ __all__ = [
     "State",
     "StateChanged",
     "SubscriptionEnded",
+    "Traced",
     "TriodeError",
     "Will",
     "connect",

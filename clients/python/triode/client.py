@@ -24,7 +24,7 @@ from triode.driver import Driver, Token
 from triode.errors import ConnectionClosed, ConnectionRefused, QueueFull, TriodeError
 from triode.messages import Messages
 from triode.options import Options
-from triode.publishing import Publication, all_published
+from triode.publishing import OnTrace, Publication, all_published
 from triode.receipts import Receipt
 from triode.records import Gap, HistoryPage, Position, Presence, Published, State, StateChanged
 from triode.runtime import Runtime
@@ -149,6 +149,7 @@ class Client:
         message_id: str = "",
         ttl_ms: int = 0,
         deliver_at: datetime | float | None = None,
+        on_trace: OnTrace | None = None,
     ) -> Published:
         """Publish and wait until the broker has acknowledged: its place, and the level it has reached (G1).
 
@@ -161,6 +162,8 @@ class Client:
         A broker that asks for patience (`overloaded`, `rate_limited`, `inflight`, `unavailable`) gets it: this
         takes longer, up to publish_expiry_seconds, and raises the refusal only then. What is about one topic's
         store holds up that topic, all else everything that this client publishes.
+
+        `on_trace` is told what becomes of the message, on which node and when: see `Traced`.
 
         Raises PublishRefused (surely not stored), OutcomeUnknown (sent, unanswered for publish_expiry_seconds or
         past the broker's deduplication window), Expired (never sent in that time), QueueFull (only while not
@@ -176,8 +179,9 @@ class Client:
             message_id=message_id,
             ttl_ms=ttl_ms,
             deliver_at=deliver_at,
+            is_traced=on_trace is not None,
         )
-        return await self._deliver(packet)
+        return await self._deliver(packet, on_trace)
 
     async def delete_key(self, topic: str, key: str, *, message_id: str = "") -> Published:
         """Delete `key` from a compacted topic: subscribers get a message with `deletes_key`, then it is gone.
@@ -187,8 +191,10 @@ class Client:
         packet = self._composer.deletion(topic, key, message_id)
         return await self._deliver(packet)
 
-    async def _deliver(self, packet: packets.Publish) -> Published:
+    async def _deliver(self, packet: packets.Publish, on_trace: OnTrace | None = None) -> Published:
         publication = await self._enqueue(packet, is_acknowledged=True)
+        if on_trace is not None:
+            self._session.publisher.trace(publication, on_trace)
         self._driver.queued(publication)
         receipt = Receipt(self._driver, publication)
         try:
@@ -207,6 +213,7 @@ class Client:
         message_id: str = "",
         ttl_ms: int = 0,
         deliver_at: datetime | float | None = None,
+        on_trace: OnTrace | None = None,
     ) -> Receipt:
         """Like `publish`, but returns at once: `await receipt.wait()` gives what publish would.
 
@@ -220,8 +227,11 @@ class Client:
             message_id=message_id,
             ttl_ms=ttl_ms,
             deliver_at=deliver_at,
+            is_traced=on_trace is not None,
         )
         publication = self._session.publish(packet, self._runtime.now())
+        if on_trace is not None:
+            self._session.publisher.trace(publication, on_trace)
         self._driver.queued(publication)
         return Receipt(self._driver, publication)
 

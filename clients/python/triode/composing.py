@@ -51,9 +51,11 @@ class Composer:
         message_id: str = "",
         ttl_ms: int = 0,
         deliver_at: datetime | float | None = None,
+        is_traced: bool = False,
     ) -> packets.Publish:
         """What the broker would refuse anyway is told at the line at fault."""
         packet = self.without_data(topic, key, headers, message_id, ttl_ms, _ms_since_1970(deliver_at))
+        packet.trace = is_traced
         if isinstance(data, bytes | bytearray | memoryview):
             packet.b64 = self._json(data)  # msgspec says bytes in base64
         else:

@@ -5,6 +5,7 @@ for good, so a packet is encoded once however often it is sent; and it keeps its
 by which whatever has to be put back in order is sorted (G3).
 """
 
+import logging
 from bisect import insort
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -14,14 +15,19 @@ from typing import Any, Final
 from attrs import define
 from triode_protocol import codec, packets
 from triode_protocol.errors import ErrorName
+from triode_protocol.hops import Hop
 
 from triode.backoff import Backoff, asked_seconds, clamp
 from triode.errors import Expired, OutcomeUnknown, PublishManyFailed, PublishRefused, QueueFull, TriodeError
 from triode.options import Options
 from triode.outgoing import Outgoing
-from triode.records import Complaint, Event, HeldBack, Published
+from triode.records import Complaint, Event, HeldBack, Published, Traced
 from triode.resting import Resting
 
+#: Told what becomes of a message, from within the client's loop: must not wait.
+OnTrace = Callable[[Traced], None]
+
+_log: Final = logging.getLogger("triode")
 _OVERHEAD_BYTES: Final = 512  # of a waiting publish, beside its packet
 _MAX_IMMEDIATE: Final = 3  # `retry: now` in a row that are believed
 #: What a broker says that has more on its way than it can take: the window is halved, and grows again by one with
@@ -87,6 +93,7 @@ class Publisher:
         self._queue: deque[Publication] = deque()
         self._again: list[Publication] = []
         self._inflight: dict[int, Publication] = {}
+        self._traces: dict[int, tuple[str, OnTrace]] = {}  # by id: the message id, and who is told
         self._hold_until = -inf
         self._immediate = 0
         self.waiting_bytes = 0
@@ -129,6 +136,10 @@ class Publisher:
         self._queue.append(publication)
         self.waiting_bytes = bytes_then
         return publication
+
+    def trace(self, publication: Publication, told: OnTrace) -> None:
+        """Tell what becomes of it."""
+        self._traces[publication.id] = publication.message_id, told
 
     def abandon(self, *publications: Publication) -> None:
         """Nobody waits for these any more. Unsent: never sent. Sent: not sent again, the answer ignored."""
@@ -230,6 +241,18 @@ class Publisher:
         )
         self._finish(publication, place)
 
+    def traced(self, packet: packets.Traced) -> None:
+        """The broker tells more of what became of one; an unknown id is ignored."""
+        if packet.id in self._traces:
+            self._tell(packet.id, tuple(packet.hops), packet.end)
+
+    def _tell(self, id: int, hops: tuple[Hop, ...], end: str) -> None:
+        message_id, told = self._traces.pop(id) if end else self._traces[id]
+        try:
+            told(Traced(message_id, hops, end))
+        except Exception:  # noqa: BLE001  # the program's own mistake must not cost it the connection
+            _log.exception("on_trace has failed")
+
     def refused(self, packet: packets.Error, now: float) -> bool:
         """The broker refused one: act by `retry`. False: it is none of ours."""
         publication = self._inflight.pop(packet.id, None)
@@ -296,6 +319,13 @@ class Publisher:
         self._again = [each for each in waiting if each.was_sent]
         self._queue.extendleft(each for each in reversed(waiting) if not each.was_sent)
         self._hold_until = -inf
+        if self._traces:
+            open_ones = {each.id for each in waiting}
+            for id in [id for id in self._traces if id not in open_ones and not self._is_queued(id)]:
+                self._tell(id, (), "lost")
+
+    def _is_queued(self, id: int) -> bool:
+        return any(each.id == id for each in self._queue)
 
     def close(self, error: TriodeError) -> None:
         """The client is closed: nothing will be sent any more."""
@@ -356,6 +386,8 @@ class Publisher:
         if not publication.id:  # nobody waits for this one: it must not vanish without a word
             name = "expired" if isinstance(error, Expired) else getattr(error, "name", "") or "closed"
             self._events.append(Complaint(name, f"a message without acknowledgement was not sent: {error}"))
+        if publication.id in self._traces:
+            self._tell(publication.id, (), "failed")
         self._finish(publication, error)
 
     def _finish(self, publication: Publication, result: Published | TriodeError) -> None:

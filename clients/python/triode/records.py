@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final
 import msgspec
 from attrs import field, frozen
 from triode_protocol import packets
+from triode_protocol.hops import Hop
 
 _UNREAD: Final = object()
 _NOTHING: Final = msgspec.Raw(b"")
@@ -209,6 +210,20 @@ class Published:
     def position(self) -> Position:
         """The place as a position, for `after=`; empty where there is none yet."""
         return {self.log: self.pos} if self.log else {}
+
+
+@frozen
+class Traced:
+    """More of what became of a message published with `on_trace`.
+
+    `hops`: `triode.Hop`, each with `hop` (what has happened), `node`, `at_us` and what there is to say.
+    `end`: "" while more comes; then "complete", "incomplete" (something was still open after 5 s), "truncated"
+    (too many hops), "lost" (the connection was) or "failed" (the message was not published).
+    """
+
+    message_id: str
+    hops: tuple[Hop, ...]
+    end: str = ""
 
 
 @frozen

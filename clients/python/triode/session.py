@@ -109,6 +109,7 @@ class Session:
             packets.Acked: lambda packet, now: self.settler.acked(packet),
             packets.Authorized: self.renewal.authorized,
             packets.Published: lambda packet, now: self.publisher.published(packet),
+            packets.Traced: lambda packet, now: self.publisher.traced(packet),
             packets.History: lambda packet, now: self.reader.answered(packet),
             packets.Presence: lambda packet, now: self.reader.present(packet),
             packets.Joined: lambda packet, now: self.subscriptions.joined(packet),

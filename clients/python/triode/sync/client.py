@@ -20,7 +20,7 @@ from triode.composing import Draft, Encode
 from triode.driver import Token as AsyncToken
 from triode.errors import ConnectionClosed, QueueFull, TriodeError
 from triode.options import Options
-from triode.publishing import all_published
+from triode.publishing import OnTrace, all_published
 from triode.records import Gap, HistoryPage, Position, Presence, Published, State
 from triode.sync.background import Background
 from triode.sync.bells import deadline, remaining
@@ -191,6 +191,7 @@ class Client:
         message_id: str = "",
         ttl_ms: int = 0,
         deliver_at: datetime | float | None = None,
+        on_trace: OnTrace | None = None,
         timeout: float | None = None,
     ) -> Published:
         """Publish and wait until the broker has acknowledged: its place, and the level it has reached (G1).
@@ -203,6 +204,9 @@ class Client:
 
         A broker that asks for patience gets it: this takes longer, up to publish_expiry_seconds, and raises the
         refusal only then. What is about one topic's store holds up that topic, all else everything.
+
+        `on_trace` is told what becomes of the message, on which node and when: see `Traced`; called
+        by the client's own thread, at once or later.
 
         Raises PublishRefused (surely not stored), OutcomeUnknown (sent, and unanswered for publish_expiry_seconds
         or `timeout`, or past the broker's deduplication window), Expired (never sent in that time), QueueFull
@@ -219,8 +223,9 @@ class Client:
             message_id=message_id,
             ttl_ms=ttl_ms,
             deliver_at=deliver_at,
+            is_traced=on_trace is not None,
         )
-        return self._deliver(packet, timeout)
+        return self._deliver(packet, timeout, on_trace)
 
     def delete_key(self, topic: str, key: str, *, message_id: str = "", timeout: float | None = None) -> Published:
         """Delete `key` from a compacted topic: subscribers get a message with `deletes_key`, then it is gone.
@@ -229,10 +234,10 @@ class Client:
         """
         return self._deliver(self._composer.deletion(topic, key, message_id), timeout)
 
-    def _deliver(self, packet: Publish, timeout: float | None) -> Published:
+    def _deliver(self, packet: Publish, timeout: float | None, on_trace: OnTrace | None = None) -> Published:
         background, outbox = self._begun()
         until = deadline(timeout)
-        receipt = Receipt(background)
+        receipt = Receipt(background, on_trace)
         try:
             outbox.put(packet, receipt, timeout)
             result = receipt.outcome(remaining(until))
@@ -253,6 +258,7 @@ class Client:
         message_id: str = "",
         ttl_ms: int = 0,
         deliver_at: datetime | float | None = None,
+        on_trace: OnTrace | None = None,
     ) -> Receipt:
         """Like `publish`, but returns at once: `receipt.wait()` gives what publish would.
 
@@ -267,9 +273,10 @@ class Client:
             message_id=message_id,
             ttl_ms=ttl_ms,
             deliver_at=deliver_at,
+            is_traced=on_trace is not None,
         )
         background, outbox = self._begun()
-        receipt = Receipt(background)
+        receipt = Receipt(background, on_trace)
         outbox.put_nowait(packet, receipt)
         return receipt
 

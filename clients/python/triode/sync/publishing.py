@@ -13,7 +13,7 @@ from typing import Final
 from triode_protocol.packets import Publish
 
 from triode.errors import Expired, OutcomeUnknown, QueueFull, TriodeError
-from triode.publishing import Publication
+from triode.publishing import OnTrace, Publication
 from triode.records import Published, State
 from triode.sync.background import Background
 from triode.sync.bells import Bell, Line, deadline, remaining
@@ -25,10 +25,11 @@ _OVERHEAD_BYTES: Final = 640  # of a message in the queue, beside its payload
 class Receipt:
     """A message on its way: made by `publish_nowait`. For any thread."""
 
-    __slots__ = ("_background", "_bell", "_publication", "_result", "is_abandoned")
+    __slots__ = ("_background", "_bell", "_on_trace", "_publication", "_result", "is_abandoned")
 
-    def __init__(self, background: Background) -> None:
+    def __init__(self, background: Background, on_trace: OnTrace | None = None) -> None:
         self._background = background
+        self._on_trace = on_trace
         self._bell: Bell | None = None
         self._publication: Publication | None = None
         self._result: Published | TriodeError | None = None
@@ -80,6 +81,8 @@ class Receipt:
         """It has joined the queue."""
         self._publication = publication
         publication.waiter = self
+        if self._on_trace is not None:
+            self._background.session.publisher.trace(publication, self._on_trace)
 
     def set(self) -> None:
         """It is done: called by the driver."""
