@@ -76,6 +76,7 @@ const commands = {
     client = new Triode(urls.length > 1 ? urls : urls[0], {
       token: ask_token ? ask : token,
       ...(will && { will: { topic: will.topic, data: will.data, delayMs: will.delay_ms } }),
+      transports: process.env.TRIODE_TRANSPORTS?.split(","),
       connectTimeoutMs: connect_timeout_ms ?? LONG_MS,
       ...(publish_timeout_ms && { queue: { expiryMs: publish_timeout_ms } }),
     });

@@ -66,7 +66,8 @@ const late = (url: string, protocol: string): Socket => new LateSocket(url, prot
 function NodeClient(this: object, url: string | readonly string[], options: Options = {}): void {
   const isOwn = options.transport || globalThis.WebSocket;
   // A dial of ours is no program's own: what may go round a WebSocket may go round this one.
-  Implementation.call(this, url, isOwn ? options : { transports: ["ws", "sse"], ...options, transport: late });
+  const { transports = ["ws", "sse"] } = options;
+  Implementation.call(this, url, isOwn ? options : { ...options, transports, transport: late });
 }
 
 /** `new Triode(url, options)`: the client. */
