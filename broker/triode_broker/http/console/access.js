@@ -13,7 +13,6 @@ export function open(app) {
   async function refresh() {
     const answer = await app.ask("GET", "/v1/revocations");
     ({ revocations: rows, kept } = answer);
-    if (app.tenant) rows = rows.filter((one) => one.tenant === app.tenant || one.kind !== "user");
   }
 
   async function revoke(event) {
@@ -24,7 +23,7 @@ export function open(app) {
     if (!(await confirmed({ title: `Revoke ${who}?`, text: "Whoever came in with it is sent away, on all nodes, and kept out.", action: "Revoke" }))) return;
     const tenant = kind === "user" && app.tenant ? { tenant: app.tenant } : {};
     const body = { [kind]: value, ...tenant, ...(seconds && { seconds: Number(seconds) }), ...(also && { also_new: true }) };
-    if (await attempt(() => app.ask("POST", "/v1/revocations", { body, query: { tenant: "" } }), (done) => `Revoked ${who}; ${count(done.closed)} closed.${missing(done)}`)) form.reset();
+    if (await attempt(() => app.ask("POST", "/v1/revocations", { body }), (done) => `Revoked ${who}; ${count(done.closed)} closed.${missing(done)}`)) form.reset();
     app.again();
   }
 

@@ -12,7 +12,7 @@ const MAX_PAUSE_MS = 15_000;
 export class Problem extends Error {
   constructor(status, message, name = "", field = "") {
     super(message);
-    Object.assign(this, { status, name, field });
+    Object.assign(this, { status, name: name || "problem", field });
   }
 }
 
@@ -65,7 +65,7 @@ export class Beat {
     this.#work = work;
     this.#everyMs = everyMs;
     document.addEventListener("visibilitychange", this.now);
-    this.now();
+    this.begun = this.now(); // settles when it was done once
   }
 
   /** At once, if it is not under way. */

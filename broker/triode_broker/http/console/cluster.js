@@ -96,7 +96,7 @@ export function open(app) {
   let view;
   let chosen = "";
   async function refresh() {
-    view = await app.ask("GET", "/v1/cluster");
+    view = app.figures.isAlone ? app.figures.alone() : await app.ask("GET", "/v1/cluster");
   }
   const choose = (name) => ((chosen = name), app.redraw());
 

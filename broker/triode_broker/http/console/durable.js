@@ -31,7 +31,7 @@ function list(app) {
 function one(app, name) {
   const tenant = app.params.get("tenant") ?? "";
   const place = encodeURIComponent(name);
-  const query = tenant ? { tenant } : {};
+  const query = { tenant };
   let shown, letters, more;
 
   async function refresh() {

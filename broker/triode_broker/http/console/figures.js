@@ -60,6 +60,8 @@ export class Figures {
   /** The newest answer, by node. */
   nodes = {};
   unanswered = [];
+  /** The node that this console is of. */
+  asked = "";
   /** When it came, ms. */
   at = 0;
 
@@ -69,7 +71,7 @@ export class Figures {
   }
 
   /** Take an answer. */
-  take({ nodes, unanswered = [] }, at) {
+  take({ nodes, asked = "", unanswered = [] }, at) {
     const steps = [];
     for (const [name, now] of Object.entries(nodes)) {
       const before = this.nodes[name];
@@ -81,7 +83,7 @@ export class Figures {
     }
     const all = Object.values(nodes);
     if (steps.length) this.#rings.get("").push(at, sample(steps, all, all[0].bounds_us));
-    Object.assign(this, { nodes, unanswered, at });
+    Object.assign(this, { nodes, asked, unanswered, at });
   }
 
   /** What is wrong: [node, words]. */
@@ -89,8 +91,15 @@ export class Figures {
     return Object.entries(this.nodes).flatMap(([node, { degraded = [], unready = [] }]) => [...new Set([...degraded, ...unready])].map((words) => [node, words]));
   }
 
-  /** By node: what it is, as far as it says. */
-  facts() {
-    return Object.entries(this.nodes).map(([node, { version, uptime_ms, status, insecure, settings }]) => ({ node, version, status, insecure, uptimeMs: uptime_ms, digest: settings?.digest }));
+  /** There is one node, and nobody knows of others. */
+  get isAlone() {
+    return Object.keys(this.nodes).length + this.unanswered.length < 2;
+  }
+
+  /** The picture of a node that is in no cluster, in the words of `/v1/cluster`. */
+  alone() {
+    const nodes = Object.entries(this.nodes).map(([node, { gauges }]) => ({ node, sessions: gauges.sessions, links: [] }));
+    const shards = Object.entries(this.nodes).flatMap(([node, { shards: own }]) => own.map(({ shard, log, epoch, head }) => ({ shard, owners: [node], log, epoch, head, lag: {} })));
+    return { nodes, shards, missing: [], agreed: true, degraded: {} };
   }
 }

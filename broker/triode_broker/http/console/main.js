@@ -57,9 +57,9 @@ const app = {
   },
   /** What the view shows is asked for at once. */
   again: () => beat?.now(),
-  /** Ask, with the tenant that is chosen. */
+  /** Ask; about the chosen tenant, where something is looked at. */
   ask: (method, path, options = {}) =>
-    ask(method, path, { ...options, query: { ...(app.tenant && { tenant: app.tenant }), ...options.query } }),
+    ask(method, path, { ...options, query: { ...(app.tenant && method === "GET" && { tenant: app.tenant }), ...options.query } }),
 };
 const root = document.getElementById("app");
 let view; // what is open
@@ -84,6 +84,7 @@ function leave(reason) {
   view?.close?.();
   app.figures = new Figures();
   sampling = beat = view = undefined;
+  app.lost = app.trouble = "";
   if (reason) notice(reason, "warn");
   redraw();
 }
@@ -108,7 +109,10 @@ async function sample() {
 }
 
 async function enter() {
-  sampling = new Beat(sample, app.everyMs);
+  const first = (sampling = new Beat(sample, app.everyMs));
+  redraw();
+  await first.begun; // views ask by what the node is
+  if (first !== sampling) return;
   open();
   try {
     const { names } = await ask("GET", "/v1/tenants");
@@ -202,7 +206,7 @@ function frame() {
       h("div", { class: "top" }, h("h1", null, title), h("span", { class: `state ${state[0]}`, role: "status" }, state[1]),
         nodes.length > 0 && h("span", { class: "dim node" }, nodes.length === 1 ? nodes[0].node : `${nodes.length} nodes`, ` · Triode ${versions}`)),
       app.trouble && h("p", { class: "banner bad", role: "alert" }, app.trouble),
-      view.draw()),
+      view?.draw()),
   ];
 }
 
