@@ -11,6 +11,7 @@ import attrs
 
 from triode_broker.core.node import Node
 from triode_broker.http.exchange import Request
+from triode_broker.http.links import Elsewhere, Links
 from triode_broker.http.visitor import Visitor, Visitors
 
 

@@ -1,12 +1,12 @@
 """`POST /v1/link` and `POST /v1/link/{name}`: where the texts of a link come in (SPEC 12.4).
 
-Knows requests and the links of this node; who the other nodes are it is told (`Elsewhere`). The surprising
+Knows requests and the links of this node; who the other nodes are it is told. The surprising
 decision: whoever spreads requests over nodes need not know about links. The name of a link ends with the node that
 has it, and another node passes the text on; whether it belongs to the link is judged where the link is.
 """
 
 from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 from triode_protocol.codec import Refused
@@ -23,13 +23,6 @@ MAX_NAME_CHARACTERS: Final = 160
 TAKE: Final = "link.take"
 DONE: Final = Answer(204, content_type="")
 BUSY_MS: Final = 100
-
-
-class Elsewhere(Protocol):
-    """The other nodes of the cluster."""
-
-    async def ask(self, node: str, method: str, parameters: Mapping[str, Any]) -> Any:
-        """What another node answers. Raises Refused, or ValueError for what it says cannot be asked."""
 
 
 class LinkQuery(msgspec.Struct, forbid_unknown_fields=True):

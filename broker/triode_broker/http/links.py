@@ -6,9 +6,9 @@ tell the difference. So there is nothing that works over the one and not over th
 """
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import attrs
 import trio
@@ -161,6 +161,13 @@ class Link:
         except Exception as error:
             self._links.log.error("link_failed", exc_info=error)
             self.close(CloseCode.INTERNAL)
+
+
+class Elsewhere(Protocol):
+    """The other nodes of the cluster."""
+
+    async def ask(self, node: str, method: str, parameters: Mapping[str, Any]) -> Any:
+        """What another node answers. Raises Refused, or ValueError for what it says cannot be asked."""
 
 
 @attrs.define(eq=False)
