@@ -25,9 +25,11 @@ from triode_broker.cluster.neighbours import Neighbours
 from triode_broker.config import SOCKET_NAME, Auth, Config, Worker
 from triode_broker.core.node import Node
 from triode_broker.figures import Figures, held
+from triode_broker.http.metrics_page import page
 from triode_broker.joining import Joining, no_cluster
 from triode_broker.log.disk import StoreError
 from triode_broker.revoking import Revoking
+from triode_broker.workers.plan import names as worker_names
 
 __all__ = ["Administering", "token_seconds"]
 
@@ -61,6 +63,11 @@ class Administering:
         except BadSocket as error:
             raise StoreError(str(error)) from None
 
+    def _siblings(self) -> frozenset[str]:
+        """The other processes of this host, each a node."""
+        worker = self.worker
+        return frozenset(worker_names(worker.host or self.config.node, worker.count)) - {self.config.node}
+
     def _calls(self) -> dict[str, Call]:
         """All there are; what other nodes may ask of them is in force."""
         name, node = self.config.node, self.node
@@ -79,7 +86,7 @@ class Administering:
         return {
             **names,
             **Everywhere(clients, subscribed, others).calls(),
-            **WatchingAll(watching, others).calls(),
+            **WatchingAll(watching, others, self._siblings(), page).calls(),
             "cluster": no_cluster if self.joining is None else self.joining.status,
             **drain_calls(self.drain, self.connections),
         }

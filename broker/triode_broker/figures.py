@@ -53,7 +53,7 @@ class Figures:
     draining: Draining
     joining: Joining | None
     unready: Callable[[], Sequence[str]]
-    time: Timekeeper
+    clock: Timekeeper
     _started: float = attrs.field(factory=time.monotonic)
 
     def report(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class Figures:
         rows = router.tenants.rows().values()
         used = resource.getrusage(resource.RUSAGE_SELF)
         return {
-            "published": sum(shard.pos for shard in router.shards if shard.is_here),
+            "published": seen.published + sum(store.committed_messages for store in self.stores),
             "publish_packets": sum(one.publishes for one in rows),
             "delivered": router.delivered,
             "fanned_out": seen.fanned_out,
@@ -144,7 +144,7 @@ class Figures:
             "tenants": len(router.tenants.rows()),
             "draining": int(self.draining.is_begun),
             "ready": int(not self.unready()),
-            "loop_lag_us": self.time.lag_us,
+            "loop_lag_us": self.clock.lag_us,
             "resident_bytes": resident_bytes(),
             "open_descriptors": open_descriptors(),
             "max_descriptors": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
@@ -152,16 +152,20 @@ class Figures:
 
     def _histograms(self) -> dict[str, Any]:
         """From a publish's acceptance to its ack, and to its being sent; and how the loop does."""
-        return {"loop_lag": self.time.lags.as_data()}
+        return {"loop_lag": self.clock.lags.as_data()}
 
     def _closes(self) -> list[dict[str, Any]]:
         """Of connections of clients, by code and who began."""
-        sums: dict[tuple[int, str], int] = {}
+        sums: dict[tuple[str, str], int] = {}
         for edge in self.edges.values():
             for code, count in edge.statistics().closes.items():
-                key = (code, close_name(code))
+                name = close_name(code)
+                key = (str(code) if name != "other" else "other", name)
                 sums[key] = sums.get(key, 0) + count
-        return [{"code": code, "name": name, "count": count} for (code, name), count in sorted(sums.items())]
+        return [
+            {"code": code, "name": name, "initiator": "", "count": count}
+            for (code, name), count in sorted(sums.items())
+        ]
 
     def _shards(self) -> list[dict[str, Any]]:
         owners = {one["shard"]: one for one in own_view(self.joining.cluster)["shards"]} if self.joining else {}
@@ -183,9 +187,16 @@ class Figures:
                     "retained_bytes": log.size if isinstance(log, MemoryLog) else self._file_bytes(shard.name),
                     "topics": log.topic_count if isinstance(log, MemoryLog | DiskLog) else 0,
                     "forwarding": entry.get("forwarding", 0),
+                    **self._forwarded(shard.name),
                 }
             )
         return found
+
+    def _forwarded(self, shard: str) -> dict[str, Any]:
+        """How long its owner took to answer what was published here, while that was another node."""
+        if self.joining is None:
+            return {}
+        return {"forwarded": self.joining.cluster.forwarders[shard].answering.as_data()}
 
     def _file_bytes(self, shard: str) -> int:
         """On disk, what waits to be copied into the file included; 0 where it is not here."""

@@ -86,6 +86,7 @@ TABLE = {
     EDGE: broker(CORE, EDGE, libraries=("trio", "h11", "wsproto", "websockets")),
     # Operators' requests become administration calls there.
     HTTP: broker(CORE, HTTP, f"{ADMIN}.listener", libraries=("trio",)),
+    f"{HTTP}.metrics_page": broker(HTTP, libraries=("prometheus_client",)),
     ADMIN: broker(CORE, ADMIN, libraries=("trio",)),
     # Identities and rights are made here, and every file it reads is one with secrets.
     AUTH: broker(*AUTH_FACES, SECRETS, "triode_broker.posture", AUTH, libraries=("jwt", "cryptography")),
@@ -114,9 +115,11 @@ TABLE = {
         "triode_broker.cluster",
         "triode_broker.core",
         "triode_broker.figures",
+        f"{HTTP}.metrics_page",
         "triode_broker.joining",
         "triode_broker.log",
         "triode_broker.revoking",
+        f"{WORKERS}.plan",
         libraries=("trio",),
     ),
     "triode_broker.joining": broker(
@@ -159,7 +162,7 @@ TABLE = {
 ROOMS_AT_THE_TOP = {"triode_broker.server": (CLI,), CLI: (), "triode_broker.demo": ("triode_broker.server",)}
 #: What `triode pub` and `triode sub` must do without: the extra `server`.
 SERVER_ONLY = (
-    *("structlog", "h11", "wsproto", "websockets", "jwt", "cryptography", "httpx"),
+    *("structlog", "h11", "wsproto", "websockets", "jwt", "cryptography", "httpx", "prometheus_client"),
     *("triode_broker.server", "triode_broker.logs"),
 )
 

@@ -6,7 +6,7 @@ difference of two answers: so any number of watchers cost no more than they ask.
 """
 
 import heapq
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -90,10 +90,25 @@ class WatchingAll:
 
     own: Watching
     others: AllOthers
+    siblings: Collection[str]  # the other processes of this host
+    page: Callable[[Sequence[Mapping[str, Any]], str], tuple[str, bytes]]  # raises ValueError, with what to do
 
     def calls(self) -> dict[str, Call]:
         """By name."""
-        return {"figures": self.figures, "topics": self.topics, "slow": self.slow}
+        return {"figures": self.figures, "topics": self.topics, "slow": self.slow, "metrics": self.metrics}
+
+    async def metrics(self, parameters: Mapping[str, Any]) -> object:
+        """The page of metrics of this host, as text: of all its processes, since they share a port."""
+        accept = text_in(parameters, "accept")
+        reports = [self.own.report()]
+        if self.siblings:
+            answers, _ = await self.others.ask_all(PREFIX + "figures", {}, PATIENCE_SECONDS)
+            reports += [answers[name] for name in sorted(self.siblings) if name in answers]
+        try:
+            content_type, text = self.page(reports, accept)
+        except ValueError as error:
+            raise BadCall(str(error)) from None
+        return {"content_type": content_type, "text": text.decode()}
 
     async def figures(self, parameters: Mapping[str, Any]) -> object:
         """By node, and who has not answered."""

@@ -37,7 +37,7 @@ MAX_LOGGED_CHARACTERS = 1_000  # of a call's parameters
 LOOKING = frozenset(
     {
         *("subs.list", "subs.show", "dead.list", "tenants.list", "cluster", "drain.end"),
-        *("connections", "revocations", "subscriptions", "figures", "topics", "slow"),
+        *("connections", "revocations", "subscriptions", "figures", "topics", "slow", "metrics"),
     }
 )
 _CREDENTIALS = struct.Struct("iII")  # of SO_PEERCRED: process, user, group

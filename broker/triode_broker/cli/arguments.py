@@ -98,6 +98,14 @@ REFUSED: errors that were answered. Names of a tenant are looked after with --te
 The broker is found as by `triode subs`: --data, TRIODE_DATA or the file's `data`."""
 
 
+_METRICS_EXAMPLES = """examples:
+  triode metrics --data /var/lib/triode          what Prometheus is told at /metrics, of all processes of this host
+  triode metrics --json                          all figures of all nodes, for programs
+
+Counters are since a node's start: rates are the difference of two looks. docs/metrics.md tells what each means.
+The broker is found as by `triode subs`: --data, TRIODE_DATA or the file's `data`."""
+
+
 _CLUSTER_EXAMPLES = """examples:
   triode cluster --data /var/lib/triode          nodes, links, shards and who owns them
   triode cluster --json                          the same for programs, each node's own view included
@@ -153,6 +161,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_dead(_command(commands, "dead", "look after messages that could not be processed", _DEAD_EXAMPLES))
     text = "show what the clients of each tenant do"
     client_arguments.add_node(_command(commands, "tenants", text, _TENANTS_EXAMPLES))
+    client_arguments.add_node(_command(commands, "metrics", "print what a broker counts", _METRICS_EXAMPLES))
     client_arguments.add_node(_command(commands, "cluster", "show how a cluster stands", _CLUSTER_EXAMPLES))
     _add_drain(_command(commands, "drain", "take a broker out of service", _DRAIN_EXAMPLES))
     _add_client_commands(commands)

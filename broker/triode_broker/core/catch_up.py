@@ -15,7 +15,7 @@ from functools import partial
 
 from triode_protocol.codec import encode
 from triode_protocol.errors import GapReason
-from triode_protocol.packets import CaughtUp, Gap, ServerPing
+from triode_protocol.packets import CaughtUp, ServerPing
 
 from triode_broker.core.interfaces import PAGE_RECORDS, Page
 from triode_broker.core.outbox import Outbox
@@ -185,7 +185,7 @@ class CatchUp:
     def report(self, reason: GapReason) -> None:
         """Tell the client that something due is missing; delivery goes on behind the position so far."""
         sub = self._sub
-        sub.outbox.put(encode(Gap(sub.number, sub.whole(self.position), reason, sub.only_topic)))
+        sub.tell_gap(self.position, reason)
 
     def _finish(self) -> None:
         sub = self._sub
@@ -217,11 +217,11 @@ class Skip:
         if not sub.outbox.has_room:
             sub.outbox.wants_room = True
             return
-        heads = sub.whole(sub.heads())
+        heads = sub.heads()
         for reason in (GapReason.SLOW, *self._others):
-            sub.outbox.put(encode(Gap(sub.number, heads, reason, sub.only_topic)))
+            sub.tell_gap(heads, reason)
         self._go_live(sub)
-        sub.outbox.put(encode(CaughtUp(sub.number, heads)))
+        sub.outbox.put(encode(CaughtUp(sub.number, sub.whole(heads))))
 
 
 def _may_look(outbox: Outbox) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from triode_protocol.codec import encode
 from triode_protocol.errors import GapReason
-from triode_protocol.packets import CaughtUp, Gap
+from triode_protocol.packets import CaughtUp
 
 from triode_broker.core.catch_up import put_delivery
 from triode_broker.core.record import Record
@@ -127,7 +127,7 @@ class Conflation:
     def report(self, reason: GapReason) -> None:
         """Tell the client that something due is missing; delivery goes on behind the position so far."""
         sub = self._sub
-        sub.outbox.put(encode(Gap(sub.number, sub.whole(self._position), reason, sub.only_topic)))
+        sub.tell_gap(self._position, reason)
 
     def _deliver_oldest(self, now_ms: int) -> None:
         record, topic = self._take_oldest()

@@ -22,6 +22,7 @@ from triode_broker.core.roster import Member, Roster
 from triode_broker.core.shard import Shard
 from triode_broker.core.skips import Skips
 from triode_broker.core.source import Before, Place, Source
+from triode_broker.core.statistics import Statistics
 from triode_broker.core.tenancy import Tenant
 from triode_broker.core.tenants import only_topic
 from triode_broker.core.timers import Alarm, Timers
@@ -54,6 +55,7 @@ class Consumer:
         "_serial",
         "_skips",
         "_source_of",
+        "_statistics",
         "_tenant",
         "_timers",
         "absent_ms",
@@ -95,11 +97,11 @@ class Consumer:
         bury: Callable[["Consumer", Item], None],
         save: Callable[["Consumer"], None],
         tenant: Tenant,
+        statistics: Statistics,
     ) -> None:
         self.name = name
         self.filter = filter
-        self.is_durable = is_durable
-        self.is_shared = is_shared
+        self.is_durable, self.is_shared = is_durable, is_shared
         self.ack_wait_ms = ack_wait_ms  # who subscribes and gives these sets them for all
         self.max_attempts = max_attempts
         self.sources = [Source(self, shard) for shard in shards]
@@ -112,19 +114,16 @@ class Consumer:
         self._source_of: Callable[[str], Source] = lambda topic: by_shard[shard_of(topic)]
         self.members: dict[Member, None] = {}
         self.held_bytes = 0  # of all items
-        self.is_open = True
-        self.is_ready = False  # it has its start, and is on disk if it is to be
+        self.is_open, self.is_ready = True, False  # ready: it has its start, and is on disk if it is to be
         self.is_marked = True  # nothing more to be done for its state to be saved; a group's never is
         self.now_ms = self.created_ms = self.seen_ms = 0  # the wall clock, as last heard
         self.absent_ms = 0  # how long a node has been running while it had no members
         self.letters = 0  # dead letters written, since it was created
-        self._save = save
-        self._tenant = tenant
-        self._timers = timers
+        self._save, self._timers = save, timers
+        self._tenant, self._statistics = tenant, statistics
         self._max_bytes = max_bytes
         self._bury = bury  # publishes an item's dead letter; tells `buried` or `postpone`
-        self._roster = Roster()
-        self._queue = Queue()
+        self._roster, self._queue = Roster(), Queue()
         self._delayed: list[tuple[int, int, Item]] = []  # by due time
         self._serial = count()
         self._skips = Skips()
@@ -278,8 +277,8 @@ class Consumer:
 
     def _tell_gap(self, member: Member, source: Source) -> None:
         after = self.floors() | {source.shard.log.name: source.gap_at}
-        gap = Gap(member.number, after, source.gap_reason, only_topic(self.filter))
-        member.outbox.put(encode(gap))
+        self._statistics.gaps[source.gap_reason] += 1
+        member.outbox.put(encode(Gap(member.number, after, source.gap_reason, only_topic(self.filter))))
 
     def have_read(self, looked_at: int, now_ms: int) -> None:
         """A log has answered."""
@@ -400,6 +399,7 @@ class Consumer:
     def fail(self, item: Item, *, counts: bool = True, delay_ms: int = 0) -> None:
         """A delivery has come to nothing: it comes again, or becomes a dead letter. `pump` is the caller's."""
         self._take_back(item)
+        self._statistics.redelivered += 1
         item.failed += counts
         if item.failed >= self.max_attempts and counts:
             self.bury(item, FAILED)

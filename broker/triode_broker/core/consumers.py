@@ -109,6 +109,7 @@ class Consumers:
             bury=self._bury,
             save=self._save,
             tenant=self._router.tenants.of(tenant_of_name(name)),
+            statistics=self._router.statistics,
         )
         return consumer
 
@@ -311,7 +312,7 @@ class Consumers:
 
     def _bury(self, consumer: Consumer, item: Item) -> None:
         """Write a dead letter, in one step with what is marked now."""
-        letter = Letter(partial(consumer.buried, item), lambda refused: consumer.postpone(item))
+        letter = Letter(partial(self._buried, consumer, item), lambda refused: consumer.postpone(item))
         packet, user = make_letter(consumer.name, item, consumer.now_ms)
         try:
             self._router.publish_own(packet, user, consumer.now_ms, letter)
@@ -319,6 +320,10 @@ class Consumers:
                 self._store_of(consumer.name).save(*self._value(consumer))
         except Refused:  # full, failed or overloaded
             consumer.postpone(item)
+
+    def _buried(self, consumer: Consumer, item: Item) -> None:
+        self._router.statistics.dead_letters += 1
+        consumer.buried(item)
 
     # Keeping
 

@@ -4,7 +4,7 @@ Pure: times come as seconds that somebody else has measured. The surprising deci
 0.1 ms, so that the bucket of a time is the length of a number in bits: no search, and the same bounds everywhere.
 """
 
-from typing import Final
+from typing import Any, Final
 
 #: Units of the lowest bound in a second.
 _PER_SECOND: Final = 10_000
@@ -33,6 +33,6 @@ class Histogram:
         self.counts[bucket_of(seconds)] += count
         self.seconds += seconds * count
 
-    def as_data(self) -> dict[str, object]:
+    def as_data(self) -> dict[str, Any]:
         """Since the start; the bounds are BOUNDS_US, each above its bucket, and nothing above the last."""
         return {"counts": list(self.counts), "sum_us": int(self.seconds * 1_000_000)}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 from triode_protocol.codec import Refused, encode
 from triode_protocol.errors import ErrorName, GapReason
-from triode_protocol.packets import CatchingUp, Gap
+from triode_protocol.packets import CatchingUp
 from triode_protocol.positions import MAX_INTEGER
 
 from triode_broker.core import carrying
@@ -105,8 +105,7 @@ class Moving:
         name = shard.log.name
         pending = sub.pending
         if sub.is_live and not shard.log.head():
-            gap = Gap(sub.number, sub.whole(sub.heads()), GapReason.RESET, sub.only_topic)
-            sub.outbox.put(encode(gap))
+            sub.tell_gap(sub.heads(), GapReason.RESET)
         elif sub.is_live:
             catch_up = self._catch_up(sub, sub.heads() | {name: 0}, GapReason.RESET, is_begun=False)
             self._go_on(catch_up, name, 0, GapReason.RESET)
@@ -132,7 +131,7 @@ class Moving:
         pending = sub.pending
         if sub.is_live and at == head:
             if told is not None:
-                sub.outbox.put(encode(Gap(sub.number, sub.whole(sub.heads()), told, sub.only_topic)))
+                sub.tell_gap(sub.heads(), told)
         elif sub.is_live:
             catch_up = self._catch_up(sub, sub.heads() | {name: at}, reason, is_begun=False)
             self._go_on(catch_up, name, at, told)

@@ -10,7 +10,7 @@ from functools import partial
 
 from triode_protocol.codec import Refused, encode
 from triode_protocol.errors import CloseCode, ErrorName, GapReason
-from triode_protocol.packets import CatchingUp, Gap, Publish, Published
+from triode_protocol.packets import CatchingUp, Publish, Published
 from triode_protocol.topics import BadTopic, check_filter, check_topic, is_reserved, is_wildcard
 
 from triode_broker.config import DEAD_LETTER_RULE, DEAD_LETTER_RULE_IN_MEMORY, Limits, TopicRule
@@ -376,10 +376,6 @@ class Router:
         for follower in audience.followers:
             follower.offer(record)
 
-    def audience(self, topic: str) -> Audience:
-        """Who gets what is published on a topic now."""
-        return self._tree.match(topic)
-
     def follow(self, filter: str, follower: Follower) -> None:
         """From here on it is offered what is published on a checked filter."""
         self._tree.add(filter, follower)
@@ -475,7 +471,7 @@ class Router:
         if sub.is_live:
             self._tree.remove(sub.filter, sub)
             self._tree.add(sub.filter, sub)  # audiences are found again
-            sub.outbox.put(encode(Gap(sub.number, sub.whole(sub.heads()), GapReason.PERMISSION, sub.only_topic)))
+            sub.tell_gap(sub.heads(), GapReason.PERMISSION)
         elif sub.pending is not None:
             sub.pending.report(GapReason.PERMISSION)
 

@@ -4,9 +4,12 @@ State only; `router` and `catch_up` decide. While live it holds no position: eve
 its outbox, so its position *is* the heads. Out of live, `pending` knows what it still has to be told.
 """
 
+from collections import Counter
 from typing import Protocol
 
+from triode_protocol.codec import encode
 from triode_protocol.errors import GapReason
+from triode_protocol.packets import Gap
 from triode_protocol.topics import is_wildcard
 
 from triode_broker.core.outbox import Outbox
@@ -34,6 +37,7 @@ class Subscription:
         "allows_past",
         "attendance",
         "filter",
+        "gaps",
         "id",
         "is_answered",
         "is_live",
@@ -48,12 +52,22 @@ class Subscription:
         "shards",
     )
 
-    def __init__(self, number: int, filter: str, overflow: str, outbox: Outbox, shards: tuple[Shard, ...]) -> None:
+    def __init__(
+        self,
+        number: int,
+        filter: str,
+        overflow: str,
+        outbox: Outbox,
+        shards: tuple[Shard, ...],
+        gaps: Counter[str],
+    ) -> None:
+        """`gaps`: where those of all subscriptions are counted, by reason."""
         self.number = number  # `sub`, chosen by the client
         self.filter = filter
         self.is_wildcard = is_wildcard(filter)
         self.overflow = overflow
         self.outbox = outbox
+        self.gaps = gaps
         self.shards = shards  # those the filter can match, but for `missing` ones
         self.missing: dict[Shard, tuple[str, int, bool]] = {}  # their owner is not reached; see `leave_out`
         self.id = 0  # of its subscribe, which waits for `subscribed`
@@ -103,6 +117,11 @@ class Subscription:
         """It is reached again; where this subscription goes on, as it was left out."""
         self.shards = (*self.shards, shard)
         return self.missing.pop(shard)
+
+    def tell_gap(self, position: dict[str, int], reason: GapReason) -> None:
+        """Tell its client that something due is missing; it goes on behind that position (SPEC 4.6)."""
+        self.gaps[reason] += 1
+        self.outbox.put(encode(Gap(self.number, self.whole(position), reason, self.only_topic)))
 
     @property
     def only_topic(self) -> str:

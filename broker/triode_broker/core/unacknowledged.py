@@ -54,7 +54,7 @@ class Unacknowledged:
         packet.filter = inside(identity.tenant, packet.filter)
         overflow = "replay" if packet.overflow is UNSET else packet.overflow
         shards = node.router.covered(packet.filter)
-        sub = Subscription(packet.sub, packet.filter, overflow, self._outbox, shards)
+        sub = Subscription(packet.sub, packet.filter, overflow, self._outbox, shards, node.router.statistics.gaps)
         sub.id = packet.id
         sub.is_past, sub.allows, sub.allows_past = granted
         check_start(packet, sub.is_wildcard)

@@ -164,6 +164,8 @@ class Edge:
         seconds = clock() - now
         turns.count += 1
         turns.seconds += seconds
+        turns.published += (published := tally.published - published)
+        turns.fanned_out += (fanned_out := tally.fanned_out - fanned_out)
         if seconds >= SHORT_SECONDS:
             turns.note(seconds, published, fanned_out)
 

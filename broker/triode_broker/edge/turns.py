@@ -12,6 +12,8 @@ from triode_broker.core.histogram import BOUNDS_US, Histogram
 
 #: A turn that took less is in the lowest bucket.
 SHORT_SECONDS: Final = BOUNDS_US[0] / 1_000_000
+#: What a message of a short turn is taken to have waited: an average would make sums fall when turns get shorter.
+ASSUMED_SECONDS: Final = SHORT_SECONDS / 2
 _NAMES: Final = ("turns", "published", "fanned_out")
 
 
@@ -29,39 +31,34 @@ class Nothing:
 
 
 class Turns:
-    """One edge's; the reactor adds to `count` and `seconds`, and notes those that were not short."""
+    """One edge's; the reactor adds to the counters, and notes those that were not short."""
 
     def __init__(self, tally: Tally) -> None:
         self.tally = tally
-        self._published, self._fanned_out = tally.published, tally.fanned_out  # before there was this edge
         self.count = 0
+        self.published = self.fanned_out = 0  # in turns: other tasks let such things happen, too
         self.seconds = 0.0
         self._long = Histogram(), Histogram(), Histogram()  # turns; messages published, and fanned out, in them
 
     def note(self, seconds: float, published: int, fanned_out: int) -> None:
-        """One that took so long, with the tally as it was when it began."""
-        counts = 1, self.tally.published - published, self.tally.fanned_out - fanned_out
-        for histogram, count in zip(self._long, counts, strict=True):
+        """One that took so long, and what happened in it."""
+        for histogram, count in zip(self._long, (1, published, fanned_out), strict=True):
             histogram.add(seconds, count)
 
     def as_data(self) -> dict[str, Any]:
-        """The histograms of all turns, by what they count. A short one took what short ones take on average."""
-        all_long = sum(self._long[0].counts)
-        short = (self.seconds - self._long[0].seconds) / ((self.count - all_long) or 1)
-        totals = (
-            self.count,
-            self.tally.published - self._published,
-            self.tally.fanned_out - self._fanned_out,
-        )
-        return {
-            name: _with_short(histogram, total, short)
+        """The histograms of all turns, by what they count."""
+        totals = self.count, self.published, self.fanned_out
+        data = {
+            name: _with_short(histogram, total)
             for name, histogram, total in zip(_NAMES, self._long, totals, strict=True)
         }
+        data["turns"]["sum_us"] = int(self.seconds * 1_000_000)
+        return data
 
 
-def _with_short(histogram: Histogram, total: int, seconds: float) -> dict[str, object]:
+def _with_short(histogram: Histogram, total: int) -> dict[str, Any]:
     short = total - sum(histogram.counts)
     whole = Histogram()
     whole.counts = [histogram.counts[0] + short, *histogram.counts[1:]]
-    whole.seconds = histogram.seconds + short * seconds
+    whole.seconds = histogram.seconds + short * ASSUMED_SECONDS
     return whole.as_data()
