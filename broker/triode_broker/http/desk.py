@@ -26,6 +26,11 @@ class Desk:
     #: What operators may ask, by the names of administration calls.
     calls: Mapping[str, Callable[[Mapping[str, Any]], Awaitable[object]]] = attrs.field(factory=dict)
     is_open_here: bool = False  # nobody is asked who they are, and nobody but this machine reaches it
+    elsewhere: Elsewhere | None = None  # the other nodes, where there are any
+    links: Links = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.links = Links(self.node, self.now_ms, self.flush, self.log)
 
     async def visitor(self, request: Request) -> Visitor:
         """The session of whoever sends this, let in: the same for the next requests of its connection.
