@@ -38,7 +38,11 @@ from triode_broker.edge.listeners import listen, url
 from triode_broker.edge.reactor import Edge
 from triode_broker.figures import Figures
 from triode_broker.hangup import Terminal
+from triode_broker.http import api
+from triode_broker.http.desk import Desk
+from triode_broker.http.operations import Table
 from triode_broker.http.pages import pages
+from triode_broker.http.serving import Serving
 from triode_broker.joining import Joining
 from triode_broker.log import committer
 from triode_broker.log.disk import DiskLog, StoreError
@@ -112,8 +116,11 @@ class Broker:
         if self.authority is not None:
             self.node.wills.judge = self.authority.judge
         self.node.rates.complain = Offenders(self._log.warning, self._steady_ms).tell
+        self.desk = Desk(self.node, self._begin_turn, lambda: self.edge.flush(), self._log)
+        self.serving = Serving(Table(api.OPERATIONS), self.desk)
         self.edge = Edge(
             accept=self._accept,
+            services={api.BELOW: self.serving.take},
             tally=self.router.statistics,
             routes=pages(self.health, self._unready),
             limits=limits,
@@ -261,6 +268,7 @@ class Broker:
         """What ends as soon as the node is told to end."""
         nursery.start_soon(self.time.trim)
         nursery.start_soon(self.securing.run)
+        await nursery.start(self.serving.run)
         nursery.start_soon(self.time.keep_time)
         nursery.start_soon(self.time.watch_lag)
         if self.joining is not None:

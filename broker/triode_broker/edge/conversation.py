@@ -281,7 +281,9 @@ class Conversation(Wire):
     def invite(self) -> None:
         """The body is wanted: say so to a client that waits to hear it (RFC 9110 section 10.1.1)."""
         body = self._body
-        if body is not None and body.they_are_waiting_for_100_continue and self.phase == OPEN:
+        if body is None or self.phase != OPEN or self._stream is not None:
+            return
+        if body.they_are_waiting_for_100_continue:
             body.send(h11.InformationalResponse(status_code=100, headers=[]))
             self._send_ahead(_CONTINUE)
             self._shared.flush()
@@ -332,7 +334,8 @@ class Conversation(Wire):
         if self.phase != OPEN or exchange is None or exchange.stream_ is not stream:
             stream.detach()
             return
-        exchange.is_answered = True
+        self.invite()  # before the head, or never
+        exchange.is_answered = stream.has_begun = True
         self._ahead += self._take_output() + data
         self._outbox = outbox = stream.outbox
         outbox.size += len(self._ahead)

@@ -246,7 +246,6 @@ class Stream:
 
     def begin(self, status: int, headers: Headers, application: Feeding | None = None) -> None:
         """Send the head, and from now on what is put."""
-        self.has_begun = True
         self.application = application
         head = [*headers, ("Transfer-Encoding", "chunked")] if self.is_chunked else headers
         self._conversation.go_on_with(self, head_of(status, head, keeps=False))

@@ -1,7 +1,7 @@
 """Exchange: one HTTP request and its answer, as the operations of this room see it.
 
 Knows no socket: the edge carries the bytes (`Carrier`, `Stream` and `Line` say what is asked of it). What goes
-wrong is raised as a `Problem`, or as the protocol's own `Refused`, and becomes the same JSON that an `error` packet
+wrong is raised as a `Problem`, or as the protocol's own `Refused`, and becomes the JSON that an `error` packet
 has (SPEC 5.1). The surprising decision: an answer that goes on (server-sent events, lines of JSON) is an `Outbox`
 like that of a WebSocket, so whatever the core sends to one it can send to the other, with the same bound.
 """
@@ -121,7 +121,11 @@ class Carrier(Protocol):
     headers: Mapping[bytes, bytes]  # lower-case names; repeated ones joined by ", "
     origin: str  # of the page that asks, which may; "": no page does
     arrival: Arrival
-    line: Line
+    on_lost: Callable[[], None]  # to be set: called when nobody waits for the answer any more
+
+    @property
+    def line(self) -> Line:
+        """What it came over."""
 
     async def receive(self) -> bytes:
         """The next piece of the body; b"": that was all of it. Raises Refused where it is broken or too large."""

@@ -38,7 +38,7 @@ Call = Callable[[Asked], Awaitable[Any]]
 
 @attrs.frozen
 class Operation:
-    """One thing that can be asked. All records are msgspec Structs: their fields and bounds are what is checked."""
+    """One thing that can be asked. Records are msgspec Structs: their fields and bounds are what is checked."""
 
     method: str
     path: str  # with {parameters}, each one segment, percent-encoded: "/v1/durable/{name}"
@@ -46,7 +46,8 @@ class Operation:
     tag: str
     call: Call
     query: type[msgspec.Struct] = Nothing  # a field that is a list may be repeated
-    body: Any = None  # None: none is read by the table; the operation may read the request's itself
+    body: Any = None  # None: none is read for the operation; it may read the request's itself
+    said_body: Any = None  # what the description says where that is more than what is checked first
     answer: Any = None
     status: int = 200
     errors: tuple[str, ...] = ()  # names that it may answer, beside those that all may

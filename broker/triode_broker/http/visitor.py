@@ -2,9 +2,9 @@
 
 Knows the session and its packets, nothing of bytes on a wire. An operation asks by a packet of SPEC 3 and gets the
 packet that answers it; who the client is, what it may do, how much of it and for how long is decided where it is
-decided for everybody. The surprising decision: a visitor stays with its connection, for the next requests that come
-with the same credential. To be let in costs more than to publish, and a rate that began anew with every request
-would be none.
+decided for everybody. The surprising decision: a visitor stays with its connection, for the next requests that
+come with the same credential. To be let in costs more than to publish, and a rate that began anew with every
+request would be none.
 """
 
 from collections import OrderedDict
@@ -14,13 +14,23 @@ from typing import Any, Final
 import trio
 from triode_protocol.codec import Refused, decode_server, encode
 from triode_protocol.errors import CloseCode, ErrorName
-from triode_protocol.packets import ClientInfo, ClientPacket, Connect, Connected, Error, ServerPacket
+from triode_protocol.hops import Hop
+from triode_protocol.packets import (
+    ClientInfo,
+    ClientPacket,
+    Connect,
+    Connected,
+    Error,
+    Publish,
+    ServerPacket,
+    Traced,
+)
 
 from triode_broker.core.errors import Disconnect
 from triode_broker.core.identity import Arrival
 from triode_broker.core.node import Node
 from triode_broker.core.outbox import Outbox
-from triode_broker.core.session import Session
+from triode_broker.core.session import NORMAL_CLOSE, Session
 from triode_broker.http.exchange import Line, Problem
 
 #: Credentials of one connection that are remembered at a time: a proxy sends the requests of many over one.
@@ -72,6 +82,32 @@ class Question:
         return self._answer
 
 
+class Following:
+    """What becomes of one publish with `trace` (SPEC 4.12)."""
+
+    def __init__(self, question: Question) -> None:
+        self.question = question  # answered by its `published`
+        self._hops: list[Hop] = []
+        self._end = ""
+        self._ended = trio.Event()
+
+    def hear(self, told: Traced) -> None:
+        """More of it."""
+        self._hops += told.hops
+        if told.end:
+            self.end(told.end)
+
+    def end(self, end: str) -> None:
+        """That was all."""
+        self._end = self._end or end
+        self._ended.set()
+
+    async def hops(self) -> tuple[list[Hop], str]:
+        """All that became of it, and whether that is all: `complete`, `incomplete` or `truncated`."""
+        await self._ended.wait()
+        return self._hops, self._end
+
+
 class _Collecting(Outbox):
     """Gives every packet to the visitor at once: nothing ever waits in it."""
 
@@ -90,6 +126,7 @@ class Visitor:
         self._line = line
         self._now_ms = now_ms
         self._questions: dict[int, Question] = {}
+        self._following: dict[int, Following] = {}
         self._number = 0
         self._woken = trio.Event()
         self._reconnect_after_ms = 0
@@ -128,6 +165,14 @@ class Visitor:
         self._call(self.session.receive_text, encode(packet).decode())
         return question
 
+    def trace(self, packet: Publish) -> Following:
+        """The same with a publish, and what becomes of it."""
+        packet.trace = True
+        following = Following(Question())
+        self._following[self._number + 1] = following
+        following.question = self.ask(packet)
+        return following
+
     def _call(self, serve: Callable[..., None], *values: Any) -> None:
         try:
             serve(*values, self._now_ms())
@@ -137,6 +182,9 @@ class Visitor:
     def hear(self, payload: bytes) -> None:
         """What the session says; what answers nothing, pings and notices, is not for anybody here."""
         for packet in decode_server(payload.decode()):
+            if isinstance(packet, Traced):
+                self._hear_trace(packet)
+                continue
             question = self._questions.pop(getattr(packet, "id", 0), None)
             if question is None:
                 continue
@@ -145,10 +193,18 @@ class Visitor:
             else:
                 question.settle(packet)
 
+    def _hear_trace(self, told: Traced) -> None:
+        following = self._following.get(told.id)
+        if following is not None:
+            following.hear(told)
+            if told.end:
+                del self._following[told.id]
+
     def leave(self) -> None:
         """Its connection is gone, or somebody else has come over it. Idempotent."""
         if not self._is_gone:
             self._is_gone = True
+            self.close_code = self.close_code or NORMAL_CLOSE  # to end a connection is how HTTP says goodbye
             self._settle_all()
             self.session.detach()
 
@@ -156,6 +212,9 @@ class Visitor:
         questions, self._questions = self._questions, {}
         for question in questions.values():
             question.settle(problem_of_close(self.close_code, self._reconnect_after_ms))
+        following, self._following = self._following, {}
+        for one in following.values():
+            one.end("incomplete")
         self._woken.set()
 
     # `core.interfaces.Connection`

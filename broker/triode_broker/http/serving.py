@@ -1,0 +1,125 @@
+"""Serving: runs the operation that a request is for, in a task of its own, and sees to it that there is an answer.
+
+Knows the table and the desk; the edge calls `take`. The surprising decision: a task per request, where a WebSocket
+packet gets a call and nothing else. It costs 50 µs; but what is asked by HTTP may have to wait in the middle, for
+a body, a disk or another node, and as many as may wait at a time are bounded.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+import trio
+from triode_protocol.codec import Refused
+from triode_protocol.errors import ErrorName
+
+from triode_broker.http.checking import check_body, check_query
+from triode_broker.http.desk import Desk
+from triode_broker.http.exchange import Answer, Carrier, Headers, Problem, Request
+from triode_broker.http.operations import Asked, Operation, Table
+
+#: Headers that a page of another site may send, and read; and how long its browser need not ask again.
+_MAY_SEND: Final = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, traceparent, tracestate"
+_MAY_READ: Final = "Retry-After, WWW-Authenticate"
+_REMEMBERED_SECONDS: Final = "600"
+FULL_MS: Final = 1_000  # until one may ask again who came when as many as may were asking
+
+
+class Serving:
+    """One per node, or per listener with another table. While `run` does not run, nobody is served."""
+
+    def __init__(self, table: Table, desk: Desk) -> None:
+        self._table = table
+        self._desk = desk
+        self._nursery: trio.Nursery | None = None
+        self.in_progress = 0
+        self.served = 0  # since the start
+        self.refused = 0  # as there were too many
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled."""
+        try:
+            async with trio.open_nursery() as self._nursery:
+                task_status.started()
+                await trio.sleep_forever()
+        finally:
+            self._nursery = None
+
+    def take(self, carrier: Carrier) -> None:
+        """Called by the edge, in its turn, with a request whose body may still be on its way."""
+        if self._nursery is None or self.in_progress >= self._desk.node.limits.max_http_requests:
+            self.refused += 1
+            message = "too many requests are in progress: come back"
+            _send(carrier, Problem(503, ErrorName.OVERLOADED, message, retry_after_ms=FULL_MS).answer())
+            return
+        self.in_progress += 1
+        self._nursery.start_soon(self._serve, carrier)
+
+    async def _serve(self, carrier: Carrier) -> None:
+        """The request's barrier (S1)."""
+        self.served += 1
+        try:
+            with trio.CancelScope() as scope:
+                carrier.on_lost = scope.cancel
+                answer = await self._answer(carrier)
+                if answer is not None:
+                    _send(carrier, answer)
+        except Exception as error:
+            self._desk.log.error("request_failed", exc_info=error)
+            _send(carrier, Problem(500, ErrorName.INTERNAL, "something went wrong here; it was logged").answer())
+        finally:
+            self.in_progress -= 1
+            self._desk.flush()
+
+    async def _answer(self, carrier: Carrier) -> Answer | None:
+        """None: a stream has begun."""
+        request = Request(carrier)
+        try:
+            if carrier.method == "OPTIONS":
+                return self._options(request)
+            method = "GET" if carrier.method == "HEAD" else carrier.method
+            operation, path = self._table.find(method, request.path)
+            return await self._run(operation, request, path)
+        except Problem as problem:
+            return problem.answer()
+        except Refused as refused:
+            return Problem.of(refused).answer()
+
+    def _options(self, request: Request) -> Answer:
+        """What a browser asks before a page of another site may; its origin was looked at already."""
+        methods = sorted({*self._table.methods(request.path), "OPTIONS"})
+        headers = [
+            ("Allow", ", ".join(methods)),
+            ("Access-Control-Allow-Methods", ", ".join(methods)),
+            ("Access-Control-Allow-Headers", _MAY_SEND),
+            ("Access-Control-Max-Age", _REMEMBERED_SECONDS),
+        ]
+        return Answer(204, headers=headers)
+
+    async def _run(self, operation: Operation, request: Request, path: Mapping[str, str]) -> Answer | None:
+        asked = Asked(request, self._desk, path, check_query(request.query, operation.query))
+        if operation.takes_body and operation.content_type and request.content_type != operation.content_type:
+            message = f"say Content-Type: {operation.content_type}"
+            raise Problem(415, ErrorName.UNSUPPORTED, message, headers=[("Accept", operation.content_type)])
+        if operation.body is not None:
+            await self._desk.visitor(request)  # nobody's body is read before it is known whose (S2)
+            asked.body = check_body(await request.body(), operation.body)
+        answer = await operation.call(asked)
+        if answer is None or isinstance(answer, Answer):
+            return answer
+        return Answer(operation.status, msgspec.json.encode(answer), operation.answer_type)
+
+
+def _send(carrier: Carrier, answer: Answer) -> None:
+    carrier.answer(answer.status, _headers(carrier, answer), answer.body)
+
+
+def _headers(carrier: Carrier, answer: Answer) -> Headers:
+    headers = [*answer.headers]
+    if answer.status != 204:
+        headers.append(("Content-Type", answer.content_type))
+    if carrier.origin:  # the edge lets no page ask that may not
+        headers.append(("Access-Control-Allow-Origin", carrier.origin))
+        headers.append(("Access-Control-Expose-Headers", _MAY_READ))
+        headers.append(("Vary", "Origin"))
+    return headers
