@@ -122,6 +122,7 @@ TABLE = {
         f"{WORKERS}.plan",
         libraries=("trio",),
     ),
+    "triode_broker.linking": broker("triode_broker.cluster", "triode_broker.core", HTTP, "triode_broker.joining"),
     "triode_broker.joining": broker(
         "triode_broker.admin",
         "triode_broker.core",
