@@ -1,7 +1,8 @@
 """Writes what is generated from the packet types and the registry; `--check` only says whether it is current.
 
 Run by `make generate`; CI runs `--check`. Makes: triode_protocol/errors.py, schemas/*.json, asyncapi.json, the
-schemas of scenarios/, and the tables in SPEC.md between `<!-- generated: NAME -->` and `<!-- end -->`.
+schemas of scenarios/, and the tables in SPEC.md and docs/disconnects.md between `<!-- generated: NAME -->` and
+`<!-- end -->`.
 """
 
 import inspect
@@ -16,6 +17,7 @@ from asyncapi_document import document
 
 HERE = Path(__file__).parent
 SPEC = HERE.parent / "SPEC.md"
+DISCONNECTS = HERE.parent / "docs" / "disconnects.md"
 
 _HEAD = '''"""Error names, close codes and gap reasons. Generated from registry.json: edit that, then
 `make generate`."""
@@ -65,6 +67,11 @@ def errors_module(registry: dict[str, list[dict[str, Any]]]) -> str:
     lines += ["CLOSE_RANGES: Final = ("]
     lines += [f'    ({r["from"]}, {r["to"]}, "{r["action"]}"),' for r in registry["ranges"]]
     lines += [")", ""]
+    lines += ["#: Who ends a connection with it (docs/disconnects.md).", "INITIATORS: Final[dict[int, str]] = {"]
+    lines += [f'    {c["code"]}: "{c["initiator"]}",' for c in registry["closes"]]
+    lines += ["}", "", "#: Why, in a sentence.", "MEANINGS: Final[dict[int, str]] = {"]
+    lines += [f'    {c["code"]}: "{c["meaning"]}",' for c in registry["closes"]]
+    lines += ["}", ""]
     return "\n".join(lines)
 
 
@@ -77,7 +84,18 @@ def spec_tables(registry: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
     ranges += [f"| {r['from']}–{r['to']} | {r['action']} | {r['meaning']} |" for r in registry["ranges"]]
     gaps = ["| reason | meaning |", "| --- | --- |"]
     gaps += [f"| `{g['name']}` | {g['meaning']} |" for g in registry["gap_reasons"]]
-    tables = {"errors": errors, "closes": closes, "ranges": ranges, "gap_reasons": gaps}
+    disconnects = ["| code | name | initiator | meaning | what to do |", "| --- | --- | --- | --- | --- |"]
+    disconnects += [
+        f"| {c['code']} | `{c['name']}` | {c['initiator']} | {c['meaning']} | {c['advice']} |"
+        for c in registry["closes"]
+    ]
+    tables = {
+        "errors": errors,
+        "closes": closes,
+        "disconnects": disconnects,
+        "ranges": ranges,
+        "gap_reasons": gaps,
+    }
     return {name: "\n".join(rows) for name, rows in tables.items()}
 
 
@@ -187,7 +205,8 @@ def generated() -> dict[Path, str]:
     registry = read_registry()
     files = {HERE / "triode_protocol" / "errors.py": errors_module(registry)}
     if SPEC.exists():
-        files[SPEC] = spec_text(SPEC.read_text(), spec_tables(registry))
+        for page in (SPEC, DISCONNECTS):
+            files[page] = spec_text(page.read_text(), spec_tables(registry))
     return files
 
 

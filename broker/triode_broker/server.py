@@ -32,6 +32,7 @@ from triode_broker.core.rights import Rights
 from triode_broker.core.router import Router
 from triode_broker.core.session import Session
 from triode_broker.core.shard import Shard
+from triode_broker.departures import Departures
 from triode_broker.draining import Draining, Readiness
 from triode_broker.edge.door import make_door
 from triode_broker.edge.listeners import listen, url
@@ -115,6 +116,8 @@ class Broker:
         self.reloading = Reloading(config, self.node, self.authority, self._log, self.securing.renew)
         if self.authority is not None:
             self.node.wills.judge = self.authority.judge
+        self.departures = Departures(self._log, self.node.timers)
+        self.node.departed = self.departures.tell
         self.node.rates.complain = Offenders(self._log.warning, self._steady_ms).tell
         self.desk = Desk(self.node, self._begin_turn, lambda: self.edge.flush(), self._log)
         self.serving = Serving(Table(api.OPERATIONS), self.desk)

@@ -87,3 +87,43 @@ CLOSE_RANGES: Final = (
     (4100, 4199, "backoff"),
     (4200, 4299, "once"),
 )
+
+#: Who ends a connection with it (docs/disconnects.md).
+INITIATORS: Final[dict[int, str]] = {
+    4000: "server",
+    4001: "server",
+    4002: "operator",
+    4003: "server",
+    4005: "client",
+    4006: "operator",
+    4100: "operator",
+    4101: "server",
+    4102: "server",
+    4103: "server",
+    4104: "server",
+    4105: "network",
+    4106: "server",
+    4107: "operator",
+    4200: "operator",
+    4201: "server",
+}
+
+#: Why, in a sentence.
+MEANINGS: Final[dict[int, str]] = {
+    4000: "The client broke the protocol.",
+    4001: "No valid credential.",
+    4002: "The credential was withdrawn.",
+    4003: "Pages of this origin may not connect.",
+    4005: "Another connection named this one in `replaces`.",
+    4006: "An operator has ended the connection.",
+    4100: "The broker is going down.",
+    4101: "A fault of the broker.",
+    4102: "The broker cannot keep up.",
+    4103: "Too many connections.",
+    4104: "The client did not read what it was sent in time.",
+    4105: "Nothing was heard from the client for two ping intervals.",
+    4106: "No connect packet arrived in time.",
+    4107: "An operator has ended the connection: come back later, maybe to another node.",
+    4200: "This node is being taken out of service.",
+    4201: "The token has expired: refresh it first.",
+}

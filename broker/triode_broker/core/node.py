@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from triode_protocol import packets
@@ -55,6 +55,10 @@ CAPABILITIES = [
 Publish = Callable[[packets.Publish, str, int, Publisher | None], packets.Published | None]
 
 
+def _nobody_asks(session: "Session", connection: Any) -> None:
+    """Why it has ended."""
+
+
 @attrs.define
 class Node:
     """What all sessions of a node share."""
@@ -81,6 +85,7 @@ class Node:
     rates: Rates = attrs.field(init=False)
     revocations: Revocations = attrs.field(init=False)
     tracing: Tracing = attrs.field(init=False)
+    departed: "Callable[[Session, Any], None]" = _nobody_asks  # a connection has ended; told by the edge how
     publish: Publish = attrs.field(init=False)  # `Router.publish`, or what stands before it
     _reconnect: Reconnect = attrs.field(init=False)
     _capabilities: list[str] = attrs.field(init=False)

@@ -195,11 +195,13 @@ class Session:
             self._standing.end()
         self._outbox.is_closed = True  # what one of its members held goes to none of its others
         node = self._node
-        node.sessions.pop(self.connection_id, None)
+        is_own = self._entering is not None or node.sessions.pop(self.connection_id, None) is self
         self.counts.connections -= 1
         self.count(-self.subscription_count, -self.wildcards)
         node.rates.leave(self.meter)
         code = self._outbox.connection.close_code
+        if is_own:  # not the part here of one that is connected to another node
+            node.departed(self, self._outbox.connection)
         self._be_absent(is_clean=code == NORMAL_CLOSE)
         if self._unacknowledged is not None:
             self._unacknowledged.detach()

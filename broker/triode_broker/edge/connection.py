@@ -35,7 +35,7 @@ from triode_broker.edge.frames import (
 from triode_broker.edge.poller import HANGUP, READ, WRITE
 from triode_broker.edge.shared import LOOKS_PER_PING, Shared
 from triode_broker.edge.websocket import Failure, Unusual
-from triode_broker.edge.wire import CLOSING, FINISHED, GONE, HEAD, LEAVING, LINGERING, NOTHING, OPEN, Wire
+from triode_broker.edge.wire import CLIENTS, CLOSING, FINISHED, GONE, HEAD, LEAVING, LINGERING, NOTHING, OPEN, Wire
 from triode_broker.printable import escape, shorten
 
 RECV_BYTES: Final = 65_536  # of one connection in one tick
@@ -442,7 +442,7 @@ class Connection(Wire):
         """The client ends it: what it is still owed, then its own code back."""
         code = int(event.code)
         self._shared.closes[code] += 1
-        self._farewell = self._farewell or (code, "", 0, ())  # before the session asks how it ended
+        self._farewell = self._farewell or (code, CLIENTS, 0, ())  # before the session asks how it ended
         self._finish(close_frame(code), FINISHED)
 
     def _on_failure(self, event: Failure, now_ms: int) -> None:

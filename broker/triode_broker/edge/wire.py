@@ -39,6 +39,7 @@ GONE: Final = 6
 NOTHING: Final = b""
 _FIRST_OWN_CODE: Final = 4000  # close codes from here on are this protocol's, and a bye goes before them
 _NORMAL: Final = 1000
+CLIENTS: Final = "the client's"  # in place of a reason: the code came from there
 _CLOSE_NAMES: Final = {int(code): code.name.lower() for code in CloseCode}
 _NOBODY: Final = Nobody()
 
@@ -136,6 +137,11 @@ class Wire:
     def close_code(self) -> int:
         """The code of the close that either side has begun; 0 while there is none."""
         return self._farewell[0] if self._farewell else 0
+
+    @property
+    def is_closed_by_client(self) -> bool:
+        """Whether that code is the client's."""
+        return self._farewell is not None and self._farewell[1] == CLIENTS
 
     def _leave(self, code: int, reason: str, reconnect_after_ms: int = 0) -> None:
         if self.phase <= OPEN:
