@@ -45,6 +45,7 @@ from triode_broker.http.operations import Table
 from triode_broker.http.pages import pages
 from triode_broker.http.serving import Serving
 from triode_broker.joining import Joining
+from triode_broker.linking import reach_links
 from triode_broker.log import committer
 from triode_broker.log.disk import DiskLog, StoreError
 from triode_broker.log.memory import MemoryLog
@@ -172,6 +173,7 @@ class Broker:
             self.draining.hand_over = self.joining.leave
             self.readiness.reasons.append(self.joining.unready)
             self.joining.keep_out_revoked(self.revoking)
+        reach_links(self.desk, self.joining)
 
     def _make_securing(self) -> Securing:
         try:
