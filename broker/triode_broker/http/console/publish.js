@@ -1,9 +1,20 @@
 /** A message by hand, and what became of it. */
 import { count, h, time } from "./dom.js";
+import { tokens } from "./tail.js";
 import { attempt, badge, choice, facts, field, json, notice, table } from "./parts.js";
 
 const KINDS = [["json", "JSON"], ["text", "text"]];
 const MAX_HEADERS = 16;
+
+/** Among the clients of a tenant: the secret is of none, a ticket is. */
+async function inside(tenant, { topic, data, key, headers }) {
+  const client = new Triode(location.origin, { name: "console", token: tokens(tenant) });
+  try {
+    return await client.publish(topic, data, { key, headers, expiryMs: 10_000 });
+  } finally {
+    client.close(0);
+  }
+}
 
 export function open(app) {
   const get = (name) => app.params.get(name) ?? "";
@@ -35,23 +46,25 @@ export function open(app) {
     if (form.get("key")) body.key = form.get("key");
     if (named.length) body.headers = Object.fromEntries(named);
     if (form.get("trace")) body.trace = true;
-    await attempt(async () => (answer = await app.ask("POST", "/v1/publish", { body })));
+    await attempt(async () => (answer = app.tenant ? await inside(app.tenant, body) : await app.ask("POST", "/v1/publish", { body })));
     app.redraw();
   }
 
   const more = () => (headers < MAX_HEADERS ? headers++ : notice(`At most ${MAX_HEADERS} headers.`, "warn"), app.redraw());
-  const hops = [
-    { title: "What", cell: (hop) => badge(hop.hop ?? hop.event ?? hop.name ?? "?") },
-    { title: "Node", cell: (hop) => hop.node ?? "–" },
-    { title: "After", kind: "num", cell: (hop) => time(hop.after_ms ?? (hop.after_us ?? hop.us ?? NaN) / 1000) },
-    { title: "Details", kind: "wide", cell: (hop) => Object.entries(hop).filter(([name]) => !["hop", "event", "name", "node", "after_ms", "after_us", "us"].includes(name)).map(([name, value]) => `${name} ${typeof value === "object" ? JSON.stringify(value) : value}`).join(" · ") },
+  const said = ({ hop, node, at_us, connection, count: many = -1, kind, names = [], to, ...more }) =>
+    [many >= 0 && `${count(many)} ${kind ?? ""}`, to && `to ${to}`, names.join(", "), ...Object.entries(more).map(([name, value]) => `${name} ${value}`)].filter(Boolean).join(" · ");
+  const hops = (began) => [
+    { title: "What", cell: ({ hop }) => badge(hop, { dropped: "bad", waiting: "warn", unanswered: "bad", behind: "warn" }[hop] ?? "good") },
+    { title: "Node", cell: ({ node }) => node },
+    { title: "After", kind: "num", cell: ({ at_us }) => time((at_us - began) / 1000) },
+    { title: "Details", kind: "wide", cell: said },
   ];
 
   function shown() {
-    const { trace, hops: steps = trace, ...rest } = answer;
+    const { hops: steps = [], end, ...rest } = answer;
     return h("section", { class: "card form", "aria-live": "polite" }, h("h2", null, "Published"),
       facts([["Offset", count(rest.offset)], ["Position", count(rest.pos)], ["Log", h("span", { class: "mono" }, rest.log ?? "–")], ["Reached", rest.delayed ? "waits for its time" : rest.level ?? "–"], ["Duplicate", rest.duplicate ? "yes" : "no"]]),
-      Array.isArray(steps) && table({ label: "Hops", columns: hops, rows: steps, key: (hop) => steps.indexOf(hop), nothing: null }),
+      end && [h("p", { class: "dim" }, { complete: "All that became of it:", incomplete: "What was known of it after some seconds:" }[end] ?? "The first of what became of it:"), table({ label: "Hops", columns: hops(steps[0]?.at_us), rows: steps, key: (hop) => steps.indexOf(hop) })],
       h("details", null, h("summary", null, "The whole answer"), json(JSON.stringify(answer, null, 2))));
   }
 
@@ -66,7 +79,7 @@ export function open(app) {
       h("fieldset", null, h("legend", null, "Headers"),
         Array.from({ length: headers }, (_, at) => h("div", { class: "bar" }, h("input", { name: "name", placeholder: "name", "aria-label": `Name of header ${at + 1}` }), h("input", { name: "value", placeholder: "value", "aria-label": `Value of header ${at + 1}` }))),
         h("button", { type: "button", onclick: more }, "Add a header")),
-      h("label", { class: "check" }, h("input", { type: "checkbox", name: "trace" }), "Trace it: say where it went, and when"),
+      !app.tenant && h("label", { class: "check" }, h("input", { type: "checkbox", name: "trace" }), "Trace it: say where it went, and when"),
       h("div", { class: "acts" }, h("button", { class: "main" }, "Publish"), app.tenant && h("span", { class: "dim" }, `as tenant ${app.tenant}`))),
     answer && shown(),
   ];
