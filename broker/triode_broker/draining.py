@@ -1,9 +1,9 @@
 """Draining: the way out of service that clients hardly notice, and whether the node is ready for any.
 
-Order: not ready and no new WebSocket, a notice to everybody, then a goodbye to each, spread over a window, with
-the other nodes to go to; what serves the node ends behind that (server.py). Meanwhile, at once, shards in memory
-are handed over, so that whoever ends the process before its time loses least. Knows sessions and the edge, no
-signals and no files. The surprising decision: without other nodes the window is short, and everybody is told to
+Order: not ready; drain_delay_ms later, so that whoever asks for readiness has heard of it, no new WebSocket, a
+notice to everybody, then a goodbye to each, spread over a window, with the other nodes to go to; what serves the
+node ends behind that (server.py). In that window shards in memory are handed over. Knows sessions and the edge,
+no signals and no files. The surprising decision: without other nodes the window is short, and everybody is told to
 come back after its end. They can only come back to this node's next life, and the sooner it begins the better.
 """
 
@@ -45,6 +45,7 @@ class Draining:
     hand_over: Callable[[], Awaitable[None]] = nothing  # what others go on with; may be set later
     is_begun: bool = False
     _begun: trio.Event = attrs.field(factory=trio.Event)
+    _closed: trio.Event = attrs.field(factory=trio.Event)  # nobody new comes in
     _ends_at: float = 0.0  # trio's clock
     _told: int = 0
 
@@ -53,10 +54,14 @@ class Draining:
 
         Again: only a time that is named counts, from now.
         """
-        if not self.is_begun or seconds is not None:
+        is_named = seconds is not None
+        if not self.is_begun or is_named:
             seconds = self._window_seconds() if seconds is None else seconds
             self._ends_at = trio.current_time() + seconds
-            self.edge.close_doors(self._ends_at)
+            if is_named or not self.node.limits.drain_delay_ms:
+                self._close_doors()
+            else:
+                self._ends_at += self.node.limits.drain_delay_ms / 1000
         if not self.is_begun:
             self.is_begun = True
             self._begun.set()
@@ -66,10 +71,17 @@ class Draining:
     async def run(self) -> None:
         """Wait for `begin`, then until everybody has been told to go and everything is handed over."""
         await self._begun.wait()
+        with trio.move_on_after(self.node.limits.drain_delay_ms / 1000):
+            await self._closed.wait()
+        self._close_doors()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.hand_over)
             await self._announce()
             await self.edge.drain(lambda: self._ends_at, self._farewell)
+
+    def _close_doors(self) -> None:
+        self.edge.close_doors(self._ends_at)
+        self._closed.set()
 
     def reason(self) -> str:
         """For readiness."""
@@ -106,13 +118,13 @@ class Readiness:
 
     def __init__(self, *reasons: Reason) -> None:
         self.reasons = list(reasons)
-        self._has_started = False
+        self.has_started = False  # once, and for good
 
     def started(self) -> None:
         """All that serves clients is up."""
-        self._has_started = True
+        self.has_started = True
 
     def unready(self) -> list[str]:
         """Why not; empty: it does."""
-        starting = [] if self._has_started else ["starting"]
+        starting = [] if self.has_started else ["starting"]
         return starting + [words for reason in self.reasons if (words := reason())]

@@ -45,6 +45,7 @@ from triode_broker.http.operations import Table
 from triode_broker.http.pages import pages
 from triode_broker.http.serving import Serving
 from triode_broker.joining import Joining
+from triode_broker.lagging import Lagging
 from triode_broker.linking import reach_links
 from triode_broker.log import committer
 from triode_broker.log.disk import DiskLog, StoreError
@@ -126,14 +127,14 @@ class Broker:
             accept=self._accept,
             services={api.BELOW: self.serving.take},
             tally=self.router.statistics,
-            routes=pages(self.health, self._unready),
+            routes=pages(self.health, self._unready, lambda: self.readiness.has_started),
             limits=limits,
             now_ms=self._begin_turn,
             log=self._log,
             crowd=self.node.admission,
             door=make_door(config, self.securing.front()),
         )
-        self.time = Timekeeper(self.node, self._begin_turn, self.edge.flush)
+        self.time = Timekeeper(self.node, self._begin_turn, self.edge.flush, Lagging(self.node, self.stores))
         self.node.timers.wake = self.router.delayed.sooner = self.time.wake
         self.draining = Draining(self.node, self.edge, random.random, self._log)
         self.drain = self.draining.begin  # what `triode drain` asks; one of several processes asks the others too
@@ -155,7 +156,7 @@ class Broker:
             self.revoking,
             self.joining,
         )
-        self.readiness = Readiness(self.draining.reason, self.reporting.failed_store)
+        self.readiness = Readiness(self.draining.reason, self.reporting.failed_store, self.time.lagging.reason)
         self.figures = Figures(
             self.node,
             self.worker.number,

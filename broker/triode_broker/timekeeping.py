@@ -14,6 +14,7 @@ import trio
 
 from triode_broker.core.histogram import Histogram
 from triode_broker.core.node import Node
+from triode_broker.lagging import Lagging
 
 #: Between two looks at what retention keeps, and at most between two looks at the timers.
 TRIM_SECONDS: Final = 1.0
@@ -42,6 +43,7 @@ class Timekeeper:
     node: Node
     begin_turn: Callable[[], int]  # the wall clock
     flush: Callable[[], None]
+    lagging: Lagging
     lags: Histogram = attrs.field(factory=Histogram)  # how late the loop came to what was due, LAG_SECONDS apart
     lag_us: int = 0  # the last of them
     _sooner: trio.Event = attrs.field(factory=trio.Event)
@@ -79,6 +81,7 @@ class Timekeeper:
             late = trio.current_time() - due
             self.lags.add(late)
             self.lag_us = int(late * 1_000_000)
+            self.lagging.look(self.lag_us, self.node.steady_ms())
 
     async def trim(self) -> None:
         """Forget what retention no longer keeps."""

@@ -132,7 +132,8 @@ TABLE = {
         "triode_broker.stores",
         libraries=("trio",),
     ),
-    "triode_broker.timekeeping": broker("triode_broker.core", libraries=("trio",)),
+    "triode_broker.lagging": broker(CORE, LOG),
+    "triode_broker.timekeeping": broker("triode_broker.core", "triode_broker.lagging", libraries=("trio",)),
     "triode_broker.reporting": broker(
         AUTH,
         "triode_broker.core",

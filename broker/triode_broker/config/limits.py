@@ -90,7 +90,14 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     )
     refused_window_ms: Positive = 10_000  # in which refused packets are counted
 
+    # Readiness: what `/readyz` calls lagging behind
+    ready_loop_lag_ms: NotNegative = 1_000  # the event loop comes so late; 0 = never a reason
+    ready_queue_bytes: NotNegative = 16_777_216  # a disk has so much to take; 0 = never a reason
+    lagging_after_ms: NotNegative = 3_000  # without a break, until it is said
+    lagging_until_ms: NotNegative = 10_000  # below half of the bound without a break, until it is taken back
+
     # Drain: the node is taken out of service
+    drain_delay_ms: NotNegative = 0  # not ready, and served as ever, before the first is sent away
     drain_window_ms: NotNegative = 10_000  # over which clients are sent to the other nodes; 0 = at once
     drain_alone_ms: NotNegative = 1_000  # the same where there is no other node: they come back to this one
     drain_reconnect_ms: NotNegative = 1_000  # over which each is told to spread its return

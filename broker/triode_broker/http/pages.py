@@ -1,5 +1,5 @@
-"""The pages of a node: the demo at `/`, the JavaScript client at `/triode.js` (and `/triode-sse.js`, which that loads
-where no WebSocket opens), health at `/healthz`, `/readyz`.
+"""The pages of a node: the demo at `/`, the JavaScript client at `/triode.js` (and `/triode-sse.js`, which that
+loads where no WebSocket opens), health at `/healthz`, `/readyz` and `/startupz`.
 
 Plain functions from a request target to status, content type and body; knows no socket and no broker, what health
 and readiness say comes from outside. The surprising decision: the demo's Content-Security-Policy stands in the
@@ -26,10 +26,15 @@ _SCRIPT_END: Final = "</script>"
 _SCRIPT_HASH: Final = "@SCRIPT@"  # in the page's policy
 
 
-def pages(health: Callable[[], Mapping[str, object]], unready: Callable[[], Sequence[str]]) -> Mapping[str, Route]:
-    """The routes by path, both asked at every request.
+def pages(
+    health: Callable[[], Mapping[str, object]],
+    unready: Callable[[], Sequence[str]],
+    has_started: Callable[[], bool] = lambda: True,
+) -> Mapping[str, Route]:
+    """The routes by path; what they are given is asked at every request.
 
     `health`: its `status` is "ok" or says what is not. `unready`: why clients had better go elsewhere; () = ready.
+    `has_started`: whether all that serves clients was ever up.
     """
     page = demo_page().encode()
     script, fallback = client_script(), fallback_script()
@@ -51,7 +56,11 @@ def pages(health: Callable[[], Mapping[str, object]], unready: Callable[[], Sequ
         reasons = list(unready())
         return _json(503 if reasons else 200, {"ready": not reasons, "reasons": reasons})
 
-    return {"/": demo, "/triode.js": client, "/triode-sse.js": around, "/healthz": healthz, "/readyz": readyz}
+    def startupz(target: str) -> tuple[int, str, bytes]:
+        return _json(200 if has_started() else 503, {"started": has_started()})
+
+    scripts = {"/triode.js": client, "/triode-sse.js": around}
+    return {"/": demo, **scripts, "/healthz": healthz, "/readyz": readyz, "/startupz": startupz}
 
 
 def _json(status: int, report: Mapping[str, object]) -> tuple[int, str, bytes]:
