@@ -94,7 +94,7 @@ def check_workers(load: Load) -> None:
 
 
 def check_what_a_kill_may_cost(load: Load) -> None:
-    """G1, G8: of topics in memory the log of the node that died, which is told; nothing else is lost or doubled."""
+    """G1, G8: of topics in memory the log of the node that died, and that is told; nothing else is lost."""
     lives: dict[str, set[str]] = {}
     for log in load.logs.values():
         lives.setdefault(log.partition("-")[0], set()).add(log)

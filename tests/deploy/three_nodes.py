@@ -1,8 +1,8 @@
 """Three nodes with the settings that deploy/docker ships, and a proxy with the shipped file, as processes here.
 
 Knows how they are started and what differs from the containers: addresses, directories, a shorter drain. All of
-that is environment, so that the files are used as they are. The surprising decision: ports are from below the range
-that the kernel gives to connections, because a node has to get its own back after a restart.
+that is environment, so that the files are used as they are. The surprising decision: ports are from below the
+range that the kernel gives to connections, because a node has to get its own back after a restart.
 """
 
 import io

@@ -18,7 +18,7 @@ def program(name: str) -> str:
 
 
 def needs(name: str) -> pytest.MarkDecorator:
-    """A test that runs it. With REQUIRE_DEPLOY_TOOLS (which is no setting of a broker) its absence is a failure."""
+    """A test that runs it. With REQUIRE_DEPLOY_TOOLS (no setting of a broker) its absence is a failure."""
     is_excused = not program(name) and not os.environ.get("REQUIRE_DEPLOY_TOOLS")
     return pytest.mark.skipif(is_excused, reason=f"{name} is not installed")
 
