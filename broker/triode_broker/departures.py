@@ -31,6 +31,10 @@ _NAMES: Final[dict[int, tuple[str, str]]] = {
     1011: ("internal_error", "A fault at the end that closed it."),
 }
 _OWN: Final = {int(code): code.name.lower() for code in CloseCode}
+#: What those are called that are counted by themselves.
+CODE_NAMES: Final = {str(code): name for code, (name, _) in _NAMES.items()} | {
+    str(code): name for code, name in _OWN.items()
+}
 
 
 def describe(code: int, *, is_clients: bool) -> tuple[int, str, str, str]:

@@ -12,12 +12,11 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
-from triode_protocol.errors import CloseCode
 
 from triode_broker.auth.authority import COUNTED, Authority
 from triode_broker.cluster.cluster import Cluster
@@ -28,6 +27,7 @@ from triode_broker.core.router import Router
 from triode_broker.core.session import Session
 from triode_broker.core.shard import Topic
 from triode_broker.core.source import Source
+from triode_broker.departures import CODE_NAMES
 from triode_broker.draining import Draining
 from triode_broker.edge.reactor import Edge
 from triode_broker.edge.wire import Backlog
@@ -36,8 +36,6 @@ from triode_broker.log.disk import DiskLog
 from triode_broker.log.memory import MemoryLog
 from triode_broker.release import commit, version
 from triode_broker.timekeeping import Timekeeper
-
-_CLOSE_NAMES = {int(code): code.name.lower() for code in CloseCode} | {1000: "normal", 1001: "going_away"}
 
 
 @attrs.define(eq=False)
@@ -54,6 +52,8 @@ class Figures:
     joining: Joining | None
     unready: Callable[[], Sequence[str]]
     clock: Timekeeper
+    closes: Mapping[tuple[str, str], int]  # connections that ended, by code and initiator
+    requests: Mapping[tuple[str, str], int]  # by HTTP, by operation and status
     _started: float = attrs.field(factory=time.monotonic)
 
     def report(self) -> dict[str, Any]:
@@ -70,6 +70,10 @@ class Figures:
             "gauges": self._gauges(),
             "histograms": self._histograms(),
             "closes": self._closes(),
+            "requests": [
+                {"operation": operation, "status": status, "count": count}
+                for (operation, status), count in sorted(self.requests.items())
+            ],
             "refused": dict(self.node.rates.refused),
             "gaps": dict(self.node.router.statistics.gaps),
             "unready": list(self.unready()),
@@ -156,15 +160,9 @@ class Figures:
 
     def _closes(self) -> list[dict[str, Any]]:
         """Of connections of clients, by code and who began."""
-        sums: dict[tuple[str, str], int] = {}
-        for edge in self.edges.values():
-            for code, count in edge.statistics().closes.items():
-                name = close_name(code)
-                key = (str(code) if name != "other" else "other", name)
-                sums[key] = sums.get(key, 0) + count
         return [
-            {"code": code, "name": name, "initiator": "", "count": count}
-            for (code, name), count in sorted(sums.items())
+            {"code": code, "name": CODE_NAMES.get(code, "other"), "initiator": initiator, "count": count}
+            for (code, initiator), count in sorted(self.closes.items())
         ]
 
     def _shards(self) -> list[dict[str, Any]]:
@@ -206,11 +204,6 @@ class Figures:
 
     def _links(self) -> list[dict[str, Any]]:
         return _links(self.joining.cluster) if self.joining is not None else []
-
-
-def close_name(code: int) -> str:
-    """What a close code is called: of a bounded set, since clients may choose theirs."""
-    return _CLOSE_NAMES.get(code, "abnormal" if code == 1006 else "other")
 
 
 def held(topic: Topic) -> tuple[int, int]:

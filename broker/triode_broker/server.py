@@ -41,6 +41,7 @@ from triode_broker.figures import Figures
 from triode_broker.hangup import Terminal
 from triode_broker.http import api
 from triode_broker.http.desk import Desk
+from triode_broker.http.metrics_operation import METRICS
 from triode_broker.http.operations import Table
 from triode_broker.http.pages import pages
 from triode_broker.http.serving import Serving
@@ -122,10 +123,10 @@ class Broker:
         self.node.departed = self.departures.tell
         self.node.rates.complain = Offenders(self._log.warning, self._steady_ms).tell
         self.desk = Desk(self.node, self._begin_turn, lambda: self.edge.flush(), self._log)
-        self.serving = Serving(Table(api.OPERATIONS), self.desk)
+        self.serving = Serving(Table((*api.OPERATIONS, METRICS)), self.desk)
         self.edge = Edge(
             accept=self._accept,
-            services={api.BELOW: self.serving.take},
+            services={api.BELOW: self.serving.take, METRICS.path: self.serving.take},
             tally=self.router.statistics,
             routes=pages(self.health, self._unready, lambda: self.readiness.has_started),
             limits=limits,
@@ -168,6 +169,8 @@ class Broker:
             self.joining,
             self._unready,
             self.time,
+            self.departures.counts,
+            self.serving.counts,
         )
         if self.joining is not None:
             self.draining.other_urls = self.joining.other_urls

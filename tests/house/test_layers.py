@@ -152,6 +152,7 @@ TABLE = {
         CORE,
         EDGE,
         LOG,
+        "triode_broker.departures",
         "triode_broker.draining",
         "triode_broker.joining",
         "triode_broker.release",

@@ -13,11 +13,12 @@ import triode
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as plain_text
 from triode_broker.cli.main import main
+from triode_broker.departures import label
 from triode_broker.http.metrics_page import MISSING, NoMetrics, page
 from triode_broker.http.metrics_table import METRICS
 from triode_protocol.packets import Publish
 
-from tests.admin.running import Running, running
+from tests.admin.running import PATIENCE_SECONDS, Running, running
 
 Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -80,7 +81,7 @@ async def test_page_of_a_busy_broker_is_what_prometheus_reads_and_counters_only_
     assert value(second, "triode_publish_ack_seconds_count", shard="d0") == 10
     assert value(second, "triode_publish_send_seconds_count", listener="clients") == 10
     assert value(second, "triode_engine_state", engine="d0", state="ok") == 1
-    assert value(last, "triode_disconnects_total", code="1000") == 1
+    assert value(last, "triode_disconnects_total", code="1000", initiator="client") == 1
 
 
 async def test_openmetrics_is_spoken_where_it_is_asked_for(tmp_path: Path) -> None:
@@ -102,7 +103,7 @@ async def test_s8_page_does_not_grow_with_topics_users_and_tenants(tmp_path: Pat
             router.publish(Publish(f"topic/{number}", msgspec.Raw(b"1")), f"user-{number}", 1_000)
             router.tenants.of(f"tenant-{number}")
         for code in range(3_000, 5_000):  # clients choose theirs
-            node.broker.edge._shared.closes[code] += 1
+            node.broker.departures.counts[label(code, is_clients=True), "client"] += 1
         after = await scrape(node)
     assert value(after, "triode_messages_published_total") == 10_000
     assert len(after.splitlines()) - len(before.splitlines()) < 40
@@ -119,6 +120,39 @@ async def test_s16_page_tells_of_no_token(tmp_path: Path) -> None:
         await be_busy(client, 1)
         assert secret not in await scrape(node)
         assert secret not in json.dumps(await node.ask("figures"))
+
+
+async def test_metrics_by_http_are_for_who_may_operate_them(tmp_path: Path) -> None:
+    """On an open broker: to this machine, and to nobody who only pretends to be there (S9)."""
+    async with running(tmp_path) as node:
+        desk = node.broker.desk
+        desk.calls, desk.is_open_here = node.broker._administering()._calls(), True
+        head, body = await fetch(node.url, "/metrics", "Accept: text/plain")
+        assert head.startswith("HTTP/1.1 200")
+        assert "content-type: text/plain; version=" in head.lower()
+        assert value(body, "triode_ready") == 1
+        head, _ = await fetch(node.url, "/metrics", "Accept: application/openmetrics-text; version=1.0.0")
+        assert "openmetrics-text" in head
+        head, _ = await fetch(node.url, "/metrics", "X-Forwarded-For: 10.1.2.3")
+        assert head.startswith("HTTP/1.1 403")
+        desk.is_open_here = False
+        head, _ = await fetch(node.url, "/metrics", "")
+        assert head.startswith("HTTP/1.1 403")
+        text = await scrape(node)
+        assert value(text, "triode_http_requests_total", operation="GET /metrics", status="200") == 2
+        assert value(text, "triode_http_requests_total", operation="GET /metrics", status="403") == 2
+
+
+async def fetch(url: str, path: str, header: str) -> tuple[str, str]:
+    """Head and body of an answer."""
+    host = url.removeprefix("http://")
+    lines = [f"GET {path} HTTP/1.1", f"Host: {host}", "Connection: close", *filter(None, [header]), "", ""]
+    with trio.fail_after(PATIENCE_SECONDS):
+        async with await trio.open_tcp_stream(host.partition(":")[0], int(host.partition(":")[2])) as stream:
+            await stream.send_all("\r\n".join(lines).encode())
+            answer = b"".join([piece async for piece in stream])
+    head, _, body = answer.decode().partition("\r\n\r\n")
+    return head, body
 
 
 async def test_triode_metrics_prints_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

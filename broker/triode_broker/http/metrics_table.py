@@ -169,6 +169,13 @@ _CLIENTS: Final = (
         _rows("closes", ("code", "name", "initiator"), "count"),
     ),
     Metric(
+        "http_requests",
+        "counter",
+        "Requests that were answered, by operation of the HTTP API and status.",
+        ("operation", "status"),
+        _rows("requests", ("operation", "status"), "count"),
+    ),
+    Metric(
         "rate_refusals", "counter", "Packets and connections refused, by limit.", ("limit",), _by_key("refused")
     ),
     _counter("closed_for_rate", "Connections closed because they went on too fast."),

@@ -5,6 +5,7 @@ packet gets a call and nothing else. It costs 50 µs; but what is asked by HTTP 
 a body, a disk or another node, and as many as may wait at a time are bounded.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
@@ -35,6 +36,7 @@ class Serving:
         self.in_progress = 0
         self.served = 0  # since the start
         self.refused = 0  # as there were too many
+        self.counts: Counter[tuple[str, str]] = Counter()  # answers, by operation and status
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled."""
@@ -58,18 +60,31 @@ class Serving:
     async def _serve(self, carrier: Carrier) -> None:
         """The request's barrier (S1)."""
         self.served += 1
+        operation = "none"
         try:
+            operation = self._name_of(carrier)
             with trio.CancelScope() as scope:
                 carrier.on_lost = scope.cancel
                 answer = await self._answer(carrier)
+                self.counts[operation, "200" if answer is None else str(answer.status)] += 1
                 if answer is not None:
                     _send(carrier, answer)
         except Exception as error:
+            self.counts[operation, "500"] += 1
             self._desk.log.error("request_failed", exc_info=error)
             _send(carrier, Problem(500, ErrorName.INTERNAL, "something went wrong here; it was logged").answer())
         finally:
             self.in_progress -= 1
             self._desk.flush()
+
+    def _name_of(self, carrier: Carrier) -> str:
+        """As in the table: what is asked for and is not there has one name for all."""
+        method = "GET" if carrier.method == "HEAD" else carrier.method
+        try:
+            operation, _ = self._table.find(method, Request(carrier).path)
+        except Problem:
+            return "OPTIONS" if method == "OPTIONS" else "none"
+        return f"{operation.method} {operation.path}"
 
     async def _answer(self, carrier: Carrier) -> Answer | None:
         """None: a stream has begun."""
