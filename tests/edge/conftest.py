@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.edge.rig import Rig
+from tests.edge.service import Counter
 
 
 @pytest.fixture
@@ -26,3 +27,17 @@ def make_rig() -> Iterator[Callable[..., Rig]]:
 def rig(make_rig: Callable[..., Rig]) -> Rig:
     """A rig with the default limits."""
     return make_rig()
+
+
+@pytest.fixture
+def counter() -> Counter:
+    """A service."""
+    return Counter()
+
+
+@pytest.fixture
+def served(make_rig: Callable[..., Rig], counter: Counter) -> Rig:
+    """A rig with that service, and a page."""
+    return make_rig(
+        services={"/v1/": counter.take}, routes={"/page": lambda target: (200, "text/plain", b"a page")}
+    )

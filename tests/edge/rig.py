@@ -14,7 +14,7 @@ from triode_broker.config import Limits
 from triode_broker.core.errors import Disconnect
 from triode_broker.core.identity import UNKNOWN, Arrival
 from triode_broker.core.outbox import Outbox
-from triode_broker.edge.application import NO_CROWD, Accept, Crowd, Route
+from triode_broker.edge.application import NO_CROWD, Accept, Crowd, Route, Service
 from triode_broker.edge.door import Door
 from triode_broker.edge.frames import FASTEST, Unmasking, extent
 from triode_broker.edge.reactor import Edge
@@ -197,6 +197,7 @@ class Rig:
         accept: Accept | None = None,
         crowd: Crowd = NO_CROWD,
         door: Door | None = None,
+        services: Mapping[str, Service] | None = None,
     ) -> None:
         self.now = 1_000.0
         self.log = Log()
@@ -212,6 +213,7 @@ class Rig:
             unmasking=unmasking,
             crowd=crowd,
             door=door,
+            services=services or {},
         )
         self.edge.sweep(self.now)
 

@@ -156,6 +156,8 @@ class Conversation(Wire):
         waited_ms, limits = (now - self._since) * 1000, self._shared.limits
         if self._buffer and not self._owes_turn and waited_ms >= limits.connect_timeout_ms:
             self.refuse(Refusal(408, "A request head comes in one piece, or soon."))
+        elif self._outbox.size:
+            self._since = now  # its client is busy reading
         elif not self._buffer and waited_ms >= limits.http_idle_ms:
             self.end()
 
