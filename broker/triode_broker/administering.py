@@ -20,6 +20,7 @@ from triode_broker.admin.elsewhere import for_others, from_anywhere
 from triode_broker.admin.everywhere import ASKED, AllOthers, Alone, Everywhere
 from triode_broker.admin.figures import Watching, WatchingAll
 from triode_broker.admin.listener import BadSocket, Call, serve_calls
+from triode_broker.admin.reload import Operating
 from triode_broker.admin.subscribed import Subscribed
 from triode_broker.cluster.neighbours import Neighbours
 from triode_broker.config import SOCKET_NAME, Auth, Config, Worker
@@ -28,6 +29,8 @@ from triode_broker.figures import Figures, held
 from triode_broker.http.metrics_page import page
 from triode_broker.joining import Joining, no_cluster
 from triode_broker.log.disk import StoreError
+from triode_broker.log_level import LogLevel
+from triode_broker.reloading import Reloading
 from triode_broker.revoking import Revoking
 from triode_broker.workers.plan import names as worker_names
 
@@ -47,6 +50,8 @@ class Administering:
     flush: Callable[[], None]
     auth: Callable[[], Auth]  # the settings in force
     drain: Callable[[float | None], float]
+    reloading: Reloading
+    log_level: LogLevel
     connections: Callable[[], int]
     figures: Figures
     log: Any
@@ -80,7 +85,9 @@ class Administering:
             cluster = self.joining.cluster
             own = {**clients.calls(), **subscribed.calls()}
             asked = {call: own[call] for call in ASKED}
-            cluster.calls.methods |= for_others({**names, **asked, **watching.calls()})
+            cluster.calls.methods |= for_others(
+                {**names, **asked, **watching.calls(), **self._operating(others).own()}
+            )
             others = neighbours = Neighbours(cluster, node.router)
             names = from_anywhere(name, names, neighbours)
         return {
@@ -88,8 +95,12 @@ class Administering:
             **Everywhere(clients, subscribed, others).calls(),
             **WatchingAll(watching, others, self._siblings(), page).calls(),
             "cluster": no_cluster if self.joining is None else self.joining.status,
+            **self._operating(others).calls(),
             **drain_calls(self.drain, self.connections),
         }
+
+    def _operating(self, others: AllOthers) -> Operating:
+        return Operating(self.config.node, self.reloading.again, self.log_level.call, others)
 
 
 def socket_path(config: Config) -> Path | None:

@@ -13,8 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from cryptography import x509
-
 from triode_broker.config import Tls
 from triode_broker.tls import BadCertificate, dialling, files, listening
 
@@ -61,6 +59,15 @@ class Certificates:
 
     def _look_at_files(self) -> Signature:
         return tuple(_signature(file) for _, file, _ in files(self._settings))
+
+    def prepare(self, settings: Tls) -> Callable[[], None]:
+        """Other files. Raises BadCertificate. Returns what has them in use from then on."""
+        new = Certificates(self.table, settings, self._log, self._now, is_for_nodes=self._is_for_nodes)
+
+        def commit() -> None:
+            self.__dict__.update(new.__dict__)
+
+        return commit
 
     def look(self) -> None:
         """Load what has changed and settled; say how near the end is."""
@@ -120,6 +127,8 @@ def _signature(file: str) -> tuple[int, int, int] | None:
 
 def _life(file: Path) -> tuple[datetime, datetime]:
     """From when to when the first certificate in a file is good; always, where only OpenSSL can read it."""
+    from cryptography import x509  # 40 ms of a start: who has no certificates does without
+
     try:
         first = x509.load_pem_x509_certificates(file.read_bytes())[0]
     except (OSError, ValueError):

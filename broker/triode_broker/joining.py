@@ -5,9 +5,11 @@ shard's file that is missing is made here, while the node already serves, once a
 they know of none; until then the node is one that does not hold it.
 """
 
+import os
 import random
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import trio
@@ -24,6 +26,7 @@ from triode_broker.cluster.status import unready, whole_view
 from triode_broker.config import Config, Worker
 from triode_broker.core.node import Node
 from triode_broker.core.shard import shard_of_log
+from triode_broker.digesting import as_shared
 from triode_broker.edge.listeners import listen, url
 from triode_broker.log.committer import Committer
 from triode_broker.log.disk import DiskLog
@@ -83,9 +86,15 @@ class Joining:
                 version=version,
                 secret=secret,
                 tls=tls,
+                shared=partial(as_shared, environ=os.environ),
             ),
             {shard: (store.epoch, store.name) for shard, store in by_name.items()},
         )
+
+    def reconfigure(self, config: Config) -> None:
+        """These are the node's settings from now on."""
+        self._config = config
+        self.cluster.reconfigure(config)
 
     def keep_out_revoked(self, keeper: Keeper) -> None:
         """Exchange revocations; where there may be nodes that know some, clients wait until they were heard."""

@@ -1,18 +1,21 @@
 """The broker's log: builds the one logger that everything gets handed.
 
 Knows structlog and the two log settings, nothing of what is logged. The surprising decision: nothing global is
-configured. The logger is bound once and passed to constructors, because a disabled call through structlog's module
-proxy costs 0.8 µs and through a bound logger 0.07; and two brokers in one process keep two logs.
+configured. The logger is bound once and passed to constructors, because a disabled call through structlog's
+module proxy costs 0.8 µs and through a bound logger 0.07; and two brokers in one process keep two logs. A level
+is changed while the broker runs by exchanging the methods of the one class that all loggers of a log are of,
+wherever they are kept and whatever was bound to them: so a disabled call is still an empty function, and costs
+what it did.
 
-S27: events are constant, what came from outside stands only in values, and no value can forge or break a line.
-A line that cannot be written (closed pipe, full disk) is dropped: logging must not end the broker (S1).
+S27: events are constant, what came from outside stands only in values, and no value can forge or break a line. A
+line that cannot be written (closed pipe, full disk) is dropped: logging must not end the broker (S1).
 """
 
 import json
 import math
 import sys
 from collections.abc import Mapping, MutableMapping
-from typing import Any, TextIO, cast
+from typing import Any, Final, Literal, TextIO, cast
 
 import structlog
 from structlog.typing import FilteringBoundLogger
@@ -23,6 +26,11 @@ from triode_broker.printable import escape, shorten
 MAX_VALUE_CHARACTERS = 2_000  # of one value; tracebacks are ours and stay whole
 _OURS = ("timestamp", "level", "event", "exception")
 
+Level = Literal["debug", "info", "warning", "error"]
+Format = Literal["auto", "json", "console"]
+#: Methods that a level takes away. Those above only look at it: parts of the broker keep `log.warning` itself.
+_QUIETED: Final = ("debug", "info")
+
 
 def make_logger(config: Config, stream: TextIO | None = None) -> FilteringBoundLogger:
     """A bound logger that writes to `stream` (stderr), one line per event.
@@ -31,18 +39,58 @@ def make_logger(config: Config, stream: TextIO | None = None) -> FilteringBoundL
     Values are cut at MAX_VALUE_CHARACTERS.
     """
     stream = stream if stream is not None else sys.stderr
-    is_console = config.log_format == "console" or (config.log_format == "auto" and stream.isatty())
+    loudness = Loudness(stream)
     logger = structlog.wrap_logger(
         _Lines(stream),
         processors=[
+            loudness.let_by,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            _console_line if is_console else _json_line,
+            loudness.as_line,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(config.log_level),
+        wrapper_class=loudness.loggers,
     )
+    loudness.configure(config.log_level, config.log_format)
     return cast("FilteringBoundLogger", logger.bind())
+
+
+class Loudness:
+    """How much one log writes, and in which form: of all its loggers, at any time. They have it as `loudness`."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._is_console = False
+        #: The class of all loggers of this log, and of no others.
+        self.loggers: Any = type("Logger", (structlog.make_filtering_bound_logger("debug"),), {"loudness": self})
+        self.configured: Level = "info"
+        self.level: Level = "info"  # in force
+
+    def configure(self, level: Level, format: Format) -> None:
+        """As the settings have it; what was set for a while is over."""
+        self._is_console = format == "console" or (format == "auto" and self._stream.isatty())
+        self.configured = level
+        self.set(level)
+
+    def set(self, level: Level) -> None:
+        """From the next line on, until it is set or configured again."""
+        self.level = level
+        of_level = structlog.make_filtering_bound_logger(level)
+        for name in _QUIETED:
+            setattr(self.loggers, name, getattr(of_level, name))
+
+    def let_by(self, logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        """Leave out what the level leaves out, however it was called."""
+        if _NUMBERS[method] < _NUMBERS[self.level]:
+            raise structlog.DropEvent
+        return event
+
+    def as_line(self, logger: object, method: str, event: MutableMapping[str, Any]) -> str:
+        """The last thing that is done to an event."""
+        return (_console_line if self._is_console else _json_line)(logger, method, event)
+
+
+_NUMBERS: Final = {"debug": 10, "info": 20, "warning": 30, "warn": 30, "error": 40, "critical": 50, "fatal": 50}
 
 
 class _Lines:

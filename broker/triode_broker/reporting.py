@@ -61,7 +61,7 @@ class Reporting:
         return {
             "status": status,
             "degraded": degraded,
-            "insecure": [one.name for one in unsafe(self.config)],
+            "insecure": [one.name for one in unsafe(self.reloading.config)],
             "draining": self.draining.is_begun,
             "node": self.config.node,
             "version": version(),

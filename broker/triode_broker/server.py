@@ -18,11 +18,14 @@ from typing import Any
 
 import structlog
 import trio
+from msgspec.structs import replace
 from triode_protocol.errors import CloseCode
 
 from triode_broker.administering import Administering
+from triode_broker.applying import Applying, loudness_of
 from triode_broker.auth.authority import Authority, BadCredentials
 from triode_broker.config import GC_THRESHOLDS, Config, Worker
+from triode_broker.config.effects import alive
 from triode_broker.core.identity import Arrival, Identity
 from triode_broker.core.node import Node
 from triode_broker.core.outbox import Outbox
@@ -33,6 +36,7 @@ from triode_broker.core.router import Router
 from triode_broker.core.session import Session
 from triode_broker.core.shard import Shard
 from triode_broker.departures import Departures
+from triode_broker.digesting import digest_of
 from triode_broker.draining import Draining, Readiness
 from triode_broker.edge.door import make_door
 from triode_broker.edge.listeners import listen, url
@@ -51,6 +55,7 @@ from triode_broker.linking import reach_links
 from triode_broker.log import committer
 from triode_broker.log.disk import DiskLog, StoreError
 from triode_broker.log.memory import MemoryLog
+from triode_broker.log_level import LogLevel
 from triode_broker.offenders import Offenders
 from triode_broker.posture import is_open, unsafe
 from triode_broker.release import version
@@ -87,7 +92,7 @@ class Broker:
     ) -> None:
         self._log = log
         self._steady_ms = steady_ms
-        self.config = config
+        self.config = config = replace(config, limits=alive(config.limits))  # all parts hold these
         self.worker = worker or Worker()
         self._feed_token = self.worker.feed_token or (secrets.token_urlsafe(32) if config.demo else "")
         policies = Policies(config.topics)
@@ -104,6 +109,7 @@ class Broker:
         names = [new_log_name(f"m{index}") for index in range(config.memory_shards)]
         shards = [Shard(MemoryLog(name, limits), limits.max_dedupe_bytes) for name in names]
         self.router = Router(shards, policies, limits, stores)
+        quotas = Quotas(config.quotas)
         self.securing = self._make_securing()
         self.authority = self._make_authority()
         self.node = Node(
@@ -113,10 +119,10 @@ class Broker:
             lambda: secrets.token_hex(16),
             self._steady_ms,
             gate=self.authority,
-            quotas=Quotas(config.quotas),
+            quotas=quotas,
             notice_ms=config.auth.notice_seconds * 1000,
         )
-        self.reloading = Reloading(config, self.node, self.authority, self._log, self.securing.renew)
+        self.reloading = Reloading(config, self._log, self.securing.renew, partial(digest_of, environ=os.environ))
         if self.authority is not None:
             self.node.wills.judge = self.authority.judge
         self.departures = Departures(self._log, self.node.timers)
@@ -145,6 +151,8 @@ class Broker:
         self.revoking = Revoking(self.node, self.edge.flush, now_ms, self._log, directory, is_writer)
         self.revoking.load()
         self.joining = self._join(policies) if config.cluster_listen else None
+        self.log_level = LogLevel(loudness_of(self._log), self._log)
+        self.reloading.parts |= self._applying(policies, quotas).parts()
         self.reporting = Reporting(
             config,
             self.node,
@@ -178,6 +186,20 @@ class Broker:
             self.readiness.reasons.append(self.joining.unready)
             self.joining.keep_out_revoked(self.revoking)
         reach_links(self.desk, self.joining)
+
+    def _applying(self, policies: Policies, quotas: Quotas) -> Applying:
+        return Applying(
+            self.node,
+            self.edge,
+            self.stores,
+            policies,
+            quotas,
+            self.securing,
+            self.authority,
+            self.joining,
+            self.log_level,
+            now_ms,
+        )
 
     def _make_securing(self) -> Securing:
         try:
@@ -277,6 +299,7 @@ class Broker:
         """What ends as soon as the node is told to end."""
         nursery.start_soon(self.time.trim)
         nursery.start_soon(self.securing.run)
+        nursery.start_soon(self.log_level.run)
         await nursery.start(self.serving.run)
         nursery.start_soon(self.time.keep_time)
         nursery.start_soon(self.time.watch_lag)
@@ -310,6 +333,8 @@ class Broker:
             flush=self.edge.flush,
             auth=lambda: self.reloading.config.auth,
             drain=lambda seconds: self.drain(seconds),
+            reloading=self.reloading,
+            log_level=self.log_level,
             connections=lambda: self.edge.statistics().connections,
             figures=self.figures,
             log=self._log,
@@ -374,6 +399,7 @@ async def serve_until_signal(
     raises ValueError with what is wrong with them.
     """
     broker = Broker(config, log, worker)
+    broker.reloading.reread = reread
     async with trio.open_nursery() as nursery:
         if attend is not None:
             nursery.start_soon(attend, broker)
@@ -385,13 +411,11 @@ async def serve_until_signal(
 
             announce(await nursery.start(serve_it))
             tune_collector()
-            await _end_by_signal(signals, broker, log, reread)
+            await _end_by_signal(signals, broker, log)
             nursery.cancel_scope.cancel()
 
 
-async def _end_by_signal(
-    signals: AsyncIterator[int], broker: Broker, log: Any, reread: Callable[[], Config] | None
-) -> None:
+async def _end_by_signal(signals: AsyncIterator[int], broker: Broker, log: Any) -> None:
     """Until a signal that may not take its time."""
     was_asked = False
     terminal = Terminal()
@@ -400,7 +424,7 @@ async def _end_by_signal(
             return  # nobody sees what is logged any more
         log.info("signal", name=signal.Signals(number).name)
         if number == signal.SIGHUP:
-            broker.reloading.read_again(reread)
+            broker.reloading.read_again()
             continue
         if number != signal.SIGTERM or was_asked:
             return

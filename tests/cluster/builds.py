@@ -118,7 +118,7 @@ def older(folder: Path) -> Build:
         _remove_field(lacking, kind, line)
     _append(frames, _OLDER_FRAMES)
     hello = package / "cluster/hello.py"
-    _replace(hello, "configuration={name: _digest(getattr(config, name)) for name in SHARED_SETTINGS},", "")
+    _replace(hello, "configuration=configuration(config),", "")
     return _build(folder)
 
 

@@ -181,7 +181,7 @@ async def test_a_store_that_fails_is_known_to_all_and_can_still_be_read(tmp_path
 
 async def test_a_seed_that_names_no_port_is_known_when_it_answers(tmp_path: Path) -> None:
     async with running(tmp_path, node="n1", cluster_listen="127.0.0.1:0", seeds=("ws://127.0.0.9",)) as n1:
-        assert cluster_of(n1).ownership._seeds == ("ws://127.0.0.9:7401",)
+        assert cluster_of(n1).ownership.seeds == ("ws://127.0.0.9:7401",)
 
 
 # Who cannot join

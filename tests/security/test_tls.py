@@ -215,13 +215,13 @@ async def test_a_renewed_certificate_is_shown_to_newcomers_and_nobody_is_cut_off
         before = await serial(broker.port)
         renewed = issue(tmp_path / "renewed", HOST)
         damage(files)
-        broker.reloading.read_again(None)  # what SIGHUP does
+        broker.reloading.read_again()  # what SIGHUP does
         health: Any = broker.health()
         assert health["status"] == "degraded"
         assert "tls.certificate" in health["degraded"][0]
         assert await serial(broker.port) == before
         put(files, renewed)
-        broker.reloading.read_again(None)
+        broker.reloading.read_again()
         assert await serial(broker.port) != before
         assert broker.health()["status"] == "ok"
         await client.publish("a/b", "still here")

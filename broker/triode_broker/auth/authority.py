@@ -113,7 +113,11 @@ class Authority:
         self._own[_digest(token)] = identity
 
     def reload(self, config: Config) -> None:
-        """Read rules, and files of keys, again (SIGHUP). Raises BadCredentials: then nothing has changed (S14).
+        """`prepare`, and have it come into force."""
+        self.prepare(config)()
+
+    def prepare(self, config: Config) -> Callable[[], None]:
+        """Read rules, and files of keys, again. Raises BadCredentials (S14). Returns what puts them in force.
 
         For those who are connected see `judge`. Which URLs are asked is decided at the start.
         """
@@ -125,8 +129,12 @@ class Authority:
             read_api_keys(config.auth),
             self._make_callout(config),
         )
-        self._config, self._rules, self._tokens, self._api_keys = config, rules, tokens, api_keys
-        self._callout = callout  # what was kept of answers is asked for anew
+
+        def commit() -> None:
+            self._config, self._rules, self._tokens, self._api_keys = config, rules, tokens, api_keys
+            self._callout = callout  # what was kept of answers is asked for anew
+
+        return commit
 
     def degraded(self) -> list[str]:
         """For health: what is fetched or asked for and is not to be had."""

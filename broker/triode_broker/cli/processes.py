@@ -14,15 +14,19 @@ from typing import Any, Final
 
 import msgspec
 import trio
+from triode_protocol.codec import Refused
+from triode_protocol.errors import ErrorName
 
 from triode_broker.cli.exit_codes import ExitCode, Failure
 from triode_broker.cli.streams import say
-from triode_broker.workers.parent import Drain, End, Lines, NotReloaded, Reload, Up, as_line
+from triode_broker.workers.parent import Drain, End, Lines, NotReloaded, Reload, Reread, Up, as_line
 from triode_broker.workers.plan import Start
 
 #: -P: a worker imports nothing from the directory it happens to be started in.
 COMMAND: Final = (sys.executable, "-P", "-m", "triode_broker.cli", "serve", "--as-worker")
 _STDIN: Final = 0
+#: For a parent that reads a file and tells its workers.
+PATIENCE_SECONDS: Final = 10.0
 _MAX_START_BYTES: Final = 1_048_576
 
 
@@ -45,10 +49,21 @@ class Upwards:
 
     def __init__(self, log: Any) -> None:
         self._log = log
+        self._told = trio.Event()  # what came of the last rereading
 
     def announce(self, urls: list[str]) -> None:
         """This worker serves."""
         _tell(Up(urls))
+
+    async def _ask_parent(self) -> None:
+        """Have it read the settings again. Returns when it has told this worker what came of it."""
+        if self._told.is_set():
+            self._told = trio.Event()
+        _tell(Reread())
+        with trio.move_on_after(PATIENCE_SECONDS) as waiting:
+            await self._told.wait()
+        if waiting.cancelled_caught:
+            raise Refused(ErrorName.UNAVAILABLE, "the parent of this worker has not answered: see its log")
 
     async def attend(self, broker: Any) -> None:
         """Pass on a drain, in both directions, take in other rules, and end when the parent has."""
@@ -60,15 +75,18 @@ class Upwards:
             return left
 
         broker.drain = drain
+        broker.reloading.ask_parent = self._ask_parent
         async with trio.lowlevel.FdStream(os.dup(_STDIN)) as stream:
             async for said in Lines(stream).records():
                 if isinstance(said, Drain):
                     begin(said.seconds)
                 elif isinstance(said, Reload):
                     broker.reloading.renew()
-                    broker.reloading.reload(said.put_into(broker.config), said.need_a_restart)
+                    broker.reloading.reload(said.put_into(broker.reloading.config), said.need_a_restart)
+                    self._told.set()
                 elif isinstance(said, NotReloaded):
                     broker.reloading.failed(said.reason)
+                    self._told.set()
                 elif isinstance(said, End):
                     signal.raise_signal(signal.SIGINT)
         self._log.error("parent_gone")

@@ -62,6 +62,7 @@ class Asked:
     """A node whose members this one is told of, over one link."""
 
     __slots__ = (
+        "_limits",
         "_unknown",
         "adding",
         "due",
@@ -71,7 +72,6 @@ class Asked:
         "is_known",
         "is_whole",
         "link",
-        "max_members",
         "opening",
         "taken",
         "told",
@@ -97,9 +97,14 @@ class Asked:
         self.is_whole = False  # the list that has begun has ended
         self.is_known = False  # a whole list has come over this link
         self.gathered: dict[str, dict[str, bytes]] | None = None  # of a list that has begun
-        self.max_members = limits.max_connections * limits.max_subscriptions  # as many as can be on a node
+        self._limits = limits
         self.taken = 0  # members, since they were counted
         self._go_on("snapshot")
+
+    @property
+    def _max_members(self) -> int:
+        """As many as can be on a node."""
+        return self._limits.max_connections * self._limits.max_subscriptions
 
     def watch(self, filter: str) -> None:
         """It is watched now."""
@@ -167,9 +172,9 @@ class Asked:
     def count(self, topics: dict[str, list[bytes]], known: Callable[[], int]) -> None:
         """Raise ValueError where it names more members than a node can have: counted only once it may be so."""
         self.taken += sum(map(len, topics.values()))
-        if self.taken > 2 * self.max_members:
+        if self.taken > 2 * self._max_members:
             self.taken = known() + sum(map(len, (self.gathered or {}).values()))
-            if self.taken > 2 * self.max_members:
+            if self.taken > 2 * self._max_members:
                 raise ValueError("more members than a node has")
 
     def gather(self, kind: str, topics: dict[str, list[bytes]]) -> None:

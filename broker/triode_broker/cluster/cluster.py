@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from triode_broker.cluster.accepting import Accepting
 from triode_broker.cluster.addresses import parse_peer_url
 from triode_broker.cluster.calls import Calls
-from triode_broker.cluster.dialling import LINKED
+from triode_broker.cluster.drifting import CONFIGURATION, Drifting
 from triode_broker.cluster.following import Following
 from triode_broker.cluster.forwarding import Forwarder
 from triode_broker.cluster.frames import (
@@ -38,12 +38,11 @@ from triode_broker.cluster.frames import (
 )
 from triode_broker.cluster.giving import Giving
 from triode_broker.cluster.hello import (
-    DUPLICATE,
     INCARNATION_BYTES,
     NAME_TAKEN,
-    SELF,
     Identity,
     Refusal,
+    configuration,
     make_identity,
 )
 from triode_broker.cluster.homes import FRAMES as HOME_FRAMES
@@ -53,13 +52,14 @@ from triode_broker.cluster.link import STOPPED, Link
 from triode_broker.cluster.links import Links, Means
 from triode_broker.cluster.listening import AnyListener
 from triode_broker.cluster.membership import Membership
-from triode_broker.cluster.outside import Dirty, Outside, Withheld
+from triode_broker.cluster.outside import Dirty, Outside
 from triode_broker.cluster.owner import HANDLERS as OWNER_HANDLERS
 from triode_broker.cluster.ownership import Ownership
 from triode_broker.cluster.presence import HANDLERS as PRESENCE_HANDLERS
 from triode_broker.cluster.presence import METHODS as PRESENCE_METHODS
 from triode_broker.cluster.presence import FarPresence
 from triode_broker.cluster.revoking import Spreading
+from triode_broker.cluster.seeding import Seeding
 from triode_broker.cluster.serving import HANDLERS as SERVING_HANDLERS
 from triode_broker.cluster.serving import Serving
 from triode_broker.cluster.status import METHOD as STATUS_METHOD
@@ -68,8 +68,9 @@ from triode_broker.cluster.table import Table as ShardTable
 from triode_broker.cluster.taking import Taking
 from triode_broker.cluster.tracing import TRACE, FarTracing
 from triode_broker.cluster.usage import USAGE, FarUsage
+from triode_broker.cluster.withholding import Withholding
 from triode_broker.config import Config
-from triode_broker.core.interfaces import Acceptor, DurableLog, Log
+from triode_broker.core.interfaces import DurableLog, Log
 from triode_broker.core.node import Node
 from triode_broker.core.nowhere import Nowhere
 from triode_broker.core.shard import Shard
@@ -93,7 +94,7 @@ class Cluster:
         self._rung = trio.Event()
         self.dirty.ring = self._ring
         limits, steady_ms = config.limits, outside.steady_ms
-        self.identity = make_identity(config, self._new_incarnation(), outside.version, outside.urls)
+        self.identity = self._identify(self._new_incarnation(), outside.urls)
         self.membership = Membership(config.node, self.identity.incarnation, steady_ms, limits)
         holders = config.durable or (config.node,) * (config.durable_shards if config.data else 0)
         self.table = ShardTable(config.memory_shards, holders)
@@ -115,23 +116,34 @@ class Cluster:
         self.homes = node.homes = Homes(node, self.following.owner_link, outside.now_ms, self.dirty)
         self.presence = FarPresence(node, limits, steady_ms, self.membership.live)
         self.usage = FarUsage(node.rates.accounts, steady_ms, self.asking_links)
-        self.tracing = node.tracing.elsewhere = FarTracing(node.tracing, self.ownership.owner, self.asking_links)
+        self.drifting = Drifting(lambda: self.identity, lambda: self.links.links, self._log)
+        self._called: dict[str, Callable[[Link, Call], None]]
         self._called = dict.fromkeys(PRESENCE_METHODS, self.presence.called)
-        self._called |= {USAGE: self.usage.called, TRACE: self.tracing.called}
+        self.tracing = node.tracing.elsewhere = FarTracing(node.tracing, self.ownership.owner, self.asking_links)
+        self._called |= {USAGE: self.usage.called, TRACE: self.tracing.called, CONFIGURATION: self.drifting.called}
         self.revoking = Spreading(node, self.calls, self._log)
         self.giving = Giving(self._router, self.ownership, self.asking_links, self._log)
         self.taking = Taking(
             node, self.ownership, self.following, outside.log_named, outside.now_ms, steady_ms, self._log
         )
-        self._stores: dict[str, Acceptor] = {}  # who takes the publishes of a durable shard whose file is here
+        self._withholding = Withholding(self._router, self.ownership, self._log)
+        self._stores = self._withholding.stores
         self._ticks = 0
-        self.links = Links(
+        self.links = self._make_links()
+        self._seeding = Seeding(self.links, self.ownership)
+        self._router.coverage = self.interests
+        for shard in self._router.shards:
+            self._begin(shard)
+
+    def _make_links(self) -> Links:
+        outside = self._outside
+        return Links(
             self.identity,
             Means(
                 sink=self,
-                limits=limits,
+                limits=self._config.limits,
                 log=self._log,
-                steady_ms=steady_ms,
+                steady_ms=outside.steady_ms,
                 random_bytes=outside.random_bytes,
                 random_float=outside.random_float,
                 heard=self.membership.report,
@@ -141,9 +153,6 @@ class Cluster:
                 admit=self._admit,
             ),
         )
-        self._router.coverage = self.interests
-        for shard in self._router.shards:
-            self._begin(shard)
 
     def _begin(self, shard: Shard) -> None:
         forwarder = self.forwarders[shard.name] = Forwarder(
@@ -155,6 +164,10 @@ class Cluster:
         shard.begin(Nowhere("disk" if shard.name in self.table.holders else "memory"))
         shard.is_here = shard.is_reachable = False
         shard.acceptor = forwarder
+
+    def _identify(self, incarnation: str, urls: Mapping[str, str]) -> Identity:
+        me = make_identity(self._config, incarnation, self._outside.version, urls)
+        return replace(me, configuration=configuration(self._outside.shared(self._config)))
 
     def _new_incarnation(self) -> str:
         return self._outside.random_bytes(INCARNATION_BYTES).hex()
@@ -204,10 +217,11 @@ class Cluster:
 
     def tick(self) -> None:
         """What time brings; several times a second."""
-        self._hear_seeds()
+        self._seeding.hear()
+        self.ownership.is_outcast = is_outcast(self)
         for dead, incarnation in self.ownership.tick():
             self.presence.node_gone(dead, incarnation)
-        self._check_suspended()
+        self._withholding.check_suspended()
         for forwarder in self.forwarders.values():
             forwarder.tick()
         for part in (self.interests, self.homes, self.presence):
@@ -233,13 +247,6 @@ class Cluster:
         """Before clients are served: after a sleep others may have claimed shards of this node."""
         if self.ownership.is_late():
             self.tick()
-
-    def _hear_seeds(self) -> None:
-        for address in self.links.addresses:
-            is_heard = address.state in (LINKED, DUPLICATE) and self.ownership.has_heard(address.node)
-            if address.is_seed and (is_heard or address.state == SELF):
-                self.ownership.seed_answered(address.url)
-        self.ownership.is_outcast = is_outcast(self)
 
     # Leaving
 
@@ -267,6 +274,7 @@ class Cluster:
             link.put(Leave())
         self.presence.opened(link)
         self.revoking.opened(link)
+        self.drifting.look()
         if link.is_dialler:
             self.following.link_opened(link)
             self.giving.opened(link)
@@ -303,7 +311,7 @@ class Cluster:
 
     def _take_table(self, link: Link, frame: Table) -> None:
         self.ownership.received(link.peer.node, link.peer.incarnation, frame.entries)
-        self._check_suspended()
+        self._withholding.check_suspended()
         self.giving.tick()
 
     def _take_leave(self, link: Link, frame: Leave) -> None:
@@ -398,7 +406,7 @@ class Cluster:
         self.following.entries[entry.shard] = entry
         shard = self._shard(entry.shard)
         if entry.shard in self._stores:
-            self._give_or_withhold(shard, entry)
+            self._withholding.give_or_withhold(shard, entry)
         elif entry.heir or not entry.log or not self.following.is_mine(entry):  # else it is owned here already
             self.following.changed(shard, entry)
 
@@ -415,17 +423,6 @@ class Cluster:
         self.ownership.opened(shard, epoch, store.name)
         self._end_turn()
 
-    def _give_or_withhold(self, shard: Shard, entry: Entry) -> None:
-        """A durable shard whose file is here: served, unless somebody else says that it is there too."""
-        if self.ownership.owns(shard.name) or self.ownership.has_failed(shard.name):  # that one refuses by itself
-            shard.acceptor = self._stores[shard.name]
-            return
-        if shard.name in self.ownership.conflicts():
-            self._log.error("durable_shard_in_conflict", shard=shard.name, announced_by=entry.node)
-        shard.acceptor = Withheld(
-            f"this node is not the only one to announce shard {shard.name}: see triode cluster"
-        )
-
     def woke_late(self) -> None:
         """This process has slept for so long that others may have found it dead: it begins anew (cluster.md)."""
         self._log.warning("slept_too_long")
@@ -436,16 +433,6 @@ class Cluster:
         for forwarder in self.forwarders.values():
             forwarder.restart()
         self.ownership.renew(self.identity.incarnation)
-
-    def _check_suspended(self) -> None:
-        """Shards that may have been claimed meanwhile take nothing until that is known."""
-        for shard in self._router.shards:
-            if not shard.is_here or shard.name in self._stores:
-                continue
-            if not self.ownership.is_suspended(shard.name):
-                shard.acceptor = None
-            elif shard.acceptor is None:
-                shard.acceptor = Withheld(f"this node has slept and asks whether it still owns {shard.name}")
 
     def _shard(self, name: str) -> Shard:
         shard = self._router.shard_named(name)
@@ -459,8 +446,19 @@ class Cluster:
 
     def introduce(self, urls: Mapping[str, str]) -> None:
         """Where this node listens, known only now: told to others where its settings say nothing. Before `run`."""
-        self.identity = make_identity(self._config, self.identity.incarnation, self._outside.version, urls)
+        self.identity = self._identify(self.identity.incarnation, urls)
         self.links.restart(self.identity, "introduced")
+
+    def reconfigure(self, config: Config) -> None:
+        """The node's settings are these from now on. No link is closed."""
+        if config.seeds != self._config.seeds:
+            self._seeding.put(config.seeds)
+        self._config = config
+        told = configuration(self._outside.shared(config))
+        if told != self.identity.configuration:
+            self.identity = replace(self.identity, configuration=told)
+            self.links.introduce(self.identity)
+            self.drifting.tell(self.asking_links())
 
     def ownerless(self) -> list[str]:
         """Shards in memory that nobody is known to own: as at the start of a cluster."""
@@ -474,7 +472,7 @@ class Cluster:
 
     def degraded(self) -> list[str]:
         """What an operator should know, in words."""
-        return complaints(self)
+        return [*complaints(self), *self.drifting.complaints()]
 
 
 def _expect(is_so: bool) -> None:

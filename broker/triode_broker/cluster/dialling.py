@@ -5,7 +5,7 @@ decision: an address that leads to a node which is linked under another one is n
 end of that link: it may be the only one that is left when the node comes back.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import trio
@@ -46,6 +46,7 @@ class Address:
     state: str = ""  # "linked", or what came of the last attempt: shown, and said in the log when it changes
     rival: trio.Event | None = None  # set when the link under another address, to the same node, is over
     useful_at: float = field(factory=trio.current_time)  # trio's clock
+    is_dropped: bool = False  # no seed any more: not dialled again once the link that there may be is over
     attempts: int = 0  # that failed, since a link held
 
     @property
@@ -85,7 +86,9 @@ class Dialling:
                 raise
             self._log.debug("peer_url_ignored", length=len(url))
             return
-        if at.url in self._addresses:
+        if (known := self._addresses.get(at.url)) is not None:
+            known.is_seed |= is_seed
+            known.is_dropped &= not is_seed
             return
         if not is_seed and sum(not known.is_seed for known in self._addresses.values()) >= MAX_LEARNT:
             self._log.debug("peer_url_ignored", url=at.url)
@@ -93,6 +96,15 @@ class Dialling:
         address = self._addresses[at.url] = Address(at, is_seed)
         if self._nursery is not None:
             self._nursery.start_soon(self._keep, address)
+
+    def put_seeds(self, urls: Sequence[str]) -> None:
+        """These are the seeds from now on. ValueError where one is no URL."""
+        wanted = {parse_peer_url(url).url for url in urls}
+        for address in self._addresses.values():
+            if address.is_seed and address.url not in wanted:
+                address.is_seed, address.is_dropped = False, True
+        for url in urls:
+            self.learn(url, is_seed=True)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -104,6 +116,9 @@ class Dialling:
 
     async def _keep(self, address: Address) -> None:
         while True:
+            if address.is_dropped:
+                del self._addresses[address.url]
+                return
             began = trio.current_time()
             outcome = await self._reach(address)
             now = trio.current_time()

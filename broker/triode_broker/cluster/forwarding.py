@@ -88,9 +88,9 @@ class Forwarder:
         "_is_dirty",
         "_is_turning",
         "_last_seq",
+        "_limits",
         "_link",
         "_log",
-        "_max_inflight",
         "_moved",
         "_now_ms",
         "_retry_ms",
@@ -112,7 +112,7 @@ class Forwarder:
     ) -> None:
         """It puts itself into `dirty` when there is something to `flush`; who flushes, empties that."""
         self.shard = shard_name
-        self._max_inflight = limits.max_inflight_publishes
+        self._limits = limits
         self._steady_ms = steady_ms
         self._dirty = dirty
         self._is_dirty = False
@@ -148,8 +148,8 @@ class Forwarder:
         Raises Refused: it was surely not handed on.
         """
         if publisher is not None:
-            if publisher.inflight >= self._max_inflight:
-                raise too_many(self._max_inflight)
+            if publisher.inflight >= self._limits.max_inflight_publishes:
+                raise too_many(self._limits.max_inflight_publishes)
             publisher.inflight += 1
         data = bytes(packet.data)
         b64 = b"" if packet.b64 is ABSENT else bytes(packet.b64)

@@ -36,7 +36,7 @@ NONCE_BYTES: Final = 32
 INCARNATION_BYTES: Final = 8
 MIN_SECRET_BYTES: Final = 16
 #: What of the configuration every node should have alike; told as digests, shown as drift.
-SHARED_SETTINGS: Final = ("durable", "limits", "permissions", "quotas", "topics")
+SHARED_SETTINGS: Final = ("auth", "durable", "limits", "permissions", "quotas", "tokens", "topics")
 
 _DIALLER: Final = b"triode-peer dialler 1"
 _LISTENER: Final = b"triode-peer listener 1"
@@ -346,8 +346,13 @@ def make_identity(
         version=version,
         advertise=config.advertise or known.get("advertise", ""),
         cluster_advertise=config.cluster_advertise or known.get("cluster_advertise", ""),
-        configuration={name: _digest(getattr(config, name)) for name in SHARED_SETTINGS},
+        configuration=configuration(config),
     )
+
+
+def configuration(config: Config) -> dict[str, str]:
+    """Digests of what every node should have alike."""
+    return {name: _digest(getattr(config, name)) for name in SHARED_SETTINGS}
 
 
 def make_incarnation(random_bytes: Callable[[int], bytes]) -> str:

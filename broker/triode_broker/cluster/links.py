@@ -148,6 +148,14 @@ class Links:
         """All that is dialled, in the order in which it became known."""
         return self._dialling.addresses
 
+    def introduce(self, identity: Identity) -> None:
+        """Say other things of this node to those it meets from now on; it is the same life."""
+        self._identity = identity
+
+    def put_seeds(self, urls: Sequence[str]) -> None:
+        """Dial these, and of the seeds before only those that are among them."""
+        self._dialling.put_seeds(urls)
+
     def _heard(self) -> dict[str, Heard]:
         """What pings say, and where those are dialled that there is a link with."""
         heard = dict(self._means.heard())

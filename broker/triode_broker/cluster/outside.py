@@ -14,11 +14,16 @@ from triode_protocol.packets import Publish, Published
 from triode_broker.cluster.forwarded import Flushing
 from triode_broker.cluster.links import Connect, connect_tcp
 from triode_broker.cluster.securing import PeerTls
+from triode_broker.config import Config
 from triode_broker.core.handed import HandedLog
 from triode_broker.core.interfaces import Log, Publisher
 
 #: What a publisher is told while this node does not know whether it still owns a shard.
 RETRY_SUSPENDED_MS: Final = 500
+
+
+def _as_it_is(config: Config) -> Config:
+    return config
 
 
 @attrs.define(kw_only=True)
@@ -37,6 +42,7 @@ class Outside:
     secret: bytes = b""
     tls: PeerTls | None = None
     connect: Connect = connect_tcp
+    shared: Callable[[Config], Config] = _as_it_is  # settings, as they are compared with those of others
     urls: Mapping[str, str] = attrs.field(factory=dict)  # where this node listens: see `make_identity`
 
 

@@ -80,8 +80,8 @@ class Ownership:
         self._actions = actions
         self._steady_ms = steady_ms
         self._creates_stores = creates_stores
-        self._seeds = tuple(seeds)
-        self._silent_seeds = dict.fromkeys(seeds)
+        self.seeds = tuple(seeds)
+        self.silent_seeds = dict.fromkeys(seeds)
         self._start_ms = steady_ms()
         self._ticked_ms: int | None = None
         self._needs_renewal = False
@@ -150,7 +150,7 @@ class Ownership:
 
     def seed_answered(self, seed: str) -> None:
         """Its table was taken in, or it is this node itself."""
-        self._silent_seeds.pop(seed, None)
+        self.silent_seeds.pop(seed, None)
 
     def received(self, node: str, incarnation: str, entries: Sequence[Entry]) -> None:
         """A Table frame of a peer. The first on a link has all that the peer knows."""
@@ -202,7 +202,7 @@ class Ownership:
         self._awaited.clear()
         self._passed.clear()
         self._raise_durable()
-        if not self._seeds and self.membership.is_alone():
+        if not self.seeds and self.membership.is_alone():
             self._go_on()
         self._settle()
 
@@ -283,7 +283,7 @@ class Ownership:
     def missed_seeds(self) -> list[str]:
         """Those that have not answered in time."""
         is_early = self._steady_ms() - self._start_ms < GRACE_MS
-        return [] if is_early else list(self._silent_seeds)
+        return [] if is_early else list(self.silent_seeds)
 
     def _said_of_sleep(self) -> Iterable[str]:
         if suspended := self.suspended():
@@ -455,7 +455,7 @@ class Ownership:
     def _may_claim(self, now: int) -> bool:
         if self._suspended_ms is not None or self._is_leaving or self.is_outcast:
             return False
-        if self._silent_seeds and now - self._start_ms < GRACE_MS:
+        if self.silent_seeds and now - self._start_ms < GRACE_MS:
             return False
         return not any(
             now - life.opened_ms < GRACE_MS and self._heard_tables.get(life.node) != life.incarnation

@@ -7,7 +7,7 @@ after the other at the rate that is allowed. So a storm comes back as a queue, a
 """
 
 from collections import OrderedDict
-from typing import Final, Protocol
+from typing import Protocol
 
 from triode_broker.config import Limits
 from triode_broker.core.timers import Alarm, Timers
@@ -31,6 +31,7 @@ class Admission:
         "_burst",
         "_farthest_ms",
         "_filled_ms",
+        "_limits",
         "_most",
         "_newcomers",
         "_per_ms",
@@ -43,14 +44,9 @@ class Admission:
     )
 
     def __init__(self, limits: Limits, timers: Timers) -> None:
-        rate = limits.max_connects_per_second
-        self._per_ms: Final = rate / 1000
-        self._step_ms: Final = 1000 / rate if rate else 1.0  # between two that are turned away
-        self._burst: Final = float(limits.max_connect_burst)
-        self._wait_ms: Final = limits.max_connect_wait_ms
-        self._most: Final = rate * limits.max_connect_wait_ms // 1000  # no more can get their turn in time
-        self._farthest_ms: Final = limits.max_reconnect_after_ms
+        self._limits = limits
         self._timers = timers
+        self._read_limits()
         self._tokens = self._burst
         self._filled_ms = timers.steady_ms()
         # Until when each may wait; both in order of that time, because everybody may wait equally long.
@@ -58,6 +54,29 @@ class Admission:
         self._newcomers: OrderedDict[Guest, int] = OrderedDict()
         self._slot_ms = 0.0  # the last time that was given to somebody who was turned away
         self._alarm = Alarm(timers, self._serve)
+
+    def _read_limits(self) -> None:
+        limits = self._limits
+        rate = limits.max_connects_per_second
+        self._per_ms = rate / 1000
+        self._step_ms = 1000 / rate if rate else 1.0  # between two that are turned away
+        self._burst = float(limits.max_connect_burst)
+        self._wait_ms = limits.max_connect_wait_ms
+        self._most = rate * limits.max_connect_wait_ms // 1000  # no more can get their turn in time
+        self._farthest_ms = limits.max_reconnect_after_ms
+
+    def limits_changed(self) -> None:
+        """Another rate from now on. Who waits already keeps its time; without a rate nobody has to."""
+        self._fill()
+        had_rate = bool(self._per_ms)
+        self._read_limits()
+        self._tokens = min(self._tokens, self._burst) if had_rate else self._burst
+        if not self._per_ms:
+            for queue in (self._resuming, self._newcomers):
+                while queue:
+                    queue.popitem(last=False)[0].admitted()
+        elif self.waiting:
+            self._wait(self._filled_ms)
 
     @property
     def waiting(self) -> int:

@@ -127,8 +127,7 @@ class Delayed:
         deliver: Callable[[Record], None],
     ) -> None:
         """`topic_of` knows every topic that a message was ever accepted for."""
-        self._max_ahead_ms = limits.max_delay_seconds * 1000
-        self._max_bytes = limits.max_delayed_bytes
+        self._limits = limits
         self._awaiting = awaiting
         self._logs = logs
         self._topic_of = topic_of
@@ -152,20 +151,20 @@ class Delayed:
 
     def later(self, shard: Shard, packet: Publish, user: str, now_ms: int) -> Later | None:
         """A message for a time to come, not accepted yet; None: it is due. Raises Refused."""
-        if not self._max_ahead_ms:
+        if not self._limits.max_delay_seconds:
             message = "this node does not offer deliver_at_ms"
             raise Refused(ErrorName.UNSUPPORTED, message, field="deliver_at_ms")
         if packet.deliver_at_ms <= now_ms:
             return None
-        if packet.deliver_at_ms - now_ms > self._max_ahead_ms:
-            message = f"deliver_at_ms is at most {self._max_ahead_ms // 1000} seconds ahead"
+        if packet.deliver_at_ms - now_ms > self._limits.max_delay_seconds * 1000:
+            message = f"deliver_at_ms is at most {self._limits.max_delay_seconds} seconds ahead"
             raise Refused(ErrorName.TOO_LARGE, message, field="deliver_at_ms")
         return Later(self, shard, packet, user)
 
     def begin(self, later: Later) -> None:
         """Give it its number and count it. Raises Refused: then nothing has happened."""
         size = self._sizes.get(later.shard, 0) + later.size
-        if size > self._max_bytes:
+        if size > self._limits.max_delayed_bytes:
             message = "too many delayed messages wait already: publish it later, or without deliver_at_ms"
             raise Refused(ErrorName.QUOTA, message, field="deliver_at_ms")
         self._sizes[later.shard] = size

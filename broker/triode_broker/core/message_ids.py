@@ -68,6 +68,12 @@ class MessageIds:
         while self.size > self._max_bytes:
             self._forget_oldest()
 
+    def bound(self, max_bytes: int) -> None:
+        """Hold no more than that from now on."""
+        self._max_bytes = max_bytes
+        while self.size > max_bytes:
+            self._forget_oldest()
+
     def forget(self, entry: Remembered) -> None:
         """Its publish came to nothing: the id may be used again."""
         if self._by_key.get(entry.key) is entry:

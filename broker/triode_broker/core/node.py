@@ -106,6 +106,10 @@ class Node:
         self.wills = Wills(self.router, limits, self.timers, self.revocations)
         if self.gate is not None:
             self.gate = self.guarded = Guarded(self.gate, self.revocations, self.timers)
+        self._read_limits()
+
+    def _read_limits(self) -> None:
+        limits = self.limits
         offered = {
             "delay": limits.max_delay_seconds > 0,
             "durable": self.router.has_disk,
@@ -114,6 +118,15 @@ class Node:
         }
         self._capabilities = [name for name in CAPABILITIES if offered.get(name, True)]
         self._reconnect = Reconnect(limits.reconnect_min_ms, limits.reconnect_max_ms)
+
+    def limits_changed(self) -> None:
+        """`limits` holds others: what was derived from them is made anew. Sessions' meters are the caller's."""
+        self._read_limits()
+        self.revocations.most = self.limits.max_revocations
+        self.router.limits_changed()
+        self.rates.limits_changed()
+        self.admission.limits_changed()
+        self.presence.limits_changed()
 
     def _subscriptions(self) -> Iterator[Subscription]:
         return chain.from_iterable(session.subscriptions for session in list(self.sessions.values()))

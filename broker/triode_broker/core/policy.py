@@ -18,11 +18,18 @@ DEFAULT_RULE = TopicRule()
 class Policies:
     """The configured rules, in order. Raises BadTopic for a rule whose filter breaks the grammar."""
 
-    __slots__ = ("_rules",)
+    __slots__ = ("_at_first", "_rules")
 
     def __init__(self, rules: Sequence[TopicRule]) -> None:
         for rule in rules:
             check_filter(rule.filter, HARD_MAX_LEVELS, HARD_MAX_BYTES)
+        self._rules = self._at_first = tuple(rules)
+
+    def put(self, rules: Sequence[TopicRule]) -> None:
+        """Others from now on, checked, that keep every topic where it is (`rereading`).
+
+        What a filter covers is said by the rules of the start for good: a subscription ends where it began.
+        """
         self._rules = tuple(rules)
 
     def dedupe_window_ms(self) -> int:
@@ -34,7 +41,7 @@ class Policies:
         """The storage classes of the topics that a checked filter can match; "jobs/#" may well have one only."""
         found: set[str] = set()
         filter = outside(filter)
-        for rule in self._rules:
+        for rule in self._at_first:
             if overlap(rule.filter, filter):
                 found.add(rule.storage)
             if covers(rule.filter, filter):

@@ -115,7 +115,8 @@ class Presence:
         self._limits = limits
         self._timers = timers
         self._random_id = random_id
-        self._watchers = Watchers(limits.match_cache_values, limits.max_presence_owed)
+        self._watchers = Watchers(limits)
+        self.limits_changed = self._watchers.limits_changed
         self._here: dict[str, dict[str, Member]] = {}  # by topic and id
         self._there: dict[str, dict[str, dict[str, bytes]]] = {}  # by node, topic and id
         self._held: dict[str, _Held] = {}  # by connection

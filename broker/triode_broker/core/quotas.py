@@ -32,6 +32,11 @@ class Quotas:
         self._rows = (*rows, *DEFAULT_QUOTAS)
         self._made: dict[tuple[frozenset[str], str, str], Quota] = {}
 
+    def put(self, rows: Sequence[Quota]) -> None:
+        """Other rows from now on; who came in before is told by its meter (`Rates.change`)."""
+        self._rows = (*rows, *DEFAULT_QUOTAS)
+        self._made = {}
+
     def of(self, identity: Identity) -> Quota:
         """What holds for a client: every value said, 0 where there is no bound."""
         key = (identity.roles, identity.tenant, identity.method)

@@ -183,6 +183,8 @@ class Meter:
             purse.rate, purse.earned_ms = before.rate, before.earned_ms
             purse.change(bound, now_ms)
         self._strikes = old._strikes  # another one of its kind
+        if self._strikes is not None:
+            self._strikes.change(self._rates.strikes, now_ms)
         self.refused = old.refused
 
     # Subscriptions
@@ -250,16 +252,25 @@ class Rates:
         self.refused: Counter[str] = Counter()  # packets and connections, by the name of the limit
         self.closed = 0  # connections, for abuse
         self.complain: Complain = _say_nothing
+        self._read_limits()
+        self._leased: list[Meter] = []
+        self._alarm = Alarm(timers, self._settle)
+        self._shared: dict[Quota, Meter] = {}
+        self.unlimited = self._meter(UNBOUNDED, None, None, OPEN, "")
+
+    def _read_limits(self) -> None:
+        limits = self.limits
         most, window_ms = limits.max_refused_packets, limits.refused_window_ms
         self.strikes = Rate("max_refused_packets", most * 1000 / window_ms, window_ms / most, window_ms)
         # Each of the packets that a client may have on their way comes back once in this time: whoever keeps to
         # what it is told is never closed.
         on_their_way = limits.max_inflight_publishes + limits.max_subscriptions
         self.min_wait_ms = max(MIN_WAIT_MS, -(-on_their_way * window_ms // most))
-        self._leased: list[Meter] = []
-        self._alarm = Alarm(timers, self._settle)
-        self._shared: dict[Quota, Meter] = {}
-        self.unlimited = self._meter(UNBOUNDED, None, None, OPEN, "")
+
+    def limits_changed(self) -> None:
+        """For meters that are made from now on; those that there are get theirs by `change`."""
+        self._read_limits()
+        self._shared.clear()
 
     def enter(self, identity: Identity, returning: int = 0, address: str = "") -> Meter:
         """A client connects, from there. Raises Disconnect where its user or tenant has enough connections.
@@ -292,11 +303,21 @@ class Rates:
         return meter
 
     def change(
-        self, meter: Meter, identity: Identity, subscriptions: int = 0, wildcards: int = 0, address: str = ""
+        self,
+        meter: Meter,
+        identity: Identity,
+        subscriptions: int = 0,
+        wildcards: int = 0,
+        address: str = "",
+        *,
+        is_anew: bool = False,
     ) -> Meter:
-        """A client has shown another token. Its connection counts on, with what it has."""
+        """A client has shown another token, or bounds are others. Its connection counts on, with what it has.
+
+        `is_anew`: also where its quota is the same, as limits that its meter was made by have changed.
+        """
         quota = self._quotas.of(identity)
-        if quota == meter.quota:
+        if quota == meter.quota and not is_anew:
             return meter
         user, tenant = self.accounts.find(identity, quota)
         self.accounts.enter(user, tenant)

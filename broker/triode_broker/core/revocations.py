@@ -66,10 +66,10 @@ class TooMany(Exception):
 class Revocations:
     """All that a node knows of."""
 
-    __slots__ = ("_by_key", "_most")
+    __slots__ = ("_by_key", "most")
 
     def __init__(self, most: int) -> None:
-        self._most = most  # max_revocations
+        self.most = most  # max_revocations
         self._by_key: dict[Key, Revocation] = {}
 
     def __len__(self) -> int:
@@ -99,9 +99,9 @@ class Revocations:
                 until_ms = wanted.until_ms and known.until_ms and max(wanted.until_ms, known.until_ms)
                 wanted = replace(wanted, until_ms=until_ms, also_new=wanted.also_new or known.also_new)
         self.forget(now_ms)
-        if wanted.key not in self._by_key and len(self._by_key) >= self._most:
+        if wanted.key not in self._by_key and len(self._by_key) >= self.most:
             message = f"{len(self._by_key)} revocations are kept, and limits.max_revocations allows no more"
-            raise TooMany(f"{message}: unrevoke some, or raise it and restart")
+            raise TooMany(f"{message}: unrevoke some, or raise it and reload")
         self._by_key[wanted.key] = wanted
         return wanted
 
@@ -126,9 +126,9 @@ class Revocations:
             known = news.get(entry.key) or self._by_key.get(entry.key)
             if not entry.is_over(now_ms) and (known is None or _age(entry) > _age(known)):
                 news[entry.key] = entry
-        if len(self._by_key | news) > self._most * MOST_OF_OTHERS:
+        if len(self._by_key | news) > self.most * MOST_OF_OTHERS:
             raise TooMany(
-                f"another node has so many revocations that more than {self._most} × {MOST_OF_OTHERS} meet"
+                f"another node has so many revocations that more than {self.most} × {MOST_OF_OTHERS} meet"
             )
         self._by_key |= news
         return list(news.values())

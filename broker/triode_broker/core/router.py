@@ -85,8 +85,7 @@ class Router:
         self._stores[shard] = log
         shard.acceptor = self._awaiting[shard] = Awaiting(shard, log, self._limits, self.deliver)
         loaded = log.loaded()
-        shard.ts = loaded.ts
-        shard.has_forgotten = loaded.has_forgotten
+        shard.ts, shard.has_forgotten = loaded.ts, loaded.has_forgotten
         for remembered in loaded.remembered:
             shard.ids.remember(remembered)
         self.count_on(shard, loaded.topics)
@@ -94,14 +93,21 @@ class Router:
 
     def counters(self, shard: Shard) -> dict[str, int]:
         """The newest offset of each of its topics that is remembered."""
-        topics = [*self._topics.by_name.values(), *self._own.by_name.values()]
+        topics = self.topics().values()
         return {topic.name: topic.offset for topic in topics if topic.shard is shard and topic.offset > 0}
 
     def count_on(self, shard: Shard, counters: Mapping[str, int]) -> None:
         """Go on with these, in a log that was not begun here."""
         for name, offset in counters.items():
-            topics = self._own if is_own(name) else self._topics
-            topics.add(Topic(name, self.rule_of(name), shard, offset))
+            (self._own if is_own(name) else self._topics).add(Topic(name, self.rule_of(name), shard, offset))
+
+    def limits_changed(self) -> None:
+        """What it reads once."""
+        self._own.max_topics = self._limits.max_shard_topics
+        self._topics.max_topics = self._own.max_topics * len(self._shards)
+        self._tree.max_cached = self._limits.match_cache_values
+        for shard in self._shards:
+            shard.bound_ids(self._limits.max_dedupe_bytes)
 
     def rule_of(self, name: str) -> TopicRule:
         """Of a client's topic, or one of the broker's own."""

@@ -236,6 +236,11 @@ class Session:
     def _spend(self, meter: Meter) -> None:
         self.meter, self._metered = meter, None if meter.is_shared else meter
 
+    def meter_anew(self) -> None:
+        """Quotas, or limits that meters are made by, are others now."""
+        counts = self.subscription_count, self.wildcards
+        self._spend(self._node.rates.change(self.meter, self.identity, *counts, self.address, is_anew=True))
+
     def become(self, identity: Identity) -> None:
         """Its time and its rights are these from now on; what it may not have any more ends, one by one (G10)."""
         before = self.identity.rights

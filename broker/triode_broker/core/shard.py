@@ -82,6 +82,11 @@ class Shard:
         """A table like its own, without any."""
         return MessageIds(self._max_dedupe_bytes)
 
+    def bound_ids(self, max_bytes: int) -> None:
+        """Another max_dedupe_bytes from now on."""
+        self._max_dedupe_bytes = max_bytes
+        self.ids.bound(max_bytes)
+
     def clock(self, now_ms: int) -> int:
         """The time in this log: the wall clock, but it never goes back (SPEC 2.7)."""
         if now_ms > self.ts:
@@ -146,15 +151,15 @@ class Topics:
     Ordered, because a plain dict is slow to find its first entry again and again.
     """
 
-    __slots__ = ("_max", "by_name")
+    __slots__ = ("by_name", "max_topics")
 
     def __init__(self, max_topics: int) -> None:
-        self._max = max_topics
+        self.max_topics = max_topics
         self.by_name: OrderedDict[str, Topic] = OrderedDict()  # read directly by the hot path
 
     def add(self, topic: Topic) -> None:
         """Remember a topic; make room first."""
-        while len(self.by_name) >= self._max:
+        while len(self.by_name) >= self.max_topics:
             self._forget_one()
         self.by_name[topic.name] = topic
 

@@ -34,11 +34,11 @@ class _Node(Generic[Value]):
 class TopicTree(Generic[Value, Answer]):
     """Filters and their values. Matching is iterative and visits at most 2^levels nodes (levels ≤ 16, S24)."""
 
-    __slots__ = ("_cached", "_exact", "_gather", "_max_cached", "_root", "cache", "size")
+    __slots__ = ("_cached", "_exact", "_gather", "_root", "cache", "max_cached", "size")
 
     def __init__(self, gather: Callable[[list[Value], str], Answer], max_cached: int) -> None:
         self._gather = gather
-        self._max_cached = max_cached  # values in all cached answers, an answer itself counting as ANSWER_VALUES
+        self.max_cached = max_cached  # values in all cached answers, an answer itself counting as ANSWER_VALUES
         self._cached = 0
         self._exact: dict[str, dict[Value, None]] = {}
         self._root: _Node[Value] = _Node()
@@ -91,7 +91,7 @@ class TopicTree(Generic[Value, Answer]):
             if not self.cache:
                 self._cached = 0
             self._cached += len(found) + ANSWER_VALUES
-            if self._cached > self._max_cached:
+            if self._cached > self.max_cached:
                 self.cache.clear()
                 self._cached = len(found) + ANSWER_VALUES
             self.cache[topic] = answer

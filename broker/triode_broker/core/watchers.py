@@ -8,6 +8,7 @@ who came and went meanwhile is not told of at all. A connection that is owed too
 from msgspec import Struct
 from triode_protocol.errors import CloseCode
 
+from triode_broker.config import Limits
 from triode_broker.core.outbox import Outbox
 from triode_broker.core.topic_tree import TopicTree
 
@@ -34,11 +35,15 @@ def _boxes(values: list[Watching], topic: str) -> tuple[Outbox, ...]:
 class Watchers:
     """Filters and connections, and what is owed to the connections."""
 
-    def __init__(self, max_cached: int, max_owed: int) -> None:
-        self._tree: TopicTree[Watching, tuple[Outbox, ...]] = TopicTree(_boxes, max_cached)
-        self._max_owed = max_owed
+    def __init__(self, limits: Limits) -> None:
+        self._tree: TopicTree[Watching, tuple[Outbox, ...]] = TopicTree(_boxes, limits.match_cache_values)
+        self._limits = limits
         self._owed: dict[Outbox, dict[tuple[str, str], Owed]] = {}
         self.filters: dict[str, int] = {}  # how many watch each
+
+    def limits_changed(self) -> None:
+        """What it reads once."""
+        self._tree.max_cached = self._limits.match_cache_values
 
     def add(self, watching: Watching) -> bool:
         """From here on it is told; whether it is the first one of its filter."""
@@ -95,7 +100,7 @@ class Watchers:
 
     def _keep_bounded(self, box: Outbox, owed: dict[tuple[str, str], Owed]) -> None:
         box.wants_room = True
-        if len(owed) > self._max_owed:
+        if len(owed) > self._limits.max_presence_owed:
             owed.clear()
             box.connection.close(CloseCode.SLOW_CONSUMER)
 

@@ -48,11 +48,8 @@ class History:
     )
 
     def __init__(self, rule: TopicRule, trimmed: int, trimmed_ts: int, trimmed_offset: int, loss: int) -> None:
-        self.rule = rule
         self.records: deque[Record] = deque()
-        # Appends trim only when 1/16 over, many records at once; reads trim first, so nobody sees the excess.
-        self.trim_messages = rule.retention_messages + rule.retention_messages // 16
-        self.trim_bytes = rule.retention_bytes + rule.retention_bytes // 16
+        self.follow(rule)
         self.size = 0  # bytes retained
         self.overhead = 0  # bytes beside the records
         self.trimmed = trimmed  # highest pos removed by retention
@@ -61,6 +58,13 @@ class History:
         self.loss = loss  # number of the newest removal
         self.has_holes = False  # policy may have removed some record: then `prev` has to be looked for
         self.seen_pos = 0  # newest pos when the clock hand last passed
+
+    def follow(self, rule: TopicRule) -> None:
+        """This is its rule from now on."""
+        self.rule = rule
+        # Appends trim only when 1/16 over, many records at once; reads trim first, so nobody sees the excess.
+        self.trim_messages = rule.retention_messages + rule.retention_messages // 16
+        self.trim_bytes = rule.retention_bytes + rule.retention_bytes // 16
 
     def first_pos(self) -> int:
         """The oldest retained; beyond every pos if there is none."""
@@ -173,12 +177,16 @@ class Compacted(History):
 
     def __init__(self, rule: TopicRule, trimmed: int, trimmed_ts: int, trimmed_offset: int, loss: int) -> None:
         super().__init__(rule, trimmed, trimmed_ts, trimmed_offset, loss)
-        self.trim_messages = -1  # every append is over it
         self.has_holes = True
         self._by_key: dict[str, Record] = {}
         self._obsolete_size = 0  # bytes of `records` that are not retained
         self._known_pos = 0
         self._deadlines: list[tuple[int, int, str]] = []  # a heap: wall clock, pos, key; also of replaced ones
+
+    def follow(self, rule: TopicRule) -> None:
+        """This is its rule from now on; marks of deleted keys that are there keep their time."""
+        super().follow(rule)
+        self.trim_messages = -1  # every append is over it
 
     def trim(self, now_ms: int) -> None:
         """Take note of the newest, end what is at its time, remove the oldest keys over the bounds."""

@@ -12,7 +12,7 @@ with the number of the loss, so that a reader can tell a new one from one that i
 
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice, takewhile
 from operator import attrgetter
 
@@ -45,9 +45,8 @@ class MemoryLog:
 
     def __init__(self, name: str, limits: Limits) -> None:
         self.name = name
-        self._max_size = limits.max_shard_bytes
-        self._recent_bytes = limits.recent_bytes
-        self._recent_ms = limits.recent_seconds * 1000
+        self._limits = limits
+        self._read_limits()
         self._head = 0
         # Ordered, because a plain dict that loses its first entry again and again is searched from its old start:
         # 40 µs a message under a flood.
@@ -58,7 +57,7 @@ class MemoryLog:
         self._order_size = 0  # bytes, at the last tidying
         self._recent_after = 0  # `order` has everything with a higher pos
         self._written = self._counted = 0  # bytes appended, ever; and of these known to `_order_size`
-        self._tidy_at = self._tidy_step = limits.recent_bytes // 16 + 1  # bytes written
+        self._tidy_at = self._tidy_step  # bytes written
         self._marks: deque[tuple[int, int, int]] = deque()  # pos, bytes written and ts, at each tidying
         self._forgotten = 0
         self._forgotten_ts = -1
@@ -67,6 +66,29 @@ class MemoryLog:
         self._trimmed_ts = -1  # its time
         self._losses = 0  # number of the newest loss, of any topic
         self._is_sealed = False
+
+    def _read_limits(self) -> None:
+        limits = self._limits
+        self._max_size = limits.max_shard_bytes
+        self._recent_bytes = limits.recent_bytes
+        self._recent_ms = limits.recent_seconds * 1000
+        self._tidy_step = limits.recent_bytes // 16 + 1
+
+    def limits_changed(self) -> None:
+        """Other bounds: the next append makes room, the next tidying keeps what is recent by them."""
+        self._read_limits()
+        self._tidy_at = min(self._tidy_at, self._written + self._tidy_step)
+
+    @property
+    def histories(self) -> Mapping[str, History]:
+        """By topic."""
+        return self._topics
+
+    def follow_rule(self, name: str, rule: TopicRule, now_ms: int) -> None:
+        """A topic's rule is another one from now on, compacted as before."""
+        if (history := self._topics.get(name)) is not None:
+            history.follow(rule)
+            self._trim_topic(history, now_ms)
 
     @property
     def size(self) -> int:

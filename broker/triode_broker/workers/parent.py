@@ -21,11 +21,11 @@ import msgspec
 import trio
 from attrs import define, field
 from msgspec import Struct
-from msgspec.structs import replace
 
-from triode_broker.config import Auth, Config, Permission, TokenKey
+from triode_broker.config import Config
+from triode_broker.config.effects import effect_of, names, put, value_of
 from triode_broker.hangup import Terminal
-from triode_broker.rereading import need_a_restart
+from triode_broker.rereading import need_a_restart, taken
 from triode_broker.workers.plan import Start, without_one_time_settings
 
 FIRST_DELAY_SECONDS: Final = 0.1
@@ -55,25 +55,28 @@ class End(Struct, frozen=True, tag=True):
     """To a worker: no drain, or no more of it."""
 
 
-class Reload(Struct, frozen=True, tag=True):
-    """To a worker: these are in force from now on (`reloading`)."""
+class Reread(Struct, frozen=True, tag=True):
+    """To the parent: an operator asks this worker for the settings to be read again, for all of the host."""
 
-    auth: Auth
-    tokens: tuple[TokenKey, ...]
-    permissions: tuple[Permission, ...]
-    need_a_restart: list[str] = []  # other settings that have changed
+
+class Reload(Struct, frozen=True, tag=True):
+    """To a worker: the host's settings are these from now on (`reloading`)."""
+
+    config: Config  # the host's
+    need_a_restart: list[str] = []  # settings of the host that wait
+    before: tuple[str, ...] = ()  # its seeds until now; a worker has others besides
 
     @classmethod
     def of(cls, config: Config, in_force: Config) -> "Reload":
-        """What settings that were read again say."""
-        others = [
-            name for name in need_a_restart(in_force, config) if "." not in name
-        ]  # those a worker sees itself
-        return cls(config.auth, config.tokens, config.permissions, others)
+        """What settings that were read again say, as far as they can be taken."""
+        return cls(taken(in_force, config), need_a_restart(in_force, config), in_force.seeds)
 
     def put_into(self, config: Config) -> Config:
-        """Settings with these in them."""
-        return replace(config, auth=self.auth, tokens=self.tokens, permissions=self.permissions)
+        """A worker's settings with these in them, as far as they are not its own."""
+        changes = {name: value_of(self.config, name) for name in names(Config) if effect_of(name) != "restart"}
+        others = [seed for seed in config.seeds if seed not in (*self.before, *self.config.seeds)]
+        mine: Config = put(config, {**changes, "seeds": (*self.config.seeds, *others)})
+        return mine
 
 
 class NotReloaded(Struct, frozen=True, tag=True):
@@ -82,7 +85,7 @@ class NotReloaded(Struct, frozen=True, tag=True):
     reason: str
 
 
-Line = Up | Drain | End | Reload | NotReloaded
+Line = Up | Drain | End | Reread | Reload | NotReloaded
 
 
 @define
@@ -173,7 +176,7 @@ class Parent:
     log: Any
     announce: Callable[[list[str]], None]  # called with the URLs once all serve for the first time
     reread: Callable[[], Config] | None = None  # the settings, on SIGHUP; ValueError: what is wrong with them
-    config: Config = field(factory=Config)  # the host's, as they were at the start
+    config: Config = field(factory=Config)  # the host's, in force
     _last: Reload | NotReloaded | None = None  # what came of the last SIGHUP
     _lives: dict[int, Life] = field(factory=dict)
     _urls: dict[int, list[str]] = field(factory=dict)  # of workers that have served
@@ -219,6 +222,7 @@ class Parent:
         wish: Reload | NotReloaded
         try:
             wish = Reload.of(self.reread(), self.config)
+            self.config = wish.config
         except ValueError as error:
             self.log.error("settings_not_reloaded", reason=str(error))
             wish = NotReloaded(str(error))
@@ -308,6 +312,8 @@ class Parent:
             elif isinstance(said, Drain):
                 self.log.info("workers_drain", seconds=said.seconds)
                 self._stop(said)
+            elif isinstance(said, Reread):
+                await self._reload()
 
     def _is_up(self, number: int, urls: list[str]) -> None:
         is_first = len(self._urls) < len(self.starts)

@@ -88,7 +88,7 @@ class DiskLog:
         self._reading = reading
         self._loaded = loaded
         self._report = report
-        self._commit_messages = limits.commit_messages
+        self._limits = limits
         # The loop's side
         self._head = store.contents.head
         self._state: StoreState = "failed" if store.has_failed else "ok"
@@ -240,6 +240,14 @@ class DiskLog:
             if has_more:
                 self._jobs.put(job)
             return None
+
+        self._jobs.put(job)
+
+    def rules_changed(self) -> None:
+        """Let topics follow their rules: those that no message comes to would keep to the old ones."""
+
+        def job() -> None:
+            self._store.read_rules()
 
         self._jobs.put(job)
 
@@ -395,7 +403,7 @@ class DiskLog:
             if item.stops == self._stops:
                 turns.append(item)
                 count += len(item.batch.appended)
-            if count >= self._commit_messages:
+            if count >= self._limits.commit_messages:
                 return turns
             try:
                 item = self._jobs.get_nowait()

@@ -64,8 +64,7 @@ class Retention:
 
     def __init__(self, contents: Contents, limits: Limits) -> None:
         self._contents = contents
-        self._max_topics = limits.max_shard_topics
-        self._max_id_bytes = limits.max_dedupe_bytes
+        self._limits = limits  # the loop's own: another value may stand there from one look to the next
         self._turn: deque[Topic] = deque()  # still to be looked at before the round is over
         self._next_id_expires = 0  # no message id ends before
         self._next_expires = 0  # no message does
@@ -181,7 +180,7 @@ class Retention:
             if self._wants_piece(self._turn[0], now_ms):
                 return True
             self._turn.popleft()
-        if self._next_id_expires <= now_ms or contents.id_bytes > self._max_id_bytes:
+        if self._next_id_expires <= now_ms or contents.id_bytes > self._limits.max_dedupe_bytes:
             return True
         return self._next_expires <= now_ms or bool(self._forgettable())
 
@@ -250,7 +249,7 @@ class Retention:
 
     def _forget_oldest_ids(self) -> bool:
         """Beyond the bound, as `MessageIds` does: what it has forgotten need not be there after a restart."""
-        excess = self._contents.id_bytes - self._max_id_bytes
+        excess = self._contents.id_bytes - self._limits.max_dedupe_bytes
         if excess <= 0:
             return False
         (found,) = self._contents.db.execute(_OLDEST_IDS, (PIECE_ROWS,)).fetchone()
@@ -306,7 +305,7 @@ class Retention:
 
     def _forgettable(self) -> list[Topic]:
         """Beyond the bound: topics that hold nothing, the first that got so first."""
-        excess = len(self._contents.topics) - self._max_topics
+        excess = len(self._contents.topics) - self._limits.max_shard_topics
         return list(islice(self._contents.empty, max(0, min(excess, PIECE_ROWS))))
 
 

@@ -197,6 +197,13 @@ class Store:
             topic.is_compacted = False
             self.contents.dirty[topic] = None
 
+    def read_rules(self) -> None:
+        """Give topics the rules that hold now; their compaction stays what it is."""
+        for topic in self.contents.topics.values():
+            rule = self.contents.rule_of(topic.name)
+            if rule.compact == topic.rule.compact:
+                topic.rule = rule
+
     def follow_rules(self) -> None:
         """Compact the topics whose rule says so since the file was closed. Raises Fault, unless the disk is full.
 
