@@ -75,7 +75,7 @@ async def events(asked: Asked) -> None:
             await entrance.subscribe([{"filter": topic, **options} for topic in query.topic])
         if patience.cancelled_caught:
             raise Problem(504, ErrorName.TIMEOUT, "it takes too long to subscribe", retry_after_ms=1_000)
-        stream.begin(200, HEADERS, session)
+        stream.begin(200, [*HEADERS, *request.page_headers], session)
         is_begun = True
     finally:
         if not is_begun:

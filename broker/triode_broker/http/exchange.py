@@ -25,6 +25,9 @@ LINES: Final = "application/x-ndjson"
 #: What there is not: the one name of an error that packets do not have.
 NOT_FOUND: Final = "not_found"
 MAX_PARAMETERS: Final = 64  # of one query
+#: The parameter that is a credential, where such are taken from URLs.
+TOKEN: Final = "token"
+_MAY_READ: Final = "Retry-After, WWW-Authenticate"
 
 Headers = Iterable[tuple[str, str]]
 #: The status of an answer that is an error, by its name; docs/http-api.md has the same table.
@@ -198,6 +201,17 @@ class Answer:
     headers: Headers = ()
 
 
+def page_headers(origin: str) -> list[tuple[str, str]]:
+    """What an answer needs for a page of that origin to read it; the edge lets no page ask that may not."""
+    if not origin:
+        return []
+    return [
+        ("Access-Control-Allow-Origin", origin),
+        ("Access-Control-Expose-Headers", _MAY_READ),
+        ("Vary", "Origin"),
+    ]
+
+
 class Request:
     """One request, as an operation is given it."""
 
@@ -213,7 +227,7 @@ class Request:
     def query(self) -> Mapping[str, list[str]]:
         """The parameters of the query, each with its values in order. Raises Problem."""
         try:
-            return parse_qs(
+            query = parse_qs(
                 self._query,
                 keep_blank_values=True,
                 strict_parsing=bool(self._query),
@@ -222,6 +236,9 @@ class Request:
             )
         except ValueError as error:  # UnicodeDecodeError is one
             raise Problem(400, ErrorName.MALFORMED, f"the query cannot be read: {error}") from None
+        if query.get(TOKEN) == [self.arrival.token]:
+            del query[TOKEN]  # it was taken for who asks, and is no parameter
+        return query
 
     @property
     def content_type(self) -> str:
@@ -244,6 +261,11 @@ class Request:
         except Refused as refused:
             status = 408 if refused.name is ErrorName.TIMEOUT else STATUS[refused.name]
             raise Problem(status, refused.name, refused.message) from None
+
+    @property
+    def page_headers(self) -> list[tuple[str, str]]:
+        """What has to stand beside the other headers of an answer that goes on."""
+        return page_headers(self._carrier.origin)
 
     def stream(self, frame: Callable[[bytes], bytes]) -> Stream:
         """An answer that goes on; the operation that has begun it returns None."""

@@ -51,7 +51,7 @@ async def open_link(asked: Asked) -> None:
     link = links.open(_owner(request), session, stream)
     is_begun = False
     try:
-        stream.begin(200, HEADERS, link)
+        stream.begin(200, [*HEADERS, *request.page_headers], link)
         is_begun = True
     finally:
         if not is_begun:

@@ -176,7 +176,7 @@ async def publish_stream(asked: Asked) -> None:
     visitor = await desk.visitor(request)
     lines = _lines(request.chunks(), desk.node.limits.max_packet_bytes)
     stream = request.stream(bytes)
-    stream.begin(200, [("Content-Type", LINES), ("X-Accel-Buffering", "no")])
+    stream.begin(200, [("Content-Type", LINES), ("X-Accel-Buffering", "no"), *request.page_headers])
     desk.flush()
     to_writer, questions = trio.open_memory_channel[Question](_window(desk))
 

@@ -16,12 +16,11 @@ from triode_protocol.errors import ErrorName
 
 from triode_broker.http.checking import check_body, check_query
 from triode_broker.http.desk import Desk
-from triode_broker.http.exchange import Answer, Carrier, Headers, Problem, Request
+from triode_broker.http.exchange import Answer, Carrier, Headers, Problem, Request, page_headers
 from triode_broker.http.operations import Asked, Operation, Table
 
 #: Headers that a page of another site may send, and read; and how long its browser need not ask again.
 _MAY_SEND: Final = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, traceparent, tracestate"
-_MAY_READ: Final = "Retry-After, WWW-Authenticate"
 _REMEMBERED_SECONDS: Final = "600"
 FULL_MS: Final = 1_000  # until one may ask again who came when as many as may were asking
 
@@ -133,8 +132,4 @@ def _headers(carrier: Carrier, answer: Answer) -> Headers:
     headers = [*answer.headers]
     if answer.status != 204:
         headers.append(("Content-Type", answer.content_type))
-    if carrier.origin:  # the edge lets no page ask that may not
-        headers.append(("Access-Control-Allow-Origin", carrier.origin))
-        headers.append(("Access-Control-Expose-Headers", _MAY_READ))
-        headers.append(("Vary", "Origin"))
-    return headers
+    return headers + page_headers(carrier.origin)
