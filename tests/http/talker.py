@@ -6,7 +6,8 @@ none is a slow reader.
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Self
+from types import MappingProxyType
+from typing import Any, Final, Self
 from urllib.parse import quote, urlencode
 
 import attrs
@@ -16,6 +17,7 @@ import trio
 from tests.http.event_stream import Event, read_events
 
 PATIENCE_SECONDS = 20
+NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @attrs.frozen
@@ -49,13 +51,15 @@ class Wire:
         await socket.connect((host, int(port)))
         return cls(trio.SocketStream(socket), url.removeprefix("http://"))
 
-    async def ask(self, method: str, target: str, body: bytes | None = None, **headers: str) -> Reply:
+    async def ask(
+        self, method: str, target: str, body: bytes | None = None, headers: Mapping[str, str] = NO_HEADERS
+    ) -> Reply:
         """Send a request, and read the head of the answer."""
         lines = [f"{method} {target} HTTP/1.1", f"Host: {self.host}"]
-        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
         if body is not None:
             lines += [f"Content-Length: {len(body)}"]
-            lines += [] if "Content_Type" in headers else ["Content-Type: application/json"]
+            lines += [] if "Content-Type" in headers else ["Content-Type: application/json"]
         await self.stream.send_all("\r\n".join([*lines, "\r\n"]).encode() + (body or b""))
         head = (await self.until(b"\r\n\r\n")).decode().split("\r\n")
         pairs = [line.split(": ", 1) for line in head[1:] if line]
@@ -135,11 +139,13 @@ class Events:
             return types
 
 
-async def ask(url: str, method: str, target: str, body: bytes | None = None, **headers: str) -> Reply:
+async def ask(
+    url: str, method: str, target: str, body: bytes | None = None, headers: Mapping[str, str] = NO_HEADERS
+) -> Reply:
     """One request on a connection of its own."""
     wire = await Wire.open(url)
     async with wire.stream:
-        return await wire.body(await wire.ask(method, target, body, **headers))
+        return await wire.body(await wire.ask(method, target, body, headers))
 
 
 def events_target(*topics: str, **parameters: object) -> str:
@@ -150,12 +156,12 @@ def events_target(*topics: str, **parameters: object) -> str:
 
 @asynccontextmanager
 async def listening(
-    url: str, *topics: str, headers: Mapping[str, str] | None = None, receive_buffer: int = 0, **parameters: object
+    url: str, *topics: str, headers: Mapping[str, str] = NO_HEADERS, receive_buffer: int = 0, **parameters: object
 ) -> AsyncIterator[Events]:
     """A stream of events that has begun, every subscription with its position."""
     wire = await Wire.open(url, receive_buffer)
     async with wire.stream:
-        reply = await wire.ask("GET", events_target(*topics, **parameters), **dict(headers or {}))
+        reply = await wire.ask("GET", events_target(*topics, **parameters), headers=headers)
         assert reply.status == 200, await wire.body(reply)
         events = Events(wire, reply)
         for _ in topics:
@@ -178,10 +184,10 @@ class Link:
         self.count += 1
         return await self.say_again(self.count, *packets)
 
-    async def say_again(self, number: int, *packets: Any, **headers: str) -> Reply:
+    async def say_again(self, number: int, *packets: Any, headers: Mapping[str, str] | None = None) -> Reply:
         body = msgspec.json.encode(packets[0] if len(packets) == 1 else packets)
         target = f"/v1/link/{self.name}?n={number}"
-        return await ask(self.url, "POST", target, body, **(headers or dict(self.headers)))
+        return await ask(self.url, "POST", target, body, self.headers if headers is None else headers)
 
     async def hear(self, *types: str) -> Any:
         """The next packet of one of these types."""
@@ -192,14 +198,13 @@ class Link:
 
 @asynccontextmanager
 async def linked(
-    url: str, *packets: Any, headers: Mapping[str, str] | None = None, token: str = "", receive_buffer: int = 0
+    url: str, *packets: Any, headers: Mapping[str, str] = NO_HEADERS, token: str = "", receive_buffer: int = 0
 ) -> AsyncIterator[Link]:
     """A link that is connected, and has said this behind its `connect`."""
     wire = await Wire.open(url, receive_buffer)
-    headers = dict(headers or {})
     async with wire.stream:
         connect = {"type": "connect", "id": 1} | ({"token": token} if token else {})
-        reply = await wire.ask("POST", "/v1/link", msgspec.json.encode([connect, *packets]), **headers)
+        reply = await wire.ask("POST", "/v1/link", msgspec.json.encode([connect, *packets]), headers)
         assert reply.status == 200, await wire.body(reply)
         events = Events(wire, reply)
         link = Link(url, events, (await events.next_of("link")).packet["link"], headers)

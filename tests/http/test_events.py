@@ -156,7 +156,7 @@ async def test_nothing_begins_where_one_subscription_is_refused(tmp_path: Path) 
             (events_target(*["rooms/1"] * 33), 400, "malformed", "topic"),
             ("/v1/events", 400, "malformed", "topic"),
         ):
-            reply = await ask(node.url, "GET", target, **bearer)
+            reply = await ask(node.url, "GET", target, headers=bearer)
             assert (reply.status, reply.error["name"]) == (status, name), target
             assert reply.error.get("field") == field, target
         assert (await ask(node.url, "GET", events_target("rooms/1"))).status == 401
@@ -175,7 +175,7 @@ async def test_rights_that_change_end_it_and_say_why(tmp_path: Path) -> None:
         async with listening(node.url, "rooms/1", headers=bearer) as events:
             await node.ask("revoke", user="ann")
             assert (await events.next_of("bye")).packet["code"] == 4002
-        reply = await ask(node.url, "GET", events_target("rooms/1"), **bearer)
+        reply = await ask(node.url, "GET", events_target("rooms/1"), headers=bearer)
         assert (reply.status, reply.error["name"]) == (403, "revoked")
 
 
@@ -208,10 +208,10 @@ async def test_page_of_another_site_needs_to_be_allowed(tmp_path: Path) -> None:
         page = {"Origin": "https://app.example"}
         async with listening(node.url, "news", headers=page) as events:
             assert events.reply.headers["access-control-allow-origin"] == "https://app.example"
-        reply = await ask(node.url, "GET", events_target("news"), Origin="https://evil.example")
+        reply = await ask(node.url, "GET", events_target("news"), headers={"Origin": "https://evil.example"})
         assert reply.status == 403
-        asks = {"Access_Control_Request_Method": "GET", "Access_Control_Request_Headers": "last-event-id"}
-        reply = await ask(node.url, "OPTIONS", events_target("news"), **page, **asks)
+        asks = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "last-event-id"}
+        reply = await ask(node.url, "OPTIONS", events_target("news"), headers=page | asks)
         assert reply.status == 204
         assert "Last-Event-ID" in reply.headers["access-control-allow-headers"]
 
