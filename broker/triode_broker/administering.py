@@ -56,17 +56,18 @@ class Administering:
     figures: Figures
     log: Any
 
-    async def begin(self, nursery: trio.Nursery) -> None:
-        """Answer, other nodes and operators, until the nursery is cancelled. Raises StoreError."""
+    async def begin(self, nursery: trio.Nursery) -> dict[str, Call]:
+        """Answer, nodes and operators, until the nursery is cancelled, with what it returns. Raises StoreError."""
         calls = self._calls()
         path = socket_path(self.config)
         if path is None or self.worker.number != 0:
-            return
+            return calls
         is_demanded = bool(self.config.admin_socket)
         try:
             await nursery.start(partial(serve_calls, path, calls, log=self.log, is_demanded=is_demanded))
         except BadSocket as error:
             raise StoreError(str(error)) from None
+        return calls
 
     def _siblings(self) -> frozenset[str]:
         """The other processes of this host, each a node."""
