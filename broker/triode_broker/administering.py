@@ -5,7 +5,7 @@ of strangers. The socket is a file, and other nodes have proved to know the clus
 anything (docs/decisions/0006).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,18 @@ from triode_broker.admin.everywhere import ASKED, AllOthers, Alone, Everywhere
 from triode_broker.admin.figures import Watching, WatchingAll
 from triode_broker.admin.listener import BadSocket, Call, serve_calls
 from triode_broker.admin.reload import Operating
+from triode_broker.admin.routing import Routing
 from triode_broker.admin.subscribed import Subscribed
 from triode_broker.cluster.neighbours import Neighbours
-from triode_broker.config import SOCKET_NAME, Auth, Config, Worker
+from triode_broker.config import SOCKET_NAME, Auth, Config, Permission, Worker
 from triode_broker.core.node import Node
+from triode_broker.core.shard import Shard
 from triode_broker.figures import Figures, held
 from triode_broker.http.metrics_page import page
 from triode_broker.joining import Joining, no_cluster
 from triode_broker.log.disk import StoreError
 from triode_broker.log_level import LogLevel
+from triode_broker.posture import is_open
 from triode_broker.reloading import Reloading
 from triode_broker.revoking import Revoking
 from triode_broker.workers.plan import names as worker_names
@@ -87,7 +90,13 @@ class Administering:
             own = {**clients.calls(), **subscribed.calls()}
             asked = {call: own[call] for call in ASKED}
             cluster.calls.methods |= for_others(
-                {**names, **asked, **watching.calls(), **self._operating(others).own()}
+                {
+                    **names,
+                    **asked,
+                    **watching.calls(),
+                    **self._operating(others).own(),
+                    **self._routing(others).own(),
+                }
             )
             others = neighbours = Neighbours(cluster, node.router)
             names = from_anywhere(name, names, neighbours)
@@ -97,8 +106,23 @@ class Administering:
             **WatchingAll(watching, others, self._siblings(), page).calls(),
             "cluster": no_cluster if self.joining is None else self.joining.status,
             **self._operating(others).calls(),
+            **self._routing(others).calls(),
             **drain_calls(self.drain, self.connections),
         }
+
+    def _routing(self, others: AllOthers) -> Routing:
+        node = self.node
+        return Routing(node.name, node.router, node.consumers, self._owner_of, self._permissions, others)
+
+    def _owner_of(self, shard: Shard) -> tuple[str, int]:
+        if self.joining is None:
+            return self.node.name, 0
+        entry = self.joining.cluster.ownership.owner(shard.name)
+        return ("", 0) if entry is None else (entry.node, entry.epoch)
+
+    def _permissions(self) -> Sequence[Permission] | None:
+        config = self.reloading.config
+        return None if is_open(config) else config.permissions
 
     def _operating(self, others: AllOthers) -> Operating:
         return Operating(self.config.node, self.reloading.again, self.log_level.call, others)

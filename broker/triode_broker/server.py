@@ -64,7 +64,7 @@ from triode_broker.reporting import Reporting
 from triode_broker.revoking import Revoking
 from triode_broker.securing import Securing
 from triode_broker.stores import check_stores, close_stores, missing, new_log_name, open_store, open_stores
-from triode_broker.timekeeping import Timekeeper, now_ms, steady_ms
+from triode_broker.timekeeping import Timekeeper, now_ms, now_us, steady_ms
 from triode_broker.tls import BadCertificate, to_itself
 
 #: Longest time that is given to the disks, at the end, to take what was accepted while clients still listen.
@@ -125,6 +125,7 @@ class Broker:
         self.reloading = Reloading(config, self._log, self.securing.renew, partial(digest_of, environ=os.environ))
         if self.authority is not None:
             self.node.wills.judge = self.authority.judge
+        self.node.tracing.now_us = now_us
         self.departures = Departures(self._log, self.node.timers)
         self.node.departed = self.departures.tell
         self.node.rates.complain = Offenders(self._log.warning, self._steady_ms).tell

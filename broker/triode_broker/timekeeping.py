@@ -31,6 +31,11 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def now_us() -> int:
+    """The same in microseconds, for what is told of single messages."""
+    return time.time_ns() // 1_000
+
+
 def steady_ms() -> int:
     """A clock that only goes forward, in ms since some time."""
     return time.clock_gettime_ns(STEADY_CLOCK) // 1_000_000

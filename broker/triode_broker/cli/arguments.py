@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from triode_protocol.packets import PROTOCOL
 
-from triode_broker.cli import client_arguments, token_arguments
+from triode_broker.cli import client_arguments, token_arguments, trace_arguments
 from triode_broker.cli.exit_codes import MEANINGS
 from triode_broker.cli.streams import say
 from triode_broker.config import CLUSTER_PORT, DEFAULT_CLUSTER_LISTEN, Config
@@ -157,6 +157,8 @@ def make_parser() -> argparse.ArgumentParser:
     _add_pub(_command(commands, "pub", "publish a message, or every line of stdin", _PUB_EXAMPLES))
     _add_sub(_command(commands, "sub", "print the messages of one or more filters", _SUB_EXAMPLES))
     _add_presence(_command(commands, "presence", "print who is on a topic", _PRESENCE_EXAMPLES))
+    text = "show where a message goes, or has gone"
+    trace_arguments.add(_command(commands, "trace", text, trace_arguments.EXAMPLES), _add_client)
     _add_subs(_command(commands, "subs", "look after durable subscriptions and groups", _SUBS_EXAMPLES))
     _add_dead(_command(commands, "dead", "look after messages that could not be processed", _DEAD_EXAMPLES))
     text = "show what the clients of each tenant do"
