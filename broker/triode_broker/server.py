@@ -57,6 +57,7 @@ from triode_broker.log.disk import DiskLog, StoreError
 from triode_broker.log.memory import MemoryLog
 from triode_broker.log_level import LogLevel
 from triode_broker.offenders import Offenders
+from triode_broker.operating import Operating, is_here, is_open_here
 from triode_broker.posture import is_open, unsafe
 from triode_broker.release import version
 from triode_broker.reloading import Reloading
@@ -130,12 +131,14 @@ class Broker:
         self.node.departed = self.departures.tell
         self.node.rates.complain = Offenders(self._log.warning, self._steady_ms).tell
         self.desk = Desk(self.node, self._begin_turn, lambda: self.edge.flush(), self._log)
+        self.desk.is_open_here = is_open_here(config)
         self.serving = Serving(Table((*api.OPERATIONS, METRICS)), self.desk)
+        routes = pages(self.health, self._unready, lambda: self.readiness.has_started)
         self.edge = Edge(
             accept=self._accept,
             services={api.BELOW: self.serving.take, METRICS.path: self.serving.take},
             tally=self.router.statistics,
-            routes=pages(self.health, self._unready, lambda: self.readiness.has_started),
+            routes=routes,
             limits=limits,
             now_ms=self._begin_turn,
             log=self._log,
@@ -181,6 +184,11 @@ class Broker:
             self.departures.counts,
             self.serving.counts,
         )
+        self.operating = None
+        if is_here(config, self.worker):
+            front, turn = self.securing.operators_front(), self._begin_turn
+            self.operating = Operating(config, self.node, self.desk, self.edge, front, routes, turn, self._log)
+            self.figures.edges["operators"] = self.operating.edge
         if self.joining is not None:
             self.draining.other_urls = self.joining.other_urls
             self.draining.hand_over = self.joining.leave
@@ -261,9 +269,13 @@ class Broker:
     async def run(self, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until drained or cancelled; once. Raises OSError when the address cannot be had."""
         try:
+            if self.operating is not None:
+                self.operating.listen()
             listeners = listen(self.config.listen, reuse_port=self.worker.count > 1)
         except BaseException:
             close_stores(self.stores)
+            if self.operating is not None:
+                self.operating.let_go()
             raise
         urls = [url(listener, is_tls=bool(self.config.tls.certificate)) for listener in listeners]
         # Both outlive the cancelling of everything else. Without the edge nobody could be told bye (SPEC 5.3.1);
@@ -287,6 +299,8 @@ class Broker:
                 with trio.CancelScope(shield=True):
                     await self._settle()
                     await self.edge.close_all(CloseCode.SHUTDOWN)
+                    if self.operating is not None:
+                        await self.operating.end()
                     if self.joining is not None:
                         self.joining.cluster.homes.end(CloseCode.SHUTDOWN)
                     self.node.consumers.save()
@@ -306,7 +320,9 @@ class Broker:
         nursery.start_soon(self.time.watch_lag)
         if self.joining is not None:
             await nursery.start(self.joining.run, self.committer, urls[0].replace("http", "ws", 1) + "/ws")
-        await self._administering().begin(nursery)
+        self.desk.calls = await self._administering().begin(nursery)
+        if self.operating is not None:
+            await self.operating.begin(nursery, self.desk.calls)
         if self.config.demo:
             self._feed_demo(nursery, urls[0].replace("http", "ws", 1) + "/ws")
 

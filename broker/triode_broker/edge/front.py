@@ -11,6 +11,7 @@ from typing import Any, Final
 import attrs
 
 from triode_broker.core.identity import Arrival
+from triode_broker.core.interfaces import Gate
 from triode_broker.edge.forwarded import Proxies
 from triode_broker.edge.head import Request
 
@@ -31,6 +32,7 @@ class Front:
     names: Names = no_names
     proxies: Proxies = attrs.field(factory=Proxies)  # whose X-Forwarded-… is believed
     has_header: bool = False  # each connection begins with a PROXY header, and comes from one of these
+    gate: Gate | None = None  # who says here who clients are; None: the node's
 
     @property
     def is_plain(self) -> bool:
@@ -46,6 +48,7 @@ class Front:
             address=self.proxies.client(address, headers.get(b"x-forwarded-for")),
             certificate=certificate,
             is_encrypted=is_encrypted or self.proxies.is_encrypted(address, headers.get(b"x-forwarded-proto")),
+            gate=self.gate,
         )
 
 

@@ -57,6 +57,7 @@ class Edge:
     paths, `routes` answer others; `now_ms` is the wall clock.
     `crowd` says who may come in when many want to at once, `door` what is asked of each.
     `tally` is what turns are told apart by (`edge.turns`).
+    `beside`: another edge of this node, whose listeners are for others. They flush for each other.
     `dirty` is what outboxes enter: who puts into one outside of the edge's own calls ends its turn with `flush`.
     """
 
@@ -74,6 +75,7 @@ class Edge:
         door: Door | None = None,
         tally: Tally | None = None,
         services: Mapping[str, Service] = MappingProxyType({}),
+        beside: "Edge | None" = None,
     ) -> None:
         self._poller = make_poller()
         door = door or Door()
@@ -90,6 +92,8 @@ class Edge:
             services,
             self.flush,
         )
+        if beside is not None:
+            beside._shared.share_turns(self._shared)
         self._connect = Connection if door.front.is_plain else Fronted
         self._now_ms = now_ms
         self.turns = Turns(tally or Nothing())

@@ -121,6 +121,10 @@ class Shared:
         for connection in self.connections.values():
             connection.bound_outbox(limits.max_outbox_bytes)
 
+    def share_turns(self, other: "Shared") -> None:
+        """What is put for connections of either edge is sent when a turn of either ends."""
+        other.dirty, other.leaving = self.dirty, self.leaving
+
     def check_open(self) -> None:
         """Whether one more WebSocket may begin. Raises Refusal."""
         if self.reopens_at is not None:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from triode_broker.http import events, link_operations, operators
+from triode_broker.http import console_operations, describing, events, link_operations, operators
 from triode_broker.http.operations import Operation
 from triode_broker.http.publishing import PUBLISHING
 from triode_broker.http.reading import READING
@@ -15,4 +15,6 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *events.OPERATIONS,
     *link_operations.OPERATIONS,
     *operators.OPERATIONS,
+    *console_operations.OPERATIONS,
+    *describing.OPERATIONS,
 )

@@ -25,6 +25,7 @@ class Desk:
     log: Any
     #: What operators may ask, by the names of administration calls.
     calls: Mapping[str, Callable[[Mapping[str, Any]], Awaitable[object]]] = attrs.field(factory=dict)
+    give_ticket: Callable[[str], str] | None = None  # to a tenant; on the administration listener
     is_open_here: bool = False  # nobody is asked who they are, and nobody but this machine reaches it
     elsewhere: Elsewhere | None = None  # the other nodes, where there are any
     links: Links = attrs.field(init=False)

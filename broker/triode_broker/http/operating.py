@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import attrs
 import msgspec
+import trio
 from triode_protocol.codec import Refused
 from triode_protocol.errors import ErrorName
 
@@ -56,6 +57,7 @@ class Operating:
     #: Names of the path that are called otherwise in the call.
     renamed: Mapping[str, str] = attrs.field(factory=dict)
     shape: Callable[[Any], Any] = lambda answer: answer
+    is_whole: bool = False  # it goes on to its end though whoever asked is gone: half of it would be worse
 
     async def __call__(self, asked: Asked) -> Answer:
         """Ask. Raises Refused, Problem."""
@@ -78,7 +80,8 @@ class Operating:
             connection=session.connection_id,
         )
         try:
-            answer = await call(parameters)
+            with trio.CancelScope(shield=self.is_whole):
+                answer = await call(parameters)
         except Missing as error:
             raise Problem(404, NOT_FOUND, str(error)) from None
         except BadCall as error:

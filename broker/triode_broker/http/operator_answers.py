@@ -334,19 +334,3 @@ class Ticket(Struct):
 
     token: str
     expires_in_ms: int
-
-
-class Problem(Struct):
-    """Why a request was not served, as in an `error` packet."""
-
-    name: str
-    message: str
-    retry: Literal["never", "backoff", "reauth"]
-    retry_after_ms: int | UnsetType = UNSET
-    field: str | UnsetType = UNSET
-
-
-class Failure(Struct):
-    """The body of every answer that is an error."""
-
-    error: Problem

@@ -91,13 +91,13 @@ CLIENTS: Final = (
     _row(
         "POST", "/v1/revocations", "revoke", "Withdraw a credential", answers.Revoked,
         tag="clients", body=records.Revoke, for_tenant=("user", "seconds", "also_new"),
-        errors=(*_BAD, NOT_FOUND), needs=("user", "token", "key", "connection"),
+        errors=(*_BAD, NOT_FOUND), needs=("user", "token", "key", "connection"), is_whole=True,
         description="And send away, on all nodes, who came in with it. An operator of a tenant: those of a user.",
     ),
     _row(
         "DELETE", "/v1/revocations", "unrevoke", "Take a revocation back", answers.Unrevoked,
         tag="clients", query=records.UnrevokeQuery, for_tenant=("user",), errors=(*_BAD, NOT_FOUND),
-        needs=("user", "token", "key"),
+        needs=("user", "token", "key"), is_whole=True,
     ),
 )  # fmt: skip
 
