@@ -1,8 +1,8 @@
 """Writes what is generated from the packet types and the registry; `--check` only says whether it is current.
 
-Run by `make generate`; CI runs `--check`. Makes: triode_protocol/errors.py, schemas/*.json, asyncapi.json, the
-schemas of scenarios/, and the tables in SPEC.md and docs/disconnects.md between `<!-- generated: NAME -->` and
-`<!-- end -->`.
+Run by `make generate`; CI runs `--check`. Makes: triode_protocol/errors.py, schemas/*.json, asyncapi.json,
+openapi.json, the schemas of scenarios/, and the tables in SPEC.md and docs/disconnects.md between
+`<!-- generated: NAME -->` and `<!-- end -->`.
 """
 
 import inspect
@@ -185,6 +185,15 @@ def asyncapi() -> dict[Path, str]:
     return {HERE / "asyncapi.json": json.dumps(made, indent=1, ensure_ascii=False) + "\n"}
 
 
+def openapi() -> dict[Path, str]:
+    """Of what can be asked over HTTP."""
+    from triode_broker.http import api
+    from triode_broker.http.openapi import document
+
+    made = document(api.OPERATIONS)
+    return {HERE / "openapi.json": json.dumps(made, indent=1, ensure_ascii=False) + "\n"}
+
+
 def scenario_schemas() -> dict[Path, str]:
     """Of the scenarios' files, and of what the runner and an adapter say to each other."""
     from triode_broker.conformance import lines, steps
@@ -197,7 +206,7 @@ def scenario_schemas() -> dict[Path, str]:
 
 
 def all_from_types() -> dict[Path, str]:
-    return schemas() | asyncapi() | scenario_schemas()
+    return schemas() | asyncapi() | openapi() | scenario_schemas()
 
 
 def generated() -> dict[Path, str]:
