@@ -29,6 +29,7 @@ generate: $(VENV)/.dev $(VENV)/.js ## errors.py, schemas, tables of SPEC.md and 
 	@$(BIN)/python protocol/generate.py
 	@$(BIN)/python -m tests.cluster.shapes
 	@$(BIN)/python -m tests.house.limits_page
+	@$(BIN)/python -m tests.house.metrics_reference
 	@$(BIN)/ruff format --quiet protocol
 	@if [ -e $(VENV)/.js ]; then \
 	  npm run build --silent --prefix clients/js && cp clients/js/dist/triode.iife.js broker/triode_broker/http/triode.js; \

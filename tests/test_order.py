@@ -26,10 +26,10 @@ async def test_node_is_not_ready_before_all_that_serves_clients_is_up(tmp_path: 
     seen: list[Any] = []
     start_others = broker._start_others
 
-    async def look_first(nursery: trio.Nursery, urls: list[str]) -> None:
+    async def look_first(nursery: trio.Nursery, urls: list[str], *rest: Any) -> None:
         seen.append(await statuses(urls[0]))
         seen.append((await get(urls[0], "/readyz"))[1])
-        await start_others(nursery, urls)
+        await start_others(nursery, urls, *rest)
 
     broker._start_others = look_first  # type: ignore[method-assign]  # the moment that is looked at
     async with trio.open_nursery() as nursery:
