@@ -64,6 +64,7 @@ from triode_broker.reloading import Reloading
 from triode_broker.reporting import Reporting
 from triode_broker.revoking import Revoking
 from triode_broker.securing import Securing
+from triode_broker.spans import follow
 from triode_broker.stores import check_stores, close_stores, missing, new_log_name, open_store, open_stores
 from triode_broker.timekeeping import Timekeeper, now_ms, now_us, steady_ms
 from triode_broker.tls import BadCertificate, to_itself
@@ -312,6 +313,8 @@ class Broker:
 
     async def _start_others(self, nursery: trio.Nursery, urls: list[str]) -> None:
         """What ends as soon as the node is told to end."""
+        if self.config.tracing.endpoint:
+            await nursery.start(follow, self.config.tracing, self.node, self._log)
         nursery.start_soon(self.time.trim)
         nursery.start_soon(self.securing.run)
         nursery.start_soon(self.log_level.run)

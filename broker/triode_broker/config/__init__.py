@@ -27,7 +27,7 @@ from triode_broker.config.access import (
 )
 from triode_broker.config.limits import Limits
 from triode_broker.config.numbers import MAX_INTEGER, NotNegative, Positive, Retention
-from triode_broker.config.operating import Admin
+from triode_broker.config.operating import Admin, Tracing
 from triode_broker.config.topics import (
     BY_STORAGE,
     DEAD_LETTER_RULE,
@@ -69,6 +69,7 @@ __all__ = [
     "Tls",
     "TokenKey",
     "TopicRule",
+    "Tracing",
     "Worker",
     "has_no_port",
     "is_somewhere",
@@ -130,6 +131,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     cluster_tls: Tls = Tls()  # of `cluster_listen`, and what this node shows to others
     auth: Auth = Auth()
     admin: Admin = Admin()
+    tracing: Tracing = Tracing()
     tokens: tuple[TokenKey, ...] = field(default_factory=tuple)
     permissions: tuple[Permission, ...] = field(default_factory=tuple)
     limits: Limits = Limits()
