@@ -82,7 +82,8 @@ def _moves(old: Sequence[TopicRule], new: Sequence[TopicRule]) -> Iterator[tuple
 
 
 def _class(rule: TopicRule) -> tuple[str, str, bool]:
-    return rule.filter, rule.storage, rule.compact
+    """Its topics, and where they are kept: those of the broker's own are kept with the names they are of."""
+    return rule.filter, "" if rule.filter.startswith("$") else rule.storage, rule.compact
 
 
 def _deciding(rules: Sequence[TopicRule]) -> list[TopicRule]:

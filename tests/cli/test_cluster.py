@@ -37,6 +37,7 @@ def one_node(name: str, other: str, *, here: bool = False, **facts: Any) -> dict
         "shards": [{"here": here}],
         "interest": {"filters": 7, "waiting": 0},
         "consumers": 2,
+        "digest": "0123abcd",
         "degraded": [],
         "links": [link(other), link(other, direction="in")],
         **facts,
@@ -56,9 +57,9 @@ def test_a_whole_cluster_is_three_tables() -> None:
     assert as_text(view()) == (
         "cluster triode, asked at n1\n"
         "\n"
-        "NODE  VERSION  CLIENTS  SHARDS  FILTERS  NAMES  HEALTH\n"
-        "n1    1.2.3    5        1       7        2      ok\n"
-        "n2    1.2.3    5        0       7        2      ok\n"
+        "NODE  VERSION  CLIENTS  SHARDS  FILTERS  NAMES  SETTINGS  HEALTH\n"
+        "n1    1.2.3    5        1       7        2      0123abcd  ok\n"
+        "n2    1.2.3    5        0       7        2      0123abcd  ok\n"
         "\n"
         "LINK        ROUND TRIP  WAITING BYTES  PROTOCOL  DRIFT\n"
         "n1 asks n2  0.2 ms      0              1         -\n"
@@ -79,7 +80,7 @@ def test_what_is_wrong_stands_below_in_words() -> None:
             agreed=False,
         )
     )
-    assert "n1    -        5        1       7        2      degraded\n" in shown
+    assert "n1    -        5        1       7        2      0123abcd  degraded\n" in shown
     assert "ROUND TRIP" not in shown  # a table without rows is none
     assert shown.endswith(
         "\n\nn1: node n2 unreachable for 4 s\nn1: shard d0: holder n2 away\nn2: not reached\n"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from triode_protocol.packets import PROTOCOL
 
-from triode_broker.cli import client_arguments, token_arguments, trace_arguments
+from triode_broker.cli import client_arguments, running_arguments, token_arguments, trace_arguments
 from triode_broker.cli.exit_codes import MEANINGS
 from triode_broker.cli.streams import say
 from triode_broker.config import CLUSTER_PORT, DEFAULT_CLUSTER_LISTEN, Config
@@ -112,7 +112,8 @@ _CLUSTER_EXAMPLES = """examples:
   until triode cluster; do sleep 1; done         wait until it is whole
 
 Asks one node of this machine, which asks the others. SHARDS: owned by that node; FILTERS: what its clients are
-subscribed to; NAMES: durable subscriptions and groups at home there. LAG: by how many places a node is behind a
+subscribed to; NAMES: durable subscriptions and groups at home there. SETTINGS: the digest
+of what all nodes should have alike. LAG: by how many places a node is behind a
 shard's owner, ? where it does not reach it. DRIFT: settings, or the version, that differ. The exit code is 1 while
 anything is degraded, a node is not reached, or nodes disagree.
 The broker is found as by `triode subs`: --data, TRIODE_DATA or the file's `data`."""
@@ -166,6 +167,10 @@ def make_parser() -> argparse.ArgumentParser:
     client_arguments.add_node(_command(commands, "metrics", "print what a broker counts", _METRICS_EXAMPLES))
     client_arguments.add_node(_command(commands, "cluster", "show how a cluster stands", _CLUSTER_EXAMPLES))
     _add_drain(_command(commands, "drain", "take a broker out of service", _DRAIN_EXAMPLES))
+    about = running_arguments
+    about.add_reload(_command(commands, "reload", "have a broker read its settings again", about.RELOAD_EXAMPLES))
+    text = "show or change what a broker's log holds"
+    about.add_log_level(_command(commands, "log-level", text, about.LOG_LEVEL_EXAMPLES))
     _add_client_commands(commands)
     text = "make and look into tokens and API keys"
     token_arguments.add_token(_command(commands, "token", text, token_arguments.EXAMPLES))

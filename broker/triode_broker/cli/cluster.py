@@ -53,11 +53,12 @@ def _nodes(view: Mapping[str, Any]) -> str:
             sum(shard["here"] for shard in one["shards"]),
             one["interest"]["filters"],
             one["consumers"],
+            one.get("digest") or "-",
             "degraded" if one["degraded"] else "ok",
         )
         for one in view["nodes"]
     ]
-    return table(("NODE", "VERSION", "CLIENTS", "SHARDS", "FILTERS", "NAMES", "HEALTH"), rows)
+    return table(("NODE", "VERSION", "CLIENTS", "SHARDS", "FILTERS", "NAMES", "SETTINGS", "HEALTH"), rows)
 
 
 def _links(view: Mapping[str, Any]) -> str:

@@ -20,7 +20,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = import_module("triode_broker.cli.arguments").parse(argv)
         command = f" {arguments.command}"
-        code: int = import_module(f"triode_broker.cli.{arguments.command}").run(arguments, os.environ)
+        module = arguments.command.replace("-", "_")
+        code: int = import_module(f"triode_broker.cli.{module}").run(arguments, os.environ)
     except Failure as failure:
         escape = import_module("triode_broker.printable").escape
         lines = str(failure).split("\n")  # the message's own line ends stay; those in values were escaped before

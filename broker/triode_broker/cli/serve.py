@@ -29,6 +29,7 @@ from triode_broker.cli.screen import Screen
 from triode_broker.cli.settings import BadSettings, Settings, load
 from triode_broker.cli.streams import say
 from triode_broker.config import Config
+from triode_broker.digesting import digest_of
 from triode_broker.posture import is_open, unsafe
 from triode_broker.workers.parent import Parent
 from triode_broker.workers.plan import count_workers, hold_ports, plan
@@ -53,6 +54,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> ExitCode:
         raise _bad_settings([f"{settings.sources.get(name, 'default')}: {text}" for name, text in found])
     if arguments.check:
         say(as_toml(settings))
+        say(f"\n# digest of what all nodes should have alike: {digest_of(settings.config, environ)}\n")
         _warn(settings)
         return ExitCode.OK
     count = count_workers(settings.config)

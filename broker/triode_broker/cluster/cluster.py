@@ -42,7 +42,6 @@ from triode_broker.cluster.hello import (
     NAME_TAKEN,
     Identity,
     Refusal,
-    configuration,
     make_identity,
 )
 from triode_broker.cluster.homes import FRAMES as HOME_FRAMES
@@ -94,6 +93,7 @@ class Cluster:
         self._rung = trio.Event()
         self.dirty.ring = self._ring
         limits, steady_ms = config.limits, outside.steady_ms
+        self.drifting = Drifting(lambda: self.identity, lambda: self.links.links, self._log)
         self.identity = self._identify(self._new_incarnation(), outside.urls)
         self.membership = Membership(config.node, self.identity.incarnation, steady_ms, limits)
         holders = config.durable or (config.node,) * (config.durable_shards if config.data else 0)
@@ -116,7 +116,6 @@ class Cluster:
         self.homes = node.homes = Homes(node, self.following.owner_link, outside.now_ms, self.dirty)
         self.presence = FarPresence(node, limits, steady_ms, self.membership.live)
         self.usage = FarUsage(node.rates.accounts, steady_ms, self.asking_links)
-        self.drifting = Drifting(lambda: self.identity, lambda: self.links.links, self._log)
         self._called: dict[str, Callable[[Link, Call], None]]
         self._called = dict.fromkeys(PRESENCE_METHODS, self.presence.called)
         self.tracing = node.tracing.elsewhere = FarTracing(node.tracing, self.ownership.owner, self.asking_links)
@@ -167,7 +166,7 @@ class Cluster:
 
     def _identify(self, incarnation: str, urls: Mapping[str, str]) -> Identity:
         me = make_identity(self._config, incarnation, self._outside.version, urls)
-        return replace(me, configuration=configuration(self._outside.shared(self._config)))
+        return replace(me, configuration=self.drifting.note(self._outside.shared(self._config)))
 
     def _new_incarnation(self) -> str:
         return self._outside.random_bytes(INCARNATION_BYTES).hex()
@@ -454,7 +453,7 @@ class Cluster:
         if config.seeds != self._config.seeds:
             self._seeding.put(config.seeds)
         self._config = config
-        told = configuration(self._outside.shared(config))
+        told = self.drifting.note(self._outside.shared(config))
         if told != self.identity.configuration:
             self.identity = replace(self.identity, configuration=told)
             self.links.introduce(self.identity)

@@ -14,9 +14,11 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from triode_broker.cluster.frames import Call
-from triode_broker.cluster.hello import Identity, Word, drift
+from triode_broker.cluster.hello import Identity, Word, configuration, drift
 from triode_broker.cluster.link import Link
 from triode_broker.cluster.usage import NO_ANSWER
+from triode_broker.config import Config
+from triode_broker.config.digest import digest
 
 #: What a node tells the others when its settings have changed.
 CONFIGURATION: Final = "configuration"
@@ -37,6 +39,12 @@ class Drifting:
         self._links = links
         self._log = log
         self._warned: dict[str, list[str]] = {}  # by node
+        self.digest = ""  # of all that nodes should have alike
+
+    def note(self, config: Config) -> dict[str, str]:
+        """This node's settings, as they are compared with those of others; their digests by name."""
+        self.digest = digest(config)
+        return configuration(config)
 
     def tell(self, links: Sequence[Link]) -> None:
         """This node's settings have changed; `links`: one to each node that is reached."""

@@ -28,6 +28,7 @@ def own_view(cluster: "Cluster") -> dict[str, Any]:
         "cluster": cluster.identity.cluster,
         "url": cluster.identity.advertise,
         "table": cluster.table.digest(),
+        "digest": cluster.drifting.digest,
         "degraded": cluster.degraded(),
         "links": [_link(cluster, link) for link in cluster.links.links],
         "addresses": [
