@@ -158,8 +158,18 @@ class Broker:
         self.joining = self._join(policies) if config.cluster_listen else None
         self.log_level = LogLevel(loudness_of(self._log), self._log)
         self.reloading.parts |= self._applying(policies, quotas).parts()
+        self._report()
+        self.operating = None
+        if is_here(config, self.worker):
+            front, turn = self.securing.operators_front(), self._begin_turn
+            self.operating = Operating(config, self.node, self.desk, self.edge, front, routes, turn, self._log)
+            self.figures.edges["operators"] = self.operating.edge
+        reach_links(self.desk, self.joining)
+
+    def _report(self) -> None:
+        """What this node says of itself."""
         self.reporting = Reporting(
-            config,
+            self.config,
             self.node,
             self.edge,
             self.stores,
@@ -174,7 +184,7 @@ class Broker:
         self.figures = Figures(
             self.node,
             self.worker.number,
-            config.data,
+            self.config.data,
             {"clients": self.edge},
             self.stores,
             self.authority,
@@ -185,17 +195,11 @@ class Broker:
             self.departures.counts,
             self.serving.counts,
         )
-        self.operating = None
-        if is_here(config, self.worker):
-            front, turn = self.securing.operators_front(), self._begin_turn
-            self.operating = Operating(config, self.node, self.desk, self.edge, front, routes, turn, self._log)
-            self.figures.edges["operators"] = self.operating.edge
         if self.joining is not None:
             self.draining.other_urls = self.joining.other_urls
             self.draining.hand_over = self.joining.leave
             self.readiness.reasons.append(self.joining.unready)
             self.joining.keep_out_revoked(self.revoking)
-        reach_links(self.desk, self.joining)
 
     def _applying(self, policies: Policies, quotas: Quotas) -> Applying:
         return Applying(
