@@ -1,7 +1,7 @@
 """The shipped proxies as processes: what each is started with, from its own file.
 
-Knows their command lines. The surprising decision: nginx has no variables in its file, so its folder is copied, and
-the two small files in which it says where things are get the addresses of the test.
+Knows their command lines. The surprising decision: nginx has no variables in its file, so its folder is copied,
+and the two small files in which it says where things are get the addresses of the test.
 """
 
 import shutil
@@ -29,7 +29,11 @@ def nginx(directory: Path, listen: str, nodes: list[str]) -> list[str]:
     copy = directory / "nginx"
     shutil.copytree(DEPLOY / "nginx", copy)
     config = copy / "nginx.conf"
-    text = config.read_text().replace("/tmp/nginx", f"{directory}/nginx-").replace(" 127.0.0.1:8405", f" unix:{directory}/inside.sock")
+    text = (
+        config.read_text()
+        .replace("/tmp/nginx", f"{directory}/nginx-")
+        .replace(" 127.0.0.1:8405", f" unix:{directory}/inside.sock")
+    )
     config.write_text(text)
     (copy / "triode" / "listen.conf").write_text(f"listen {listen};\n")
     named = (copy / "triode" / "nodes.conf").read_text()

@@ -3,19 +3,21 @@
 What clients notice of a rolling restart is nothing; of a kill -9 it is what the guarantees say, and no more.
 """
 
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from subprocess import run
 
 import pytest
 import trio
 
 from tests.cluster.processes.ways import passes
+from tests.deploy import proxies
 from tests.deploy.load import Load
 from tests.deploy.three_nodes import DEPLOY, NAMES, Deployed, DeployedNode, fetch, process, three_nodes
 from tests.deploy.tools import needs
 
-HAPROXY = ["haproxy", "-db", "-f", str(DEPLOY / "haproxy" / "haproxy.cfg")]
 PATIENCE_SECONDS = 40
 
 
@@ -114,12 +116,20 @@ async def check_nothing_inner_is_shown(deployed: Deployed) -> None:
     assert (await fetch(deployed.port, "/"))[0] == 200
 
 
+def check_the_command_of_the_container(node: DeployedNode) -> None:
+    """It says yes where a node does."""
+    command = [sys.executable, "-I", str(DEPLOY / "docker" / "healthy.py"), "/readyz"]
+    done = run(command, env={"TRIODE_LISTEN": node.environ["TRIODE_LISTEN"]}, capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (0, b"")
+
+
 @pytest.mark.timeout(180)
 @needs("haproxy")
 async def test_behind_haproxy_a_rolling_restart_shows_nothing_and_a_kill_what_is_promised(tmp_path: Path) -> None:
-    async with three_nodes(tmp_path) as deployed, process(HAPROXY, deployed.environ, tmp_path) as proxy:
+    async with three_nodes(tmp_path) as deployed, process(proxies.haproxy(), deployed.environ, tmp_path) as proxy:
         await until_serving(deployed, proxy)
         await check_nothing_inner_is_shown(deployed)
+        check_the_command_of_the_container(deployed.nodes[0])
         async with under_load(deployed, "rolling", "live", "jobs") as load:
             for node in deployed.nodes:
                 await restart(deployed, node, load, proxy)
