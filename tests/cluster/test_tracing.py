@@ -168,3 +168,17 @@ def test_log_that_no_node_knows_is_looked_for_in_vain() -> None:
     say(one, other, {"do": "look_for", "trace": "t", "log": "x9-unknown", "pos": 1})
     town.carry()
     assert msgspec.json.decode(msgspec.json.encode(Said("forget", "t"))) == {"do": "forget", "trace": "t"}
+
+
+def test_trace_context_passes_between_nodes_unchanged() -> None:
+    """From the entry node to the owner, and from there to a subscriber on a third one."""
+    town = Town(3)
+    _, entry, third = town.citizens
+    line, there = entry.connect(), third.connect()
+    there.subscribe(1, "a")
+    town.carry()
+    there.read()
+    headers = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "a=1"}
+    line.send({"type": "publish", "id": 7, "topic": "a", "data": 1, "headers": headers})
+    town.carry()
+    assert [packet["headers"] for packet in there.read()] == [headers]

@@ -77,6 +77,23 @@ async def test_again_is_the_first_answer_and_says_so(here: Served) -> None:
     assert len(await history(client, "room/a")) == 1
 
 
+async def test_trace_context_of_the_request_becomes_the_messages(here: Served) -> None:
+    """Where the message has none of its own; in a batch and a stream, of each."""
+    _, client = here
+    given = {"traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01", "tracestate": "k=v"}
+    own = {"traceparent": "00-" + "c" * 32 + "-" + "d" * 16 + "-00"}
+    body = {"topic": "room/t", "data": 1}
+    await client.post("/v1/publish", json={**body, "headers": {"x": "y"}}, headers=given)
+    await client.post("/v1/publish", json={**body, "headers": own}, headers=given)
+    await client.post("/v1/publish/batch", json={"messages": [body]}, headers=given)
+    await client.post("/v1/publish", json=body, headers={"tracestate": "k=v"})
+    line = b'{"topic":"room/t","data":1}'
+    kind = {"Content-Type": "application/x-ndjson"}
+    await client.post("/v1/publish/stream", content=line, headers={**given, **kind})
+    headers = [message.get("headers", {}) for message in await history(client, "room/t")]
+    assert headers == [{"x": "y", **given}, own, given, {}, given]
+
+
 async def test_later_is_said(here: Served) -> None:
     _, client = here
     answer = await client.post("/v1/publish", json={"topic": "a", "data": 1, "deliver_at_ms": 2**52})

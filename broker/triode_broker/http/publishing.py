@@ -33,6 +33,7 @@ MAX_BATCH: Final = 1_000
 #: Messages of one request on their way at a time; a session has at most max_inflight_publishes.
 WINDOW: Final = 64
 _KEY_HEADER: Final = b"idempotency-key"
+_TRACE_CONTEXT: Final = ("traceparent", "tracestate")
 
 
 class Message(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -133,6 +134,7 @@ async def publish(asked: Asked) -> Receipt:
     visitor = await asked.desk.visitor(asked.request)
     message: TracedMessage = asked.body
     packet = message.packet(_key_of(asked.request))
+    _carry(_trace_context(asked.request), packet)
     if not message.trace:
         question = visitor.ask(packet)
         asked.desk.flush()
@@ -150,19 +152,34 @@ def _key_of(request: Request) -> str:
     return key[1:-1] if len(key) > 1 and key[0] == key[-1] == '"' else key
 
 
+def _trace_context(request: Request) -> dict[str, str]:
+    """W3C's `traceparent` of the request, and what belongs to it, as headers of messages."""
+    if b"traceparent" not in request.headers:
+        return {}
+    found = {name: request.headers.get(name.encode(), b"").decode("latin-1") for name in _TRACE_CONTEXT}
+    return {name: value for name, value in found.items() if value}
+
+
+def _carry(context: dict[str, str], packet: Publish) -> Publish:
+    """A message that has none of its own gets it."""
+    if context and "traceparent" not in packet.headers:
+        packet.headers = {**packet.headers, **context}
+    return packet
+
+
 async def publish_batch(asked: Asked) -> Answer:
     """Many. Raises Refused, Problem where it is about all of them."""
     desk: Desk = asked.desk
     visitor = await desk.visitor(asked.request)
     results: list[bytes] = []
     waiting: deque[Question] = deque()
-    window = _window(desk)
+    window, context = _window(desk), _trace_context(asked.request)
     for raw in asked.body.messages:
         if len(waiting) >= window:
             desk.flush()
             await trio.lowlevel.checkpoint()  # a long batch is a turn for every window of it
             results += [await _result(waiting.popleft()) for _ in range(len(waiting))]
-        waiting.append(_ask(visitor, bytes(raw)))
+        waiting.append(_ask(visitor, bytes(raw), context))
     desk.flush()
     results += [await _result(question) for question in waiting]
     is_whole = not any(result.startswith(_ERROR) for result in results)
@@ -179,6 +196,7 @@ async def publish_stream(asked: Asked) -> None:
     stream.begin(200, [("Content-Type", LINES), ("X-Accel-Buffering", "no"), *request.page_headers])
     desk.flush()
     to_writer, questions = trio.open_memory_channel[Question](_window(desk))
+    context = _trace_context(request)
 
     async def write() -> None:
         async with questions:
@@ -192,7 +210,8 @@ async def publish_stream(asked: Asked) -> None:
         nursery.start_soon(write)
         async with to_writer:
             async for line in lines:
-                await to_writer.send(line if isinstance(line, Question) else _ask(visitor, line))
+                question = line if isinstance(line, Question) else _ask(visitor, line, context)
+                await to_writer.send(question)
     stream.end()
 
 
@@ -227,11 +246,11 @@ def _settled(problem: Problem) -> Question:
     return question
 
 
-def _ask(visitor: Visitor, raw: bytes) -> Question:
+def _ask(visitor: Visitor, raw: bytes, context: dict[str, str]) -> Question:
     """Have one message published; what is wrong with it is its answer."""
     try:
         message: Message = check_body(raw, Message)
-        return visitor.ask(message.packet())
+        return visitor.ask(_carry(context, message.packet()))
     except Problem as problem:
         return _settled(problem)
 
