@@ -4,6 +4,7 @@ Knows where they stand; what a key must be is `signing_keys`' business.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 MAX_KEY_BYTES: Final = 65_536
 MIN_SECRET_BYTES: Final = 16
+_BEARER: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)  # RFC 6750 section 2.1
 
 
 class BadCredentials(Exception):
@@ -62,7 +64,11 @@ def read_callout_secret(auth: Auth, environ: Mapping[str, str]) -> str:
 
 def read_operators_secret(admin: Admin, environ: Mapping[str, str]) -> str:
     """What operators show to the administration listener; "" where there is none. Raises BadCredentials."""
-    return _secret("admin.token", admin.token_file, admin.token_env, environ)
+    secret = _secret("admin.token", admin.token_file, admin.token_env, environ)
+    if secret and not _BEARER.fullmatch(secret):
+        setting = "admin.token_file" if admin.token_file else "admin.token_env"
+        raise BadCredentials(setting, "holds what cannot stand behind Bearer: letters, digits and ._~+/- can")
+    return secret
 
 
 def _secret(name: str, file: str, variable: str, environ: Mapping[str, str]) -> str:
