@@ -31,6 +31,7 @@ from triode_broker.edge.reactor import Edge
 from triode_broker.http import api, console_operations
 from triode_broker.http.console_pages import PATH
 from triode_broker.http.desk import Desk
+from triode_broker.http.metrics_operation import METRICS
 from triode_broker.http.operations import Table
 from triode_broker.http.serving import Serving
 from triode_broker.log.disk import StoreError
@@ -79,7 +80,7 @@ class Operating:
         clock = self.node.steady_ms
         gate = Operators(secret, self.log, self.now_ms, clock)
         self._tickets = Tickets(self.log, self.now_ms, clock)
-        rows = (*api.OPERATIONS, *console_operations.pages())
+        rows = (*api.OPERATIONS, METRICS, *console_operations.pages())
         self._own_desk = attrs.evolve(self.desk, give_ticket=self._tickets.give)
         self.serving = Serving(Table(rows), self._own_desk)
         take: Service = self.serving.take

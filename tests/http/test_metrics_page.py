@@ -126,7 +126,7 @@ async def test_metrics_by_http_are_for_who_may_operate_them(tmp_path: Path) -> N
     """On an open broker: to this machine, and to nobody who only pretends to be there (S9)."""
     async with running(tmp_path) as node:
         desk = node.broker.desk
-        desk.calls, desk.is_open_here = node.broker._administering()._calls(), True
+        desk.is_open_here = True
         head, body = await fetch(node.url, "/metrics", "Accept: text/plain")
         assert head.startswith("HTTP/1.1 200")
         assert "content-type: text/plain; version=" in head.lower()
@@ -141,6 +141,23 @@ async def test_metrics_by_http_are_for_who_may_operate_them(tmp_path: Path) -> N
         text = await scrape(node)
         assert value(text, "triode_http_requests_total", operation="GET /metrics", status="200") == 2
         assert value(text, "triode_http_requests_total", operation="GET /metrics", status="403") == 2
+
+
+async def test_metrics_on_the_administration_listener_are_for_its_secret(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("s" * 40 + "\n")
+    secret.chmod(0o600)
+    admin = {"listen": "127.0.0.1:0", "token_file": str(secret)}
+    async with running(tmp_path / "data", admin=admin) as node:
+        assert node.broker.operating is not None
+        host, port = node.broker.operating._listeners[0].getsockname()
+        url = f"http://{host}:{port}"
+        head, body = await fetch(url, "/metrics", f"Authorization: Bearer {'s' * 40}")
+        assert head.startswith("HTTP/1.1 200")
+        assert value(body, "triode_listener_accepted_total", listener="operators") == 1
+        head, body = await fetch(url, "/metrics", "Authorization: Bearer wrong")
+        assert head.startswith("HTTP/1.1 401")
+        assert "triode_" not in body
 
 
 async def fetch(url: str, path: str, header: str) -> tuple[str, str]:
