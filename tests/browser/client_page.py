@@ -28,6 +28,7 @@ def client_site(folder: Path) -> Iterator[str]:
     dist = built_client(folder)
     script = (dist / "triode.iife.js").read_text() + (PAGES / "page.js").read_text()
     (folder / "script.js").write_text(script)
+    (folder / "triode-sse.js").write_text((dist / "triode-sse.js").read_text())
     with serve_site(folder, PAGES) as url:
         yield url
 

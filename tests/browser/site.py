@@ -20,7 +20,7 @@ POLICY: Final = "; ".join(
         "default-src 'none'",
         "script-src 'self'",
         "worker-src 'self'",
-        "connect-src 'self' ws://127.0.0.1:*",
+        "connect-src 'self' ws://127.0.0.1:* http://127.0.0.1:*",
         "style-src 'self'",
         "img-src 'self'",
         "base-uri 'none'",

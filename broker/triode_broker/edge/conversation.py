@@ -233,7 +233,8 @@ class Conversation(Wire):
         """What is no service, but a page as everywhere."""
         status, content_type, body = self._shared.page(request)
         keeps = not self._ends and request.http_version == b"1.1" and b"close" not in request.tokens(b"connection")
-        headers = [("Content-Type", content_type), ("Content-Length", str(len(body)))]
+        size = ("Content-Length", str(len(body)))
+        headers = [("Content-Type", content_type), size, *head.readable(content_type)]
         self._outbox.put(head_of(status, headers, keeps=keeps) + (b"" if request.method == "HEAD" else body))
         self._since = self._shared.now
         if not keeps:

@@ -173,6 +173,11 @@ def _extensions(extension: bytes) -> bytes:
     return b"Sec-WebSocket-Extensions: " + extension + b"\r\n" if extension else b""
 
 
+def readable(content_type: str) -> Headers:
+    """Scripts are anybody's: a page of another site that loads one as a module has to be let read it."""
+    return [("Access-Control-Allow-Origin", "*")] if content_type.startswith("text/javascript") else []
+
+
 def response(status: int, content_type: str, body: bytes, method: str = "GET", headers: Headers = ()) -> bytes:
     """A whole response; the connection closes behind it. To HEAD the body is left out."""
     lines = [
@@ -182,7 +187,7 @@ def response(status: int, content_type: str, body: bytes, method: str = "GET", h
         "Connection: close",
         "Cache-Control: no-store",
         "X-Content-Type-Options: nosniff",
-        *(f"{name}: {value}" for name, value in headers),
+        *(f"{name}: {value}" for name, value in (*headers, *readable(content_type))),
         "\r\n",
     ]
     return "\r\n".join(lines).encode("latin-1") + (b"" if method == "HEAD" else body)

@@ -37,6 +37,10 @@ const WAKING = ["online", "offline", "pageshow", "resume", "visibilitychange"];
 
 type Next = "never" | "now" | "backoff";
 
+/** Who has ended a connection (docs/disconnects.md). */
+const initiator = (code = 1006) =>
+  /1006|4105/.test(code as any) ? "network" : /4(00[26]|10[07]|200)/.test(code as any) ? "operator" : code == 4005 ? "client" : "server";
+
 /** What a close code asks for, in the words of `retry` (SPEC 5.3.2). */
 const action = (code = 0): Next => (/^40/.test(code as any) ? "never" : /^42/.test(code as any) ? "now" : "backoff");
 
@@ -152,7 +156,7 @@ export function Client(
     try {
       connectToken = await fetch();
       await loading;
-      if (refused >= patience) fallback ??= (await import(FALLBACK).catch(() => {}))?.default(dial, !patience, now, later);
+      if (refused >= patience) fallback ??= (await import(FALLBACK).catch(() => {}))?.default(dial, !patience, now, later, connectTimeoutMs);
       if (mine == attempt) open((socket = (fallback ?? dial)(url, "triode.v1.json")), url);
     } catch (error) {
       complain(error);
@@ -211,7 +215,7 @@ export function Client(
     if (type == "connected") connected(packet);
     else if (type == "error") refuse(packet);
     else if (type == "bye") depart("goodbye: " + name, code, packet.reconnectAfterMs, action(code), packet.urls);
-    else if (type == "notice") {
+    else if (/^(notice|traced)$/.test(type)) {
       expires(packet.expiresInMs);
       emit(packet);
     } else if (type == "published") published(packet);
@@ -344,7 +348,7 @@ export function Client(
   /** The present connection or attempt is over; `next` is what comes then. */
   const depart = (reason: string, code?: number, asked?: number, said?: Next, urls?: string[]): void => {
     const wasConnected = state == "connected";
-    const why = { reason, code };
+    const why = { reason, code, initiator: initiator(code) };
     const next = said ?? action(code);
     isAsked = !!said || code! > 1006;
     if (code == TOO_BIG) failLargest();
@@ -380,7 +384,7 @@ export function Client(
   const finish = (): void => {
     if (!error || state == "closed") return;
     if (state == "connected") socket!.send('{"type":"disconnect"}');
-    end(undefined, { reason: "close() was called" });
+    end(undefined, { reason: "close() was called", initiator: "client" });
   };
 
   const end = (refused?: TriodeError, why?: Packet): void => {

@@ -31,6 +31,7 @@ const NEEDED: Record<string, string> = {
   acked: "type",
   authorized: "type",
   notice: "type",
+  traced: "hops",
   unsubscribed: "type",
   limits: "maxPacketBytes maxFrameBytes maxInflightPublishes dedupeWindowMs",
   reconnect: "minMs maxMs",

@@ -9,7 +9,7 @@
 import type { Later, Now } from "./core.js";
 import type { Socket, Transport, TransportName } from "./types.js";
 
-const PATIENCE_MS = 4_000; // with a WebSocket that neither opens nor fails
+const PATIENCE = 0.4; // with a WebSocket that neither opens nor fails: of the time that an attempt has
 const BLOCKED_MS = 300_000; // so long none is tried, once the way around has led somewhere
 const MOST_TOGETHER = 16_384; // characters of several texts in one request: at most 1,024 packets (SPEC 1.5)
 const MOST_UNREAD = 2 ** 24; // characters of one event
@@ -18,7 +18,13 @@ const LOST = 1006;
 const BACK = 4299; // as of a broker that asks us to come again at once
 
 /** Dials with `dial`, and round it; `isOnly`: always round it. */
-export default function makeFallback(dial: Transport, isOnly: boolean, now: Now, later: Later): Transport {
+export default function makeFallback(
+  dial: Transport,
+  isOnly: boolean,
+  now: Now,
+  later: Later,
+  connectTimeoutMs: number,
+): Transport {
   let blockedUntil = isOnly ? Infinity : 0;
   const block = (isBlocked: boolean): void => {
     if (!isOnly) blockedUntil = isBlocked ? now() + BLOCKED_MS : 0;
@@ -71,7 +77,7 @@ export default function makeFallback(dial: Transport, isOnly: boolean, now: Now,
         mine.close(1000);
         link();
       };
-      stop = later(PATIENCE_MS, leave);
+      stop = later(PATIENCE * connectTimeoutMs, leave);
       mine.onerror = () => {};
       mine.onopen = () => {
         stop();

@@ -120,6 +120,8 @@ export interface StateChange {
   /** Why the state before was left, in words, and the close code where there was one. */
   readonly reason?: string;
   readonly code?: number;
+  /** Who has ended it: see docs/disconnects.md. */
+  readonly initiator?: "client" | "server" | "network" | "operator";
   /** waiting: until the next attempt. */
   readonly delayMs?: number;
   /** connected: the broker's name for this connection, and the node it is to. */
@@ -132,6 +134,15 @@ export interface Notice {
   readonly type: "notice";
   readonly draining?: boolean;
   readonly expiresInMs?: number;
+}
+
+/** More of what became of a message that was published with `trace`; `end` stands in the last one (docs/tracing.md). */
+export interface Traced {
+  readonly type: "traced";
+  /** The same in all that is told of one message. */
+  readonly id: number;
+  readonly hops: readonly { readonly hop: string; readonly node: string; readonly at_us: number; readonly [more: string]: unknown }[];
+  readonly end?: string;
 }
 
 /** An error that no promise can carry: of a message sent without acknowledgement, of a token that could not be had,
@@ -147,6 +158,7 @@ export interface Complaint {
 export type ClientEvents = {
   state: StateChange;
   notice: Notice;
+  traced: Traced;
   complaint: Complaint;
   gap: Gap & { readonly filter: string };
 };
@@ -194,6 +206,8 @@ export interface PublishOptions {
   readonly ttlMs?: number;
   /** When it is to be published: a Date, or ms since 1970 by the broker's clock. */
   readonly deliverAt?: Date | number;
+  /** Have it told what becomes of it, by the event `traced`. */
+  readonly trace?: boolean;
   /** How long it may wait to be sent and answered; else the client's `queue.expiryMs`. */
   readonly expiryMs?: number;
 }
