@@ -56,7 +56,7 @@ class LogLevel:
         if seconds is not None and not (is_number and 0 < float(str(seconds)) <= MAX_SECONDS):
             raise BadCall(f"seconds: a number above 0, at most {MAX_SECONDS:g}")
         chosen: Level = loudness.configured if level == "" else next(one for one in LEVELS if one == level)
-        self.log.warning("log_level", level=chosen, before=loudness.level, seconds=seconds)
+        self.log.warning("log_level_set", to=chosen, before=loudness.level, seconds=seconds)
         loudness.set(chosen)
         is_for_a_while = seconds is not None and level != ""
         self._end_at(trio.current_time() + float(str(seconds)) if is_for_a_while else math.inf)
@@ -80,4 +80,4 @@ class LogLevel:
             self._end_at(math.inf)
             if self.loudness is not None:
                 self.loudness.set(self.loudness.configured)
-                self.log.warning("log_level", level=self.loudness.level, reason="the time is over")
+                self.log.warning("log_level_set", to=self.loudness.level, reason="the time is over")
