@@ -46,7 +46,8 @@ class Applying:
     """One node's parts."""
 
     node: Node
-    edge: Edge
+    edge: Edge  # of clients
+    edges: Callable[[], Sequence[Edge]]  # all, that of operators too
     stores: Sequence[DiskLog]  # grows
     policies: Policies
     quotas: Quotas
@@ -107,7 +108,8 @@ class Applying:
 
     def _limits_changed(self) -> None:
         self.node.limits_changed()
-        self.edge.limits_changed()
+        for edge in self.edges():
+            edge.limits_changed()
         for log in self._memory_logs():
             log.limits_changed()
 

@@ -205,6 +205,7 @@ class Broker:
         return Applying(
             self.node,
             self.edge,
+            lambda: [self.edge] if self.operating is None else [self.edge, self.operating.edge],
             self.stores,
             policies,
             quotas,
