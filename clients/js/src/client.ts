@@ -37,10 +37,6 @@ const WAKING = ["online", "offline", "pageshow", "resume", "visibilitychange"];
 
 type Next = "never" | "now" | "backoff";
 
-/** Who has ended a connection (docs/disconnects.md). */
-const initiator = (code = 1006) =>
-  /1006|4105/.test(code as any) ? "network" : /4(00[26]|10[07]|200)/.test(code as any) ? "operator" : code == 4005 ? "client" : "server";
-
 /** What a close code asks for, in the words of `retry` (SPEC 5.3.2). */
 const action = (code = 0): Next => (/^40/.test(code as any) ? "never" : /^42/.test(code as any) ? "now" : "backoff");
 
@@ -348,7 +344,7 @@ export function Client(
   /** The present connection or attempt is over; `next` is what comes then. */
   const depart = (reason: string, code?: number, asked?: number, said?: Next, urls?: string[]): void => {
     const wasConnected = state == "connected";
-    const why = { reason, code, initiator: initiator(code) };
+    const why = { reason, code, initiator: code! > 1006 ? "server" : "network" };
     const next = said ?? action(code);
     isAsked = !!said || code! > 1006;
     if (code == TOO_BIG) failLargest();

@@ -120,8 +120,8 @@ export interface StateChange {
   /** Why the state before was left, in words, and the close code where there was one. */
   readonly reason?: string;
   readonly code?: number;
-  /** Who has ended it: see docs/disconnects.md. */
-  readonly initiator?: "client" | "server" | "network" | "operator";
+  /** Who has ended it; which of the server's codes are an operator's: docs/disconnects.md. */
+  readonly initiator?: "client" | "server" | "network";
   /** waiting: until the next attempt. */
   readonly delayMs?: number;
   /** connected: the broker's name for this connection, and the node it is to. */

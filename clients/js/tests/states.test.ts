@@ -432,6 +432,27 @@ test("notices and stray errors are told", async () => {
   assert.deepEqual(world.complaints, [{ type: "complaint", name: "forbidden", message: "no", field: "topic" }]);
 });
 
+test("what becomes of a traced message is told (SPEC 4.12)", async () => {
+  const world = await connected();
+  const told: Packet[] = [];
+  world.client.on("traced", (event) => told.push(event as unknown as Packet));
+  void world.client.publish("a", 1, { trace: true });
+  await turn();
+  const { id, trace } = world.socket.last("publish");
+  assert.equal(trace, true);
+  const traced = { type: "traced", id, hops: [{ hop: "sent", node: "n1", at_us: 5 }], end: "complete" };
+  await world.socket.say({ type: "published", id, log: "m0", pos: 1, offset: 1, level: "memory" });
+  await world.socket.say(traced);
+  assert.deepEqual(told, [traced]);
+});
+
+test("the end of a connection has who began it", async () => {
+  const world = await connected();
+  await world.socket.say({ type: "bye", code: 4104, name: "slow_consumer" });
+  const { code, initiator } = world.states[world.states.length - 1]!;
+  assert.deepEqual([code, initiator], [4104, "server"]);
+});
+
 test("what nobody listens to is said on the console once", async () => {
   const { warnings } = await consoleDuring(async () => {
     const world = new World();
