@@ -1,4 +1,5 @@
-"""The tables of docs/limits.md: every limit with its default and what stands behind it in `config`.
+"""The tables of docs/limits.md and docs/reloading.md: every limit with its default and what stands behind it in
+`config`, and of every setting when it takes effect.
 
 `python -m tests.house.limits_page` (part of `make generate`) writes them; test_limits_page.py says if they are
 current.
@@ -13,11 +14,14 @@ from typing import Final
 
 from msgspec import Struct
 from triode_broker.cli.effective import in_words
-from triode_broker.config import DEFAULT_QUOTAS, NOT_SAID, Limits, Quota
+from triode_broker.config import DEFAULT_QUOTAS, NOT_SAID, Config, Limits, Quota
+from triode_broker.config.effects import effect_of, names
 
 from tests.house.tree import ROOT
 
-PAGE: Final = ROOT / "docs" / "limits.md"
+PAGES: Final = (ROOT / "docs" / "limits.md", ROOT / "docs" / "reloading.md")
+#: What the times of `config.effects` are called.
+EFFECTS: Final = {"reload": "on reload", "new": "for new ones", "restart": "at a restart"}
 
 
 def remarks(record: type[Struct]) -> Iterator[tuple[str, str, str]]:
@@ -47,10 +51,31 @@ def limits_table() -> str:
     before = ""
     for heading, name, remark in remarks(Limits):
         if heading != before:
-            lines += ["", f"**{heading}**", "", "| `limits.` | default | |", "| --- | --- | --- |"]
+            lines += [
+                "",
+                f"**{heading}**",
+                "",
+                "| `limits.` | default | takes effect | |",
+                "| --- | --- | --- | --- |",
+            ]
             before = heading
-        lines.append(f"| `{name}` | {_number(name, getattr(Limits(), name))} | {_cell(remark)} |")
+        number, effect = _number(name, getattr(Limits(), name)), effect_in_words(f"limits.{name}")
+        lines.append(f"| `{name}` | {number} | {effect} | {_cell(remark)} |")
     return "\n".join(lines[1:])
+
+
+def effect_in_words(name: str) -> str:
+    """When a changed value of this setting is in force."""
+    return EFFECTS[effect_of(name)]
+
+
+def settings_table() -> str:
+    """Of all settings but limits, when they take effect."""
+    lines = ["| setting | takes effect |", "| --- | --- |"]
+    lines += [
+        f"| `{name}` | {effect_in_words(name)} |" for name in names(Config) if not name.startswith("limits.")
+    ]
+    return "\n".join(lines)
 
 
 def quotas_table() -> str:
@@ -79,7 +104,10 @@ def _cell(remark: str) -> str:
 
 def page(text: str) -> str:
     """It with its generated parts as they have to be."""
-    for name, part in {"limits": limits_table(), "quotas": quotas_table()}.items():
+    parts = {"limits": limits_table(), "quotas": quotas_table(), "settings": settings_table()}
+    for name, part in parts.items():
+        if f"<!-- generated: {name} -->" not in text:
+            continue
         pattern = re.compile(rf"(<!-- generated: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
         found = pattern.search(text)
         assert found is not None, f"the page has no place for {name}"
@@ -88,4 +116,5 @@ def page(text: str) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(PAGE.read_text()))
+    for one in PAGES:
+        one.write_text(page(one.read_text()))

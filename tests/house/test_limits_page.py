@@ -1,13 +1,16 @@
 """docs/limits.md has every limit, as it is; `make generate` makes it so."""
 
+from pathlib import Path
+
 import pytest
 from triode_broker.config import Limits, Quota
 
-from tests.house.limits_page import PAGE, page, remarks
+from tests.house.limits_page import PAGES, page, remarks
 
 
-def test_the_tables_of_limits_are_current() -> None:
-    assert page(PAGE.read_text()) == PAGE.read_text(), "make generate"
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_the_tables_of_settings_are_current(path: Path) -> None:
+    assert page(path.read_text()) == path.read_text(), "make generate"
 
 
 @pytest.mark.parametrize("record", [Limits, Quota])
