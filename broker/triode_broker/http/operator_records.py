@@ -132,6 +132,12 @@ class Rewind(Struct, forbid_unknown_fields=True, omit_defaults=True):
     to: Annotated[Any, Meta(description='"earliest", "new", {"since": ms} or {"after": position}.')]
 
 
+class SaidRewind(Struct, forbid_unknown_fields=True):
+    """Where to go on."""
+
+    to: Literal["earliest", "new"] | Since | After
+
+
 class LettersQuery(NameQuery, forbid_unknown_fields=True, omit_defaults=True):
     """Which letters, page by page."""
 
@@ -142,7 +148,7 @@ class LettersQuery(NameQuery, forbid_unknown_fields=True, omit_defaults=True):
 class DropQuery(NameQuery, forbid_unknown_fields=True, omit_defaults=True):
     """Which letters to forget."""
 
-    positions: Positions = []
+    positions: Annotated[list[Position], Meta(max_length=100, description="Of these letters; none: of all.")] = []
 
 
 class Retry(Struct, forbid_unknown_fields=True, omit_defaults=True):

@@ -40,6 +40,7 @@ def _row(
     for_tenant: Collection[str] | None = None,
     errors: tuple[str, ...] = _BAD,
     description: str = "",
+    said_body: Any = None,
     **how: Any,
 ) -> Operation:
     reach = "" if for_tenant is not None else " About the whole broker: not for operators of a tenant."
@@ -52,6 +53,7 @@ def _row(
         Operating(call, for_tenant, **how),
         query=query,
         body=body,
+        said_body=said_body,
         answer=answer,
         errors=errors,
         description=f"{description} {right}".strip(),
@@ -117,8 +119,8 @@ NAMES: Final = (
     ),
     _row(
         "POST", "/v1/durable/{name}/rewind", "subs.rewind", "Have one go on from another place", answers.Rewound,
-        tag="durable subscriptions", query=records.NameQuery, body=records.Rewind, for_tenant=("name", "to"),
-        errors=_NAMED,
+        tag="durable subscriptions", query=records.NameQuery, body=records.Rewind, said_body=records.SaidRewind,
+        for_tenant=("name", "to"), errors=_NAMED,
     ),
     _row(
         "GET", "/v1/dead-letters", "dead.list", "Which names have dead letters", answers.DeadCounts,

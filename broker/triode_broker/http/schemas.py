@@ -64,12 +64,12 @@ class Schemas:
         records = [part for part in parts if isinstance(part, type) and issubclass(part, Struct)]
         if len(records) > 1:
             either = type("Either", (), {})
-            self._choices[either] = records
-            parts = [part for part in parts if part not in records] + [either]
+            self._choices[either] = parts
+            return either
         return Union[tuple(parts)]  # noqa: UP007  # a tuple made at run time
 
     def _either(self, either: type) -> Schema:
-        return {"anyOf": [{"$ref": REF.format(name=record.__name__)} for record in self._choices[either]]}
+        return {"anyOf": [_choice(part) for part in self._choices[either]]}
 
     def _copy(self, record: type[Struct]) -> type[Struct]:
         if record not in self._copies:
@@ -94,6 +94,12 @@ class Schemas:
                 return one.name, plain, msgspec.field(name=one.encode_name, default_factory=one.default_factory)
             return one.name, plain | UnsetType, msgspec.field(name=one.encode_name, default=UNSET)
         return one.name, plain, msgspec.field(name=one.encode_name, default=default)
+
+
+def _choice(part: Any) -> Schema:
+    if isinstance(part, type) and issubclass(part, Struct):
+        return {"$ref": REF.format(name=part.__name__)}
+    return msgspec.json.schema(part)
 
 
 def _clean(node: Any) -> Any:
