@@ -130,24 +130,26 @@ class Figures:
     def _gauges(self) -> dict[str, int]:
         node, router = self.node, self.node.router
         consumers = list(node.consumers.by_name.values())
+        lags = [_lag(source) for one in consumers for source in one.sources]
+        rows, is_ready = router.tenants.rows(), not self.unready()
         return {
             "connections": sum(edge.statistics().connections for edge in self.edges.values()),
             "newcomers": sum(edge.statistics().newcomers for edge in self.edges.values()),
             "sessions": len(node.sessions),
-            "subscriptions": sum(one.subscriptions for one in router.tenants.rows().values()),
+            "subscriptions": sum(one.subscriptions for one in rows.values()),
             "live_subscriptions": router.live_subscriptions,
             "consumers": len(consumers),
             "consumer_members": sum(len(one.members) for one in consumers),
-            "consumer_lag": sum(_lag(source) for one in consumers for source in one.sources),
-            "consumer_lag_max": max((_lag(source) for one in consumers for source in one.sources), default=0),
+            "consumer_lag": sum(lags),
+            "consumer_lag_max": max(lags, default=0),
             "topics": sum(log.topic_count for log in _logs(router)),
             "delayed": router.delayed.count,
             "members": node.presence.member_count,
             "wills_waiting": len(node.wills),
             "revocations": len(node.revocations),
-            "tenants": len(router.tenants.rows()),
+            "tenants": len(rows),
             "draining": int(self.draining.is_begun),
-            "ready": int(not self.unready()),
+            "ready": int(is_ready),
             "loop_lag_us": self.clock.lag_us,
             "resident_bytes": resident_bytes(),
             "open_descriptors": open_descriptors(),
@@ -240,7 +242,7 @@ def _logs(router: Router) -> list[MemoryLog | DiskLog]:
 
 def _lag(source: Source) -> int:
     """Places behind the head, what the filter does not match included."""
-    return source.shard.log.head() - source.floor
+    return max(source.shard.log.head() - source.floor, 0)
 
 
 def _listener(name: str, edge: Edge) -> dict[str, Any]:
