@@ -264,6 +264,34 @@ async def comes_and_goes(line: Line) -> None:
     await line.look(PATIENCE_SECONDS)
 
 
+_POST: Final = b"POST /v1/publish HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+_MESSAGE: Final = b'{"topic":"flood/http","data":1}'
+
+
+async def slow_bodies(line: Line) -> None:
+    """S2: announces a megabyte and sends it a byte at a time."""
+    await line.send(_POST + b"Content-Length: 1000000\r\n\r\n")
+    await line.drip(b"x" * 1_000)
+    await line.look(PATIENCE_SECONDS)
+
+
+async def endless_bodies(line: Line) -> None:
+    """S2: sends chunks for as long as anybody takes them."""
+    await line.send(_POST + b"Transfer-Encoding: chunked\r\n\r\n")
+    for _ in range(40):
+        await line.send(b"ffff\r\n" + b"x" * 65_535 + b"\r\n")
+        await line.look(0)
+    await line.look(PATIENCE_SECONDS)
+
+
+async def requests_unread(line: Line) -> None:
+    """S7: asks, one request behind the other, and reads no answer."""
+    one = _POST + b"Content-Length: %d\r\n\r\n%b" % (len(_MESSAGE), _MESSAGE)
+    with trio.move_on_after(0.2):
+        for _ in range(200):
+            await line.send(one * 10)
+
+
 @frozen
 class Attack:
     """How many of them at a time, and how their connections may end."""
@@ -303,6 +331,9 @@ ATTACKS: Final = dict(
         _attack(never_reads, 200, HELD, receive_buffer=4_096),
         _attack(never_reads_what_it_asks_for, 50, HELD, receive_buffer=4_096),
         _attack(comes_and_goes, 50, "1000", rounds=10),
+        _attack(slow_bodies, 100, "408"),
+        _attack(endless_bodies, 10, "413"),
+        _attack(requests_unread, 20, HELD, receive_buffer=4_096),
     ]
 )
 

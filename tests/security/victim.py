@@ -32,6 +32,7 @@ PATIENCE_SECONDS: Final = 30.0  # a bound, not a measure
 LIMITS: Final = {
     "connect_timeout_ms": 1_000,
     "close_timeout_ms": 500,
+    "http_body_ms": 1_000,
     "max_handshakes": 500,
     "max_outbox_bytes": 131_072,
 }

@@ -36,10 +36,8 @@ from triode_broker.edge.poller import HANGUP, READ, WRITE
 from triode_broker.edge.shared import LOOKS_PER_PING, Shared
 from triode_broker.edge.websocket import Failure, Unusual
 from triode_broker.edge.wire import CLIENTS, CLOSING, FINISHED, GONE, HEAD, LEAVING, LINGERING, NOTHING, OPEN, Wire
-from triode_broker.printable import escape, shorten
 
 RECV_BYTES: Final = 65_536  # of one connection in one tick
-_SHOWN_CHARACTERS: Final = 120  # of an origin, in the log
 
 
 class Connection(Wire):
@@ -234,7 +232,7 @@ class Connection(Wire):
         if shared.door.may_enter(request, arrival):
             self._application = shared.accept(self._outbox, arrival)
         else:
-            self._complain_of_origin(request)
+            shared.complain_of_origin(request)
             self.close(CloseCode.FORBIDDEN_ORIGIN)
 
     def _known(self, request: head.Request) -> Arrival:
@@ -252,19 +250,13 @@ class Connection(Wire):
             return b""
         return negotiate(request.headers.get(b"sec-websocket-extensions", b""))
 
-    def _complain_of_origin(self, request: head.Request) -> None:
-        shared = self._shared
-        shown = shorten(escape(request.headers.get(b"origin", b"").decode("ascii")), _SHOWN_CHARACTERS)
-        advice = "to let pages of this origin connect, list it in the setting origins, and restart the broker"
-        shared.complaints.say("origin_refused", shared.now, origin=shown, advice=advice)
-
     # Called by the conversation that it has become
 
     def meet(self, request: head.Request) -> tuple[Arrival, str]:
         """Who asks by HTTP, and which page does. Raises Refusal."""
         arrival, door = self._known(request), self._shared.door
         if not door.may_enter(request, arrival):
-            self._complain_of_origin(request)
+            self._shared.complain_of_origin(request)
             raise head.Refusal(403, "This page may not ask here: its origin is not listed in the setting origins.")
         origin = request.headers.get(b"origin", b"").decode("ascii")
         if not origin and not door.is_host_good(request, arrival):

@@ -16,7 +16,6 @@ from triode_protocol.packets import Bye
 
 from triode_broker.core.errors import Disconnect
 from triode_broker.edge import head
-from triode_broker.edge.addresses import Seat
 from triode_broker.edge.application import Guest
 from triode_broker.edge.exchange import (
     LAST_CHUNK,
@@ -218,16 +217,11 @@ class Conversation(Wire):
         arrival, origin = self._origin.meet(request)
         exchange = Exchange(self, request, arrival, origin, now)
         self._exchange, self._body = exchange, request.http
-        exchange.seat, refusal = self._sit_down(arrival.address)
-        if refusal is not None:
-            raise refusal
+        if self._seat is None:  # behind a proxy each request has an address, and is counted while it lasts
+            exchange.seat, refusal = shared.addresses.enter(arrival.address, now)
+            if refusal is not None:
+                raise refusal
         service(exchange)
-
-    def _sit_down(self, address: str) -> tuple[Seat | None, Refusal | None]:
-        """Behind a proxy each request has an address of its own, and is counted for as long as it lasts."""
-        if self._seat is not None:
-            return None, None
-        return self._shared.addresses.enter(address, self._shared.now)
 
     def _show_page(self, request: Request) -> None:
         """What is no service, but a page as everywhere."""

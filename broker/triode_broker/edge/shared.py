@@ -22,6 +22,7 @@ from triode_broker.edge.door import Door
 from triode_broker.edge.frames import Unmasking, text_frame
 from triode_broker.edge.head import Refusal, Request, check_method, check_no_body
 from triode_broker.edge.poller import Poller
+from triode_broker.printable import escape, shorten
 from triode_broker.this_machine import is_this_machine
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 #: A connection is looked at so often between two pings: bounds how late its silence is noticed.
 LOOKS_PER_PING: Final = 4
+_SHOWN_CHARACTERS: Final = 120  # of an origin, in the log
 
 
 @attrs.frozen
@@ -138,6 +140,12 @@ class Shared:
         if found is None and (slash := path.find("/", 1)) > 0:
             found = self.services.get(path[: slash + 1])
         return found
+
+    def complain_of_origin(self, request: Request) -> None:
+        """A page that may not connect wants to."""
+        shown = shorten(escape(request.headers.get(b"origin", b"").decode("ascii")), _SHOWN_CHARACTERS)
+        advice = "to let pages of this origin connect, list it in the setting origins, and restart the broker"
+        self.complaints.say("origin_refused", self.now, origin=shown, advice=advice)
 
     def page(self, request: Request) -> tuple[int, str, bytes]:
         """What a page answers. Raises Refusal."""
