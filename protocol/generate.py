@@ -17,6 +17,7 @@ from asyncapi_document import document
 
 HERE = Path(__file__).parent
 SPEC = HERE.parent / "SPEC.md"
+OPERATING = HERE.parent / "docs" / "http-operators.md"
 DISCONNECTS = HERE.parent / "docs" / "disconnects.md"
 
 _HEAD = '''"""Error names, close codes and gap reasons. Generated from registry.json: edit that, then
@@ -186,12 +187,16 @@ def asyncapi() -> dict[Path, str]:
 
 
 def openapi() -> dict[Path, str]:
-    """Of what can be asked over HTTP."""
-    from triode_broker.http import api
-    from triode_broker.http.openapi import document
+    """Of what can be asked over HTTP; and the operators' table in the docs."""
+    from triode_broker.http import api, operators
+    from triode_broker.http.openapi import document, operations_table
 
     made = document(api.OPERATIONS)
-    return {HERE / "openapi.json": json.dumps(made, indent=1, ensure_ascii=False) + "\n"}
+    table = {"operators": operations_table(operators.OPERATIONS).rstrip("\n")}
+    return {
+        HERE / "openapi.json": json.dumps(made, indent=1, ensure_ascii=False) + "\n",
+        OPERATING: spec_text(OPERATING.read_text(), table),
+    }
 
 
 def scenario_schemas() -> dict[Path, str]:
