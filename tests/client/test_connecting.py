@@ -555,3 +555,29 @@ def test_s10_url_that_is_none_is_refused_without_its_token(url: str) -> None:
     with pytest.raises(ValueError, match=r"broker's URL") as raised:
         websocket_url(url)
     assert "hush" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "initiator"),
+    [(1006, "network"), (4104, "server"), (4200, "operator"), (4777, "server"), (1009, "server")],
+)
+def test_end_of_a_connection_has_who_began_it(code: int, initiator: str) -> None:
+    play = Play()
+    play.connect()
+    if code >= 4000:
+        play.says({"type": "bye", "code": code, "name": "x"})
+    else:
+        play.cut(code)
+    (told,) = [event for event in play.session.events if isinstance(event, StateChanged) and event.initiator]
+    assert (told.code, told.initiator) == (code, initiator)
+
+
+def test_clients_own_close_and_brokers_refusal_have_who_began_them() -> None:
+    play = Play()
+    play.connect()
+    play.session.close()
+    assert [event.initiator for event in play.session.events if isinstance(event, StateChanged)][-1] == "client"
+    play = Play()
+    connect = play.open()[0]
+    play.says({"type": "error", "id": connect["id"], "name": "unauthorized", "message": "no", "retry": "reauth"})
+    assert [event.initiator for event in play.session.events if isinstance(event, StateChanged)][-1] == "server"

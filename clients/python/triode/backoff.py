@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
-from triode_protocol.errors import CLOSE_RANGES
+from triode_protocol.errors import CLOSE_RANGES, INITIATORS
 
 NORMAL_CLOSURE: Final = 1000
 ABNORMAL_CLOSURE: Final = 1006  # what RFC 6455 calls a connection that just ended
@@ -27,6 +27,13 @@ def action(code: int) -> str:
         if first <= code <= last:
             return what
     return "backoff"
+
+
+def initiator(code: int, *, has_refused: bool = False) -> str:
+    """Who has ended a connection, by its close code; `has_refused`: the broker, with an error in words."""
+    if code in (0, ABNORMAL_CLOSURE):
+        return "server" if has_refused else "network"
+    return INITIATORS.get(code, "server")
 
 
 def clamp(value: int, least: int, most: int) -> int:

@@ -247,7 +247,10 @@ class State(StrEnum):
 
 @frozen
 class StateChanged:
-    """The connection entered `state`; `reason` and `code` (0 = none) say why it left the one before."""
+    """The connection entered `state`; `reason`, `code` (0 = none) and `initiator` say why it left the one before.
+
+    `initiator`: "client", "server", "network" or "operator" (docs/disconnects.md); "" where nothing has ended.
+    """
 
     state: State
     reason: str = ""
@@ -256,6 +259,7 @@ class StateChanged:
     url: str = ""  # CONNECTING: where to; WAITING: where from
     connection: str = ""  # CONNECTED: the broker's name for it
     node: str = ""  # CONNECTED: the broker's node
+    initiator: str = ""
 
 
 @frozen

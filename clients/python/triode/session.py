@@ -23,7 +23,7 @@ from msgspec import UNSET, UnsetType
 from triode_protocol import codec, packets
 from triode_protocol.topics import HARD_MAX_BYTES, HARD_MAX_LEVELS, check_filter
 
-from triode.backoff import ABNORMAL_CLOSURE, TOO_BIG, Backoff, action, asked_seconds, clamp
+from triode.backoff import ABNORMAL_CLOSURE, TOO_BIG, Backoff, action, asked_seconds, clamp, initiator
 from triode.consuming import Terms
 from triode.errors import ConnectionClosed, ConnectionRefused, TriodeError
 from triode.liveness import Liveness
@@ -426,7 +426,8 @@ class Session:
             was_connected=was_connected,
             was_answered=bool(name or after_ms) or code not in (0, ABNORMAL_CLOSURE),
         )
-        self._enter(State.WAITING, reason=reason, code=code, delay_seconds=self._due - now, url=self._url)
+        delay, by = self._due - now, initiator(code, has_refused=bool(name))
+        self._enter(State.WAITING, reason=reason, code=code, delay_seconds=delay, url=self._url, initiator=by)
         if not was_connected:
             self._count_refused(reason)
 
@@ -474,7 +475,8 @@ class Session:
         self.publisher.close(told)
         self.reader.close(told)
         self.subscriptions.close(told if error else None)
-        self._enter(State.CLOSED, reason=reason, code=code)
+        by = initiator(code, has_refused=bool(error and error.name)) if error else "client"
+        self._enter(State.CLOSED, reason=reason, code=code, initiator=by)
 
     def _enter(self, state: State, **details: Any) -> None:
         self.state = state
