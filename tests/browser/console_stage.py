@@ -11,7 +11,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Condition, Thread
 from typing import Any, Final
@@ -45,6 +45,11 @@ token_file = '{admin}'
 name = "stage"
 algorithm = "HS256"
 key_file = '{signing}'
+[[quotas]]
+publishes_per_second = 0
+bytes_per_second = 0
+user_publishes_per_second = 0
+user_bytes_per_second = 0
 [[topics]]
 filter = "jobs/#"
 storage = "disk"
@@ -86,9 +91,13 @@ class Node:
         self._reader = Thread(target=self._read)
         self._reader.start()
         self.name = name
-        self.port = port_in(self.logged("started")["urls"])
-        self.admin_port = port_in(self.logged("admin_listening")["urls"])
-        self.seed = f"ws://127.0.0.1:{port_in(self.logged('peer_listening')['address'])}"
+        try:
+            self.port = port_in(self.logged("started")["urls"])
+            self.admin_port = port_in(self.logged("operators_served")["urls"])
+            self.seed = f"ws://127.0.0.1:{port_in(self.logged('peer_listening')['address'])}"
+        except BaseException:
+            self.end()
+            raise
 
     @property
     def console(self) -> str:
@@ -126,11 +135,15 @@ class Node:
             said: dict[str, Any] = json.load(answer)
         return said
 
-    def wait_for(self, path: str, count: int, field: str) -> None:
-        """Until an answer lists so many."""
+    def wait_for_cluster(self, count: int) -> None:
+        """Until so many nodes reach the owners of all shards."""
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while len(said := self.ask(path)[field]) != count:
-            assert time.monotonic() < deadline, said
+        while True:
+            views = self.ask("/v1/cluster")["nodes"]
+            reached = [shard["reached"] for view in views for shard in view["shards"]]
+            if len(views) == count and all(reached):
+                return
+            assert time.monotonic() < deadline, views
 
     def end(self) -> None:
         """Whatever its state, it is gone afterwards."""
@@ -143,7 +156,7 @@ class Node:
 
 def port_in(said: object) -> int:
     """The last one that is named."""
-    return int(re.findall(r":(\d+)", str(said))[-1])
+    return int(re.findall(r"\d+", str(said))[-1])
 
 
 @contextmanager
@@ -153,7 +166,7 @@ def two_nodes(folder: Path) -> Iterator[tuple[Node, Node]]:
     try:
         nodes.append(Node("berlin", folder, []))
         nodes.append(Node("paris", folder, [nodes[0].seed]))
-        nodes[0].wait_for("/v1/cluster", 2, "nodes")
+        nodes[0].wait_for_cluster(2)
         yield nodes[0], nodes[1]
     finally:
         for node in nodes:
@@ -172,8 +185,10 @@ class Client:
 
     def __init__(self, node: Node, user: str, tenant: str = "", **claims: object) -> None:
         protocol = [Subprotocol("triode.v1.json")]
-        self._socket: ClientConnection = connect(
-            f"ws://127.0.0.1:{node.port}/ws", subprotocols=protocol, compression=None, max_size=None
+        self._stay = ExitStack()
+        url = f"ws://127.0.0.1:{node.port}/ws"
+        self._socket: ClientConnection = self._stay.enter_context(
+            connect(url, subprotocols=protocol, compression=None, max_size=None)
         )
         self._number = 1
         self._heard: list[dict[str, Any]] = []
@@ -216,7 +231,7 @@ class Client:
 
     def close(self) -> None:
         """Go."""
-        self._socket.close()
+        self._stay.close()
 
 
 class Deaf:

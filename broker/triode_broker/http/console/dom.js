@@ -4,12 +4,15 @@
  * Knows nothing of brokers. The surprising decision: there is no way to hand over markup. Children are nodes or
  * texts, so what clients publish and call themselves can never become an element (S27).
  */
+const KEY = Symbol("key"); // no plain name: `form.key` is the field of that name
+const OWN = Symbol("own");
 const make = (space) => (tag, props, ...children) => {
   const node = space ? document.createElementNS(space, tag) : document.createElement(tag);
   for (const [name, value] of Object.entries(props ?? {})) {
     if (value === undefined || value === null || value === false) continue;
     if (name.startsWith("on")) node[name] = value;
-    else if (name === "key" || name === "own") node[name] = value;
+    else if (name === "key") node[KEY] = value;
+    else if (name === "own") node[OWN] = value;
     else node.setAttribute(name, value === true ? "" : value);
   }
   node.append(...children.flat(9).filter((one) => one !== undefined && one !== null && one !== false && one !== ""));
@@ -31,14 +34,14 @@ export function fit(parent, ...children) {
 
 function fitChildren(parent, nodes) {
   const wanted = [...nodes];
-  const keys = new Set(wanted.map((one) => one.key));
-  const known = new Map([...parent.childNodes].map((one) => [one.key, one]));
+  const keys = new Set(wanted.map((one) => one[KEY]));
+  const known = new Map([...parent.childNodes].map((one) => [one[KEY], one]));
   let at = parent.firstChild;
   const next = (gone) => ((at = gone.nextSibling), gone);
   for (const fresh of wanted) {
-    while (at && at.key !== undefined && !keys.has(at.key)) next(at).remove();
-    const live = fresh.key === undefined ? at : known.get(fresh.key);
-    if (!live || live.nodeName !== fresh.nodeName || live.key !== fresh.key) parent.insertBefore(fresh, at);
+    while (at && at[KEY] !== undefined && !keys.has(at[KEY])) next(at).remove();
+    const live = fresh[KEY] === undefined ? at : known.get(fresh[KEY]);
+    if (!live || live.nodeName !== fresh.nodeName || live[KEY] !== fresh[KEY]) parent.insertBefore(fresh, at);
     else {
       if (live === at) next(at);
       else parent.insertBefore(live, at);
@@ -58,7 +61,7 @@ function fitOne(live, fresh) {
   for (const { name, value } of fresh.attributes)
     if (live.getAttribute(name) !== value) live.setAttribute(name, value);
   for (const name of LISTENERS) if (live[name] !== fresh[name]) live[name] = fresh[name];
-  if (!fresh.own) fitChildren(live, fresh.childNodes);
+  if (!fresh[OWN]) fitChildren(live, fresh.childNodes);
 }
 
 const whole = new Intl.NumberFormat("en");

@@ -162,7 +162,7 @@ function door() {
       app.refused = "";
       await enter();
     } catch (error) {
-      app.refused = error.status === 401 || error.status === 403 ? "This is not the secret of this node." : error.message;
+      app.refused = [400, 401, 403].includes(error.status) ? "This is not the secret of this node." : error.message;
       redraw();
     }
   };
@@ -179,7 +179,7 @@ function door() {
 function frame() {
   const nodes = Object.values(app.figures.nodes);
   const versions = [...new Set(nodes.map(({ version }) => version))].join(", ");
-  const [, title] = VIEWS.find(([id]) => id === app.name);
+  const [, title = "Triode"] = VIEWS.find(([id]) => id === app.name) ?? [];
   const link = ([id, words, d]) =>
     h("li", null, h("a", { href: `#/${id}`, "aria-current": id === app.name ? "page" : undefined }, icon(d), words));
   const set = (key, change) => ({ target }) => {
