@@ -13,23 +13,22 @@ TIMEOUT_SECONDS = 2.5
 
 
 def main() -> int:
-    """Ask, print what was said where it is not good."""
+    """Ask, and write what was said where it is not good."""
     path = sys.argv[1] if len(sys.argv) > 1 else "/healthz"
     port = int(os.environ.get("TRIODE_LISTEN", ":7400").rpartition(":")[2])
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
+    if os.environ.get("TRIODE_TLS_CERTIFICATE"):
+        context = ssl._create_unverified_context()
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS, context=context)
     try:
-        if os.environ.get("TRIODE_TLS_CERTIFICATE"):
-            context = ssl._create_unverified_context()
-            connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS, context=context)
-        else:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
         connection.request("GET", path, headers={"Host": f"127.0.0.1:{port}"})
         answer = connection.getresponse()
         body = answer.read(4_096).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException) as error:
-        print(f"{path}: {error}")
+        sys.stdout.write(f"{path}: {error}\n")
         return 1
     if answer.status != 200:
-        print(f"{path}: {answer.status} {body}")
+        sys.stdout.write(f"{path}: {answer.status} {body}\n")
     return int(answer.status != 200)
 
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from signal import SIGKILL
 from subprocess import run
 
 import pytest
@@ -67,11 +68,9 @@ async def under_load(deployed: Deployed, label: str, *due: str) -> AsyncIterator
 
 async def restart(deployed: Deployed, node: DeployedNode, load: Load, proxy: trio.Process) -> None:
     """As a rollout does it: SIGTERM, wait for the end, start, wait until the cluster is whole."""
-    await node.end()
-    assert node.exit_code == 0, node.last()
+    assert await node.end() == 0, node.last()
     before = load.total()
     await node.start()
-    await node.started()
     await deployed.whole()
     await until_serving(deployed, proxy)
     await until(lambda: load.total() > before + 30, "publishes", deployed.said)
@@ -138,9 +137,8 @@ async def test_behind_haproxy_a_rolling_restart_shows_nothing_and_a_kill_what_is
         check_workers(load)
         async with under_load(deployed, "killed", "jobs") as load:
             victim = deployed.nodes[1]
-            await victim.kill()
+            await victim.end(SIGKILL)
             await victim.start()
-            await victim.started()
             await deployed.whole()
         check_each_came_once_in_order(load, "jobs")
         check_workers(load)

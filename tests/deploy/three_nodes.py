@@ -6,26 +6,28 @@ range that the kernel gives to connections, because a node has to get its own ba
 """
 
 import io
+import json
 import os
 import random
 import shutil
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from subprocess import PIPE
+from typing import Any
 
 import trio
-from attrs import define, field
+from attrs import define
 from triode_broker.cli.main import main
 
-from tests.cluster.processes.nodes import NodeProcess
 from tests.cluster.processes.ways import passes
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SETTINGS = DEPLOY / "docker" / "triode.toml"
 NAMES = ("n1", "n2", "n3")
+PATIENCE_SECONDS = 60
 #: So that a rolling restart takes seconds: sent away over one, back within a fifth. And harder than what is
 #: shipped: nobody waits until the proxy has seen that a node drains.
 QUICK = {
@@ -57,37 +59,63 @@ def make_secrets(directory: Path) -> str:
     with redirect_stdout(said), redirect_stderr(io.StringIO()):
         for name in ("cluster_secret", "jwt_secret"):
             assert main(["token", "generate-secret", "--file", str(secrets / name)]) == 0
-        key = [
-            "token",
-            "key",
-            "create",
-            "--file",
-            str(secrets / "api_keys"),
-            "--user",
-            "load",
-            "--role",
-            "service",
-        ]
-        assert main(key) == 0
+        create = ["token", "key", "create", "--file", str(secrets / "api_keys")]
+        assert main([*create, "--user", "load", "--role", "service"]) == 0
     return said.getvalue().strip()
 
 
 @define(eq=False)
-class DeployedNode(NodeProcess):
-    """One of the three; its settings are the shipped file and an environment."""
+class DeployedNode:
+    """One of the three, in one life after the other; its settings are the shipped file and an environment."""
 
-    environ: dict[str, str] = field(factory=dict)
+    name: str
+    directory: Path
+    environ: dict[str, str]
     _process: trio.Process | None = None
 
-    async def start(self, *flags: str) -> None:
+    async def start(self) -> None:
         """Begin a life."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("TRIODE_")}
-        command = [sys.executable, "-c", _COMMAND, "serve", "--config", "triode.toml", *flags]
-        self._process = await trio.lowlevel.open_process(
-            command, stdin=None, stderr=PIPE, cwd=self.directory, env=clean | self.environ
-        )
-        self.is_running = True
-        self.nursery.start_soon(self._live, self._process)
+        command = [sys.executable, "-c", _COMMAND, "serve", "--config", "triode.toml"]
+        with self._log.open("ab") as log:
+            self._process = await trio.lowlevel.open_process(
+                command, stdin=None, stderr=log, cwd=self.directory, env=clean | self.environ
+            )
+
+    async def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """In good order, or by another signal; its exit code."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        with trio.fail_after(PATIENCE_SECONDS):
+            return await self._process.wait()
+
+    def kill(self) -> None:
+        """Whatever it does."""
+        if self._process is not None:
+            self._process.kill()
+
+    async def gone(self) -> None:
+        """Nothing of it is left."""
+        if self._process is not None:
+            await self._process.wait()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it lives."""
+        return self._process is not None and self._process.returncode is None
+
+    async def page(self, path: str) -> dict[str, Any]:
+        """What it says of itself; {} from one that does not answer."""
+        _, body = await fetch(int(self.environ["TRIODE_LISTEN"].rpartition(":")[2]), path)
+        return json.loads(body) if body else {}
+
+    def last(self) -> str:
+        """What it logged of late."""
+        return self._log.read_text()[-3_000:]
+
+    @property
+    def _log(self) -> Path:
+        return self.directory / f"{self.name}.log"
 
 
 @define(eq=False)
@@ -115,7 +143,7 @@ class Deployed:
     async def whole(self) -> None:
         """Every node is ready, complains of nothing, and says the same as all others: when a rollout goes on."""
         seen = ""
-        with trio.move_on_after(60):
+        with trio.move_on_after(PATIENCE_SECONDS):
             while seen := await self._broken():
                 await passes(0.05)
             return
@@ -126,7 +154,7 @@ class Deployed:
             assert node.is_running, f"{node.name} has ended\n{node.last()}"
             if not (await node.page("/readyz")).get("ready"):
                 return f"{node.name} is not ready"
-            if (degraded := await node.degraded()) != []:
+            if (degraded := (await node.page("/healthz")).get("degraded")) != []:
                 return f"{node.name} is degraded: {degraded}"
         return ""
 
@@ -142,28 +170,31 @@ async def three_nodes(directory: Path) -> AsyncIterator[Deployed]:
     key = make_secrets(directory)
     port, inside = free_port(), free_port()
     peers = {name: f"127.0.0.1:{free_port()}" for name in NAMES}
-    async with trio.open_nursery() as nursery:
-        nodes = []
-        for name in NAMES:
-            environ = QUICK | {
-                "TRIODE_NODE": name,
-                "TRIODE_DATA": name,
-                "TRIODE_LISTEN": f"127.0.0.1:{free_port()}",
-                "TRIODE_CLUSTER_LISTEN": peers[name],
-                "TRIODE_CLUSTER_ADVERTISE": f"ws://{peers[name]}",
-                "TRIODE_SEEDS": ",".join(f"ws://{peer}" for peer in peers.values()),
-                "TRIODE_TRUSTED_PROXIES": "127.0.0.1",
-                "TRIODE_ADVERTISE": f"ws://127.0.0.1:{port}/ws",
-            }
-            nodes.append(DeployedNode(name, directory, nursery, environ=environ))
-        deployed = Deployed(nodes, key, port, inside, directory)
-        try:
+    nodes = []
+    for name in NAMES:
+        environ = QUICK | {
+            "TRIODE_NODE": name,
+            "TRIODE_DATA": name,
+            "TRIODE_LISTEN": f"127.0.0.1:{free_port()}",
+            "TRIODE_CLUSTER_LISTEN": peers[name],
+            "TRIODE_CLUSTER_ADVERTISE": f"ws://{peers[name]}",
+            "TRIODE_SEEDS": ",".join(f"ws://{peer}" for peer in peers.values()),
+            "TRIODE_TRUSTED_PROXIES": "127.0.0.1",
+            "TRIODE_ADVERTISE": f"ws://127.0.0.1:{port}/ws",
+        }
+        nodes.append(DeployedNode(name, directory, environ))
+    deployed = Deployed(nodes, key, port, inside, directory)
+    try:
+        for node in nodes:
+            await node.start()
+        await deployed.whole()
+        yield deployed
+    finally:
+        for node in nodes:
+            node.kill()
+        with trio.CancelScope(shield=True):
             for node in nodes:
-                await node.start()
-            await deployed.whole()
-            yield deployed
-        finally:
-            nursery.cancel_scope.cancel()
+                await node.gone()
 
 
 @asynccontextmanager
