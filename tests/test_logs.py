@@ -5,11 +5,13 @@ import json
 from typing import Any
 
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 from triode_broker.config import Config
 from triode_broker.logs import MAX_VALUE_CHARACTERS, make_logger
 
+LEVELS = ("debug", "info", "warning", "error")
 JSON = Config(log_format="json", log_level="debug")
 CONSOLE = Config(log_format="console", log_level="debug")
 FORGERIES = [
@@ -175,3 +177,48 @@ def test_loggers_share_nothing() -> None:
     make_logger(CONSOLE, second).info("two")
     assert "two" not in first.getvalue()
     assert "n1" not in second.getvalue()
+
+
+def test_a_level_holds_for_all_loggers_of_a_log_from_the_next_line_on() -> None:
+    """Those that were bound before, and methods that somebody has kept."""
+    stream, other_stream = io.StringIO(), io.StringIO()
+    log, other = make_logger(Config(log_format="json"), stream), make_logger(Config(), other_stream)
+    bound, kept_info, kept_warning = log.bind(node="n1"), log.info, log.warning
+    loudness: Any = log.loudness  # type: ignore[attr-defined]
+    for level in ("debug", "error", "info", "warning"):
+        loudness.set(level)
+        for say in (bound.debug, kept_info, bound.info, kept_warning, bound.warning, bound.error):
+            say(f"at_{level}")
+    other.debug("no")
+    written = [json.loads(line) for line in stream.getvalue().splitlines()]
+    levels = {level: [one["level"] for one in written if one["event"] == f"at_{level}"] for level in LEVELS}
+    assert levels == {
+        "debug": ["debug", "info", "info", "warning", "warning", "error"],
+        "info": ["info", "info", "warning", "warning", "error"],
+        "warning": ["warning", "warning", "error"],
+        "error": ["error"],
+    }
+    assert not other_stream.getvalue()
+
+
+def test_what_is_left_out_is_an_empty_function() -> None:
+    """A disabled line costs no more than before levels could be changed."""
+    log: Any = make_logger(Config(log_level="info"), io.StringIO())
+    plain = structlog.make_filtering_bound_logger("info")
+    assert type(log).debug is plain.debug
+    log.loudness.set("debug")
+    assert type(log).debug is not plain.debug
+    log.loudness.configure("info", "json")
+    assert (type(log).debug, log.loudness.level) == (plain.debug, "info")
+
+
+def test_the_form_of_lines_can_be_another_one() -> None:
+    stream = io.StringIO()
+    log: Any = make_logger(Config(log_format="json"), stream)
+    log.info("one")
+    log.loudness.configure("info", "console")
+    log.info("two")
+    first, second = stream.getvalue().splitlines()
+    assert json.loads(first)["event"] == "one"
+    assert second.endswith("two")
+    assert not second.startswith("{")
