@@ -63,6 +63,23 @@ def test_hops_of_all_nodes_come_back() -> None:
     assert all(citizen.cluster.tracing.watched == 0 for citizen in town.citizens)
 
 
+def test_wildcard_of_another_node_is_nobody_on_a_node_that_does_not_own_the_topic() -> None:
+    """Wildcards are told to every node: the entry node has nothing to deliver for them."""
+    town = Town(3)
+    owner, entry, third = town.citizens
+    line, there = entry.connect(), third.connect()
+    there.subscribe(1, "#")
+    town.carry()
+    trace(line)
+    town.carry()
+    send_all(third)
+    town.wait(1_000)
+    packets = line.read()
+    assert hops(packets)["n2"] == ["accepted", "owner n1", "forwarded n1", "answered"]
+    assert (hops(packets)["n1"], end(packets)) == (["position", "stored", "forwarded n3"], "complete")
+    assert owner.cluster.tracing.watched == 0
+
+
 def test_message_for_nobody_anywhere_is_told_as_that() -> None:
     town = Town(3)
     line = town.citizens[2].connect()

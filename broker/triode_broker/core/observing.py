@@ -148,7 +148,8 @@ class Observation:
     def is_alone(self) -> bool:
         """Whether nobody but observers is there for the topic now."""
         audience = self._router.audience(self.topic)
-        others = [one for one in audience.followers if not isinstance(one, Observation)]
+        others = [one for one in audience.followers if not isinstance(one, Observation) and not _peer(one)]
+        others += self._peers(audience)
         return not (audience.subscriptions or others or audience.kept_out or self._named)
 
     def _tell_seen(self) -> None:
@@ -192,8 +193,14 @@ class Observation:
         return list(dict.fromkeys([*live, *self._named]))
 
     def _forwarded(self, seen: Seen) -> list[Hop]:
-        nodes = dict.fromkeys(peer for one in seen.before.followers if (peer := _peer(one)))
+        nodes = dict.fromkeys(_peer(one) for one in self._peers(seen.before))
         return [Hop("forwarded", self._node, seen.at_us, to=peer) for peer in nodes]
+
+    def _peers(self, audience: Audience) -> list[Follower]:
+        """The nodes that this one sends it to: wildcards are known to all nodes, and served by the owner alone."""
+        if not self._router.shard_of(self.topic).is_here:
+            return []
+        return [one for one in audience.followers if _peer(one)]
 
     def _left(self, seen: Seen) -> list[Hop]:
         """Who was live and is not any more, for it did not fit; and who was behind already."""
