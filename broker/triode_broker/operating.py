@@ -23,7 +23,7 @@ from triode_broker.core.identity import Arrival
 from triode_broker.core.node import Node
 from triode_broker.core.outbox import Outbox
 from triode_broker.core.session import Session
-from triode_broker.edge.application import Route, Service
+from triode_broker.edge.application import Route
 from triode_broker.edge.door import Door
 from triode_broker.edge.front import Front
 from triode_broker.edge.listeners import listen, url
@@ -83,7 +83,7 @@ class Operating:
         rows = (*api.OPERATIONS, METRICS, *console_operations.pages())
         self._own_desk = attrs.evolve(self.desk, give_ticket=self._tickets.give)
         self.serving = Serving(Table(rows), self._own_desk)
-        take: Service = self.serving.take
+        take: Any = self.serving.take
         below = (api.BELOW, PATH, f"{PATH}/", "/metrics", "/triode.js")
         self.edge = Edge(
             accept=self._accept,

@@ -1,4 +1,4 @@
-"""S29: operating over HTTP. Who may not: without the right, of another tenant, revoked meanwhile, by page, guess."""
+"""S29: operating over HTTP. Who may not: without the right, of another tenant, revoked meanwhile, by a page."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

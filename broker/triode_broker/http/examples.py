@@ -76,6 +76,7 @@ EXAMPLES: Final[Mapping[tuple[str, str], Mapping[str, Any]]] = {
         "answer": {"count": 1, "refused": [], "stopped": "", "home": "n1"},
     },
     ("GET", "/v1/topics"): {"query": {"prefix": "rooms/"}},
+    ("GET", "/v1/topics/route"): {"query": {"topic": "rooms/42/chat"}},
     ("POST", "/v1/drain"): {"body": {"seconds": 30}, "answer": {"connections": 1200, "seconds": 30.0}},
     ("POST", "/v1/reload"): {"body": {}},
     ("PUT", "/v1/log-level"): {"body": {"level": "debug", "seconds": 300}},

@@ -94,6 +94,48 @@ class Topics(Struct):
     unanswered: Nodes
 
 
+class Reached(Struct):
+    """Who would be told on one node."""
+
+    live: int
+    connections: int
+    kept_out: int
+    durable_count: int
+    group_count: int
+    durable: list[str]
+    group: list[str]
+
+
+class Publishers(Struct):
+    """A row of the rules by which somebody may publish there, or may not."""
+
+    role: str
+    tenant: str
+    filter: str
+    but: str
+
+
+class Route(Struct):
+    """What would become of a message."""
+
+    topic: str
+    tenant: str
+    rule: str
+    storage: str
+    retention: dict[str, int]
+    ttl_seconds: int
+    dedupe_seconds: int
+    compact: bool
+    shard: str
+    log: str
+    owner: str
+    epoch: int
+    is_reachable: bool
+    publishers: list[Publishers]
+    nodes: dict[str, Reached]
+    unanswered: Nodes
+
+
 class SlowConnection(Struct):
     """A connection for which something waits, and why."""
 

@@ -154,6 +154,11 @@ NODES: Final = (
         tag="nodes", query=records.TopicsQuery, for_tenant=("prefix", "limit"),
     ),
     _row(
+        "GET", "/v1/topics/route", "route", "Where a message of a topic would go", answers.Route,
+        tag="nodes", query=records.RouteQuery, for_tenant=("topic",),
+        description="Its rule, its shard and owner, who may publish there, and who would be told on each node.",
+    ),
+    _row(
         "GET", "/v1/tenants", "tenants.list", "What tenants do", answers.Tenants,
         tag="nodes", for_tenant=(), description="Counted by each node since its start.",
     ),
