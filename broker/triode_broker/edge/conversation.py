@@ -359,7 +359,7 @@ class Conversation(Wire):
         return self._guest
 
     @guest.setter
-    def guest(self, guest: Guest) -> None:
+    def guest(self, guest: Guest | None) -> None:
         before, self._guest = self._guest, guest
         if before is not None:
             before.leave()

@@ -94,7 +94,9 @@ class Stream(Protocol):
     with a `bye` put into the outbox for codes ≥ 4000; before `begin` it only says so in `close_code`.
     """
 
-    outbox: Outbox
+    @property
+    def outbox(self) -> Outbox:
+        """What waits to leave with it."""
 
     @property
     def close_code(self) -> int:
@@ -121,10 +123,13 @@ class Carrier(Protocol):
 
     method: str
     target: str
-    headers: Mapping[bytes, bytes]  # lower-case names; repeated ones joined by ", "
     origin: str  # of the page that asks, which may; "": no page does
     arrival: Arrival
     on_lost: Callable[[], None]  # to be set: called when nobody waits for the answer any more
+
+    @property
+    def headers(self) -> Mapping[bytes, bytes]:
+        """Lower-case names; repeated ones joined by ", "."""
 
     @property
     def line(self) -> Line:
