@@ -7,6 +7,7 @@ import msgspec
 from hypothesis import strategies as st
 from msgspec import UNSET, Raw
 from triode_protocol import packets
+from triode_protocol.hops import Hop
 from triode_protocol.positions import MAX_INTEGER
 
 #: Text that UTF-8 can carry.
@@ -56,6 +57,7 @@ _FIELDS: dict[Any, st.SearchStrategy[Any]] = {
     dict[str, str]: st.dictionaries(texts, texts, max_size=3),
     list[str]: st.lists(texts, max_size=3),
     list[Raw]: st.lists(raws, max_size=3),
+    list[Hop]: st.lists(st.builds(Hop, texts, texts, wholes, count=wholes, reason=texts), max_size=3),
     packets.ClientInfo: st.builds(packets.ClientInfo, name=texts, version=texts),
     packets.Limits: st.builds(packets.Limits, numbers, numbers, numbers, numbers, numbers),
     packets.Reconnect: st.builds(packets.Reconnect, numbers, numbers),
