@@ -59,8 +59,9 @@ bench: $(VENV)/.dev ## the figures of bench/README.md
 autobahn: $(VENV)/.dev ## Autobahn's WebSocket cases against the edge (needs CPython 2.7: tests/autobahn/README.md)
 	@$(BIN)/python -m tests.autobahn.run
 
-screenshot: $(VENV)/.dev ## docs/demo.png, of the demo page in Chromium
+screenshot: $(VENV)/.dev ## docs/demo.png and docs/console*.png, in Chromium; two minutes
 	@$(BIN)/python -m tests.browser.screenshot
+	@$(BIN)/python -m tests.browser.console_screenshots
 
 fuzz: $(VENV)/.dev ## a million cases at everything that takes bytes from outside, some minutes
 	@$(BIN)/python -m tests.fuzz.run --keep

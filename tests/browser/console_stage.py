@@ -29,15 +29,18 @@ PATIENCE_SECONDS: Final = 30.0  # a bound, not a measure
 ADMIN_SECRET: Final = "a-secret-of-operators-of-forty-characters"
 SIGNING_SECRET: Final = "a-secret-that-signs-tokens-of-32-bytes-or-more"
 EVERYTHING: Final = {kind: ["#"] for kind in ("publish", "subscribe", "presence", "history", "consume")}
+CLUSTER: Final = """\
+cluster_listen = "127.0.0.1:0"
+cluster_secret_file = '{secret}'
+seeds = {seeds}
+durable = ["berlin", "paris"]
+create_store = {create}
+"""
 SETTINGS: Final = """\
 node = "{name}"
 listen = "127.0.0.1:0"
 data = '{folder}'
-cluster_listen = "127.0.0.1:0"
-cluster_secret_file = '{cluster}'
-seeds = {seeds}
-durable = ["berlin", "paris"]
-{create}
+{cluster}
 [admin]
 listen = "127.0.0.1:0"
 token_file = '{admin}'
@@ -66,9 +69,9 @@ def secret(path: Path, text: str) -> Path:
 
 
 class Node:
-    """`triode serve`, until `end`."""
+    """`triode serve`, until `end`. `seeds`: of a cluster; None: it is alone."""
 
-    def __init__(self, name: str, folder: Path, seeds: list[str]) -> None:
+    def __init__(self, name: str, folder: Path, seeds: list[str] | None = None) -> None:
         own = folder / name
         own.mkdir()
         config = folder / f"{name}.toml"
@@ -76,9 +79,7 @@ class Node:
             SETTINGS.format(
                 name=name,
                 folder=own,
-                seeds=json.dumps(seeds),
-                create="create_store = true" if not seeds else "",
-                cluster=secret(folder / "cluster", "of-the-cluster-" * 3),
+                cluster="" if seeds is None else self._cluster(folder, seeds),
                 admin=secret(folder / "admin", ADMIN_SECRET),
                 signing=secret(folder / "signing", SIGNING_SECRET),
             )
@@ -94,10 +95,16 @@ class Node:
         try:
             self.port = port_in(self.logged("started")["urls"])
             self.admin_port = port_in(self.logged("operators_served")["urls"])
-            self.seed = f"ws://127.0.0.1:{port_in(self.logged('peer_listening')['address'])}"
+            self.seed = ""
+            if seeds is not None:
+                self.seed = f"ws://127.0.0.1:{port_in(self.logged('peer_listening')['address'])}"
         except BaseException:
             self.end()
             raise
+
+    def _cluster(self, folder: Path, seeds: list[str]) -> str:
+        proof = secret(folder / "cluster", "of-the-cluster-" * 3)
+        return CLUSTER.format(secret=proof, seeds=json.dumps(seeds), create=json.dumps(not seeds))
 
     @property
     def console(self) -> str:
@@ -157,6 +164,16 @@ class Node:
 def port_in(said: object) -> int:
     """The last one that is named."""
     return int(re.findall(r"\d+", str(said))[-1])
+
+
+@contextmanager
+def one_node(folder: Path) -> Iterator[Node]:
+    """In no cluster."""
+    node = Node("berlin", folder)
+    try:
+        yield node
+    finally:
+        node.end()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from urllib.request import urlopen
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browser.console_stage import Client, Node, two_nodes
+from tests.browser.console_stage import Client, Node, one_node
 from tests.browser.console_visit import PHONE, VIEWS, Visit, visiting
 
 pytestmark = pytest.mark.browser
@@ -43,7 +43,7 @@ _SMALL = """() => [...document.querySelectorAll("button, input, select, nav a")]
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """With something in every view."""
-    with two_nodes(tmp_path_factory.mktemp("looks")) as (node, _):
+    with one_node(tmp_path_factory.mktemp("looks")) as node:
         client = Client(node, "a-user-with-a-long-name-" * 4)
         client.subscribe("jobs/#", durable="a-name-of-some-length-" * 2)
         client.publish("with-long-levels/" * 7 + "x", {"text": "long " * 90})

@@ -46,7 +46,24 @@ function ceiling(value) {
   return [1, 2, 4, 5, 8, 10].find((step) => step * unit >= value) * unit;
 }
 
-function path({ samples, begin, span }, name, top, close) {
+/** From a value to its height; `marks` are the values at the lines of the grid, lowest first. */
+function linear(values) {
+  const top = ceiling(Math.max(0, ...values));
+  return { marks: [0, 1, 2, 3, 4].map((n) => (top * n) / 4), height: (value) => value / top };
+}
+
+/** The same in powers of ten: of times, where one in a hundred is a hundred times as long. */
+export function decades(values) {
+  const found = values.filter((value) => value > 0);
+  const low = Math.floor(Math.log10(Math.min(...found, 0.1)));
+  const high = Math.max(Math.ceil(Math.log10(Math.max(...found, 1))), low + 1);
+  const marks = Array.from({ length: high - low + 1 }, (_, at) => 10 ** (low + at));
+  return { marks, height: (value) => Math.max(Math.log10(value) - low, 0) / (high - low) };
+}
+
+const y = (share) => (HEIGHT - share * (HEIGHT - 4)).toFixed(1);
+
+function path({ samples, begin, span }, name, height, close) {
   let text = "";
   let open = "";
   const end = (x) => (close && open ? `L${x} ${HEIGHT}L${open} ${HEIGHT}Z` : "");
@@ -58,7 +75,7 @@ function path({ samples, begin, span }, name, top, close) {
       text += end(last);
       open = "";
     } else {
-      text += `${open ? "L" : "M"}${x} ${(HEIGHT - (value / top) * (HEIGHT - 4)).toFixed(1)}`;
+      text += `${open ? "L" : "M"}${x} ${y(height(value))}`;
       open ||= x;
       last = x;
     }
@@ -71,24 +88,24 @@ const plot = (name, d) => s("path", { class: name, d, "vector-effect": "non-scal
 /** A small one without words, for a tile. */
 export function spark(ring, name, now) {
   const view = ring.window(now);
-  const top = ceiling(Math.max(...view.samples.map(({ values }) => values[name] || 0)));
+  const { height } = linear(view.samples.map(({ values }) => values[name] || 0));
   return s(
     "svg",
     { class: "spark", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" },
-    plot("area", path(view, name, top, true)),
-    plot("line", path(view, name, top)),
+    plot("area", path(view, name, height, true)),
+    plot("line", path(view, name, height)),
   );
 }
 
 /**
  * A chart: `lines` are [name, words] of the ring, `write` turns a number into words. `hover` is kept by the caller:
- * the time that is pointed at.
+ * the time that is pointed at; `scale`: `decades`, else linear.
  */
-export function chart({ title, note, ring, lines, write, now, hover, empty }) {
+export function chart({ title, note, ring, lines, write, now, hover, empty, scale }) {
   const view = ring.window(now);
   const { samples, begin, span } = view;
   const values = samples.flatMap((one) => lines.map(([name]) => one.values[name]).filter(Number.isFinite));
-  const top = ceiling(Math.max(0, ...values));
+  const { marks, height } = (scale ?? linear)(values);
   const pointed = hover.at && samples.length && samples.reduce((a, b) => (Math.abs(b.at - hover.at) < Math.abs(a.at - hover.at) ? b : a));
   const shown = pointed || samples.at(-1);
   const x = pointed && ((pointed.at - begin) / span) * WIDTH;
@@ -114,7 +131,7 @@ export function chart({ title, note, ring, lines, write, now, hover, empty }) {
     h(
       "div",
       { class: "plot" },
-      h("div", { class: "scale", "aria-hidden": "true" }, [4, 3, 2, 1, 0].map((n) => h("span", null, write((top * n) / 4)))),
+      h("div", { class: "scale", "aria-hidden": "true" }, [...marks].reverse().map((mark) => h("span", null, write(mark)))),
       s(
         "svg",
         {
@@ -125,10 +142,10 @@ export function chart({ title, note, ring, lines, write, now, hover, empty }) {
           onpointermove: point,
           onpointerleave: leave,
         },
-        [0, 1, 2, 3, 4].map((n) => plot("grid", `M0 ${HEIGHT - (n * (HEIGHT - 4)) / 4}H${WIDTH}`)),
+        marks.map((mark, at) => plot("grid", `M0 ${y(at / (marks.length - 1))}H${WIDTH}`)),
         lines.map(([name], n) => [
-          n === 0 && plot(`area series${n}`, path(view, name, top, true)),
-          plot(`line series${n}`, path(view, name, top)),
+          n === 0 && plot(`area series${n}`, path(view, name, height, true)),
+          plot(`line series${n}`, path(view, name, height)),
         ]),
         pointed && plot("cross", `M${x} 0V${HEIGHT}`),
       ),

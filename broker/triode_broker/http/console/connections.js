@@ -19,6 +19,7 @@ export function open(app) {
   let more = false;
   let limit = PAGE;
   let unanswered = [];
+  let left = 0; // operators, this console among them
   let open; // subscriptions of the one connection that is looked at
   const get = (name) => app.params.get(name) ?? "";
 
@@ -35,6 +36,9 @@ export function open(app) {
     const known = new Set(rows.map((one) => one.connection));
     const isMeant = (one) => ["user", "address", "connection"].every((name) => !get(name) || get(name) === one[name]);
     if (get("slow")) rows = [...rows.filter((one) => one.slow), ...slow.connections.filter((one) => !known.has(one.connection) && isMeant(one)).map((one) => ({ ...one, slow: one }))];
+    const everybody = rows.length;
+    if (!get("user") && !id) rows = rows.filter((one) => one.method !== "operator");
+    left = everybody - rows.length;
     ({ more, unanswered = [] } = all);
     more &&= !get("slow");
     open = subs && subs.subscriptions;
@@ -93,6 +97,7 @@ export function open(app) {
       label: "Connections", columns, rows, sort, again: app.redraw, key: (one) => one.connection,
       nothing: get("slow") ? empty("No slow subscribers", "Every client takes what it is sent.") : empty("Nobody is connected", "Try ", h("code", null, "triode sub '#'"), " in a terminal, or widen the filter."),
     }),
+    left > 0 && h("p", { class: "dim" }, `${count(left)} of operators, this console's among them, are left out: `, h("a", { href: "#/connections?user=operator" }, "show them")),
     open && [h("h2", null, "Its subscriptions"), table({ label: "Subscriptions", columns: subscriptions, rows: open, key: (one) => one.sub, nothing: empty("None", "It only publishes, or is about to subscribe.") })],
     more && h("p", null, h("button", { type: "button", onclick: () => ((limit = Math.min(limit + PAGE, 1000)), app.again()) }, `More than ${count(rows.length)}: show more`)),
   ];

@@ -1,5 +1,5 @@
 /** How things go: rates, latencies, what is wrong, the busiest topics and the slowest clients. */
-import { chart, spark } from "./chart.js";
+import { chart, decades, spark } from "./chart.js";
 import { brief, bytes, count, h, percent, time } from "./dom.js";
 import { badge, choice, empty, tile } from "./parts.js";
 import { why } from "./connections.js";
@@ -26,7 +26,7 @@ export function open(app) {
       tile("Deliveries/s", brief(last("delivered")), drawn("delivered"), `${bytes(last("bytesOut"))}/s out`),
       tile("Connections", count(last("connections")), drawn("connections"), `${count(last("subscriptions"))} subscriptions`),
       tile("Publish → ack, p99", time(last("ackP99")), drawn("ackP99"), `median ${time(last("ackP50"))}`),
-      tile("CPU", percent(last("cpu")), drawn("cpu"), "of a core, busiest node"),
+      tile("CPU", percent(last("cpu")), drawn("cpu"), "busiest node"),
       tile("Loop lag", time(last("lag")), drawn("lag"), "slowest node"));
   }
 
@@ -46,8 +46,8 @@ export function open(app) {
       h("div", { class: "charts" },
         chart({ ...common, title: "Messages per second", lines: [["delivered", "delivered"], ["published", "published"]], write: brief }),
         chart({ ...common, title: "Bytes per second", lines: [["bytesOut", "out"], ["bytesIn", "in"]], write: bytes }),
-        chart({ ...common, title: "Publish → ack", note: "from the packet's arrival to its answer", lines: latency("ack"), write: time, empty: "Nothing was acknowledged in this time." }),
-        chart({ ...common, title: "Publish → send", note: "from the packet's arrival to the subscriber's socket", lines: latency("send"), write: time, empty: "Nothing was delivered in this time." })),
+        chart({ ...common, title: "Publish → ack", note: "at most, by turns of the loop and commits", lines: latency("ack"), write: time, scale: decades, empty: "Nothing was acknowledged in this time." }),
+        chart({ ...common, title: "Publish → send", note: "at most, by turns of the loop", lines: latency("send"), write: time, scale: decades, empty: "Nothing was delivered in this time." })),
       h("div", { class: "charts" }, h("section", { class: "card list" }, h("h2", null, h("a", { href: "#/topics" }, "Busiest topics")),
         topics.length
           ? h("ol", null, topics.map((one) => h("li", null, h("a", { class: "mono", href: `#/tail?filter=${encodeURIComponent(one.topic)}` }, one.topic), h("b", null, count(one.published)))))
