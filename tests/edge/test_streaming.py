@@ -5,10 +5,15 @@ import json
 import trio
 import trio.testing
 from attrs import define
+from triode_broker.config import Limits
 from triode_broker.core.outbox import Outbox
+from triode_broker.edge.door import Door
+from triode_broker.edge.front import Front
 
-from tests.edge.rig import Rig
-from tests.edge.service import Counter, asks, one
+from tests.edge.authority import TlsClient, tls_door
+from tests.edge.rig import HANDSHAKE, Rig, text
+from tests.edge.service import Counter, MakeRig, asks, one
+from tests.edge.test_proxy import Unnamed
 
 # Answers that go on
 
@@ -229,3 +234,44 @@ def test_stream_asks_for_the_body_before_its_own_head(served: Rig, counter: Coun
     said, _, rest = client.receive().partition(b"\r\n\r\n")
     assert said == b"HTTP/1.1 100 Continue"
     assert rest.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+# Behind TLS and a proxy's header
+
+
+def test_conversation_over_tls_is_one_as_without(make_rig: MakeRig, counter: Counter) -> None:
+    """Requests in records cut anywhere, an answer of many records, and a WebSocket behind it."""
+    rig = make_rig(door=tls_door(), services={"/v1/": counter.take})
+    client = TlsClient(rig).shake()
+    request = asks("POST", body=b"hello")
+    client.send(*(request[place : place + 1] for place in range(len(request))))
+    assert counter.body() == b"hello"
+    assert counter.last.arrival.is_encrypted
+    counter.reply(b"x" * 300_000)
+    rig.edge.flush()
+    got = b""
+    while len(got) < 300_000:
+        rig.turn()
+        got += client.receive()
+    assert got.endswith(b"x" * 1_000)
+    client.send(HANDSHAKE + text("say 3"))
+    assert client.receive().endswith(b"\x81\x03xxx")
+    assert rig.talkers[0].arrival.is_encrypted
+
+
+def test_client_behind_a_proxy_is_known_by_its_own_address(make_rig: MakeRig, counter: Counter) -> None:
+    """Of each request, and counted for as long as that lasts (S6)."""
+    door = Door(Front(proxies=Unnamed(["10.0.0.0/8"])))
+    rig = make_rig(Limits(max_address_connections=1), door=door, services={"/v1/": counter.take})
+    client, other = rig.client(b""), rig.client(b"")
+    for address in ("198.51.100.1", "198.51.100.2", "198.51.100.1"):
+        client.send(asks(X_Forwarded_For=address))
+        assert counter.last.arrival.address == address
+        counter.reply()
+        assert one(rig, client).status == 200
+    client.send(asks(X_Forwarded_For="198.51.100.1"))
+    other.send(asks(X_Forwarded_For="198.51.100.1"))
+    answer = one(rig, other)
+    assert (answer.status, answer.error) == (429, "rate_limited")
+    counter.reply()
+    assert one(rig, client).status == 200
