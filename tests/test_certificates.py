@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 from attrs import define, field
+from msgspec.structs import replace
 from triode_broker.certificates import Certificates
-from triode_broker.config import Tls
+from triode_broker.config import Config, Tls
+from triode_broker.securing import BadSecuring, Securing
 from triode_broker.tls import MAX_NAMES, BadCertificate, client_names, dialling, is_of_node, listening, names
 
 from tests.authority import Files, authority, issue
@@ -77,6 +79,29 @@ def test_changed_files_are_loaded_once_they_have_settled(files: Files, tmp_path:
     assert log.events == ["certificate_loaded"]
     certificates.look()
     assert log.events == ["certificate_loaded"]
+
+
+def test_other_files_are_in_use_once_all_parts_have_agreed(files: Files, tmp_path: Path) -> None:
+    """S14: a reload prepares, and only then commits."""
+    config = Config(tls=settings(files))
+    other = replace(
+        config, tls=settings(issue(tmp_path / "two", "broker.example")), trusted_proxies=("10.0.0.0/8",)
+    )
+    securing = Securing(config, Seen(), Clock())
+    certificates = securing._clients
+    assert certificates is not None
+    shown = certificates.listening  # as the listeners keep it
+    before = serial(certificates)
+    commit = securing.prepare(config, other)
+    with pytest.raises(BadSecuring, match=r"tls\.certificate: there is no such file"):
+        securing.prepare(config, replace(config, tls=replace(config.tls, certificate=str(tmp_path / "none"))))
+    assert (serial(certificates), "10.1.1.1" in securing.front().proxies) == (before, False)
+    commit()
+    assert serial(certificates) != before
+    assert shown() is certificates.listening()
+    assert "10.1.1.1" in securing.front().proxies
+    securing.prepare(other, other)()
+    assert serial(certificates) != before
 
 
 def test_half_a_renewal_is_not_even_tried(files: Files, tmp_path: Path) -> None:
