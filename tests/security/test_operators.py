@@ -320,6 +320,15 @@ async def test_s10_secrets_stand_in_no_answer_and_no_line_of_the_log(tmp_path: P
             assert canary not in told
 
 
+async def test_s10_whole_credential_in_place_of_its_id_is_refused_and_not_logged(tmp_path: Path) -> None:
+    async with guarded(tmp_path) as (here, client):
+        headers = bearer("op", "operator")
+        for name, credential in (("token", token("ada")), ("key", here.key())):
+            refused = await client.post("/v1/revocations", headers=headers, json={name: credential})
+            assert (refused.status_code, error_of(refused)["field"]) == (400, name)
+            assert credential not in refused.text + str(here.running.log.events)
+
+
 async def test_drain_of_the_clients_leaves_operators_in(tmp_path: Path) -> None:
     async with operated(tmp_path) as (node, client), triode.connect(node.url), triode.connect(node.url):
         drained = await client.post("/v1/drain", headers=SHOWN, json={"seconds": 3600})

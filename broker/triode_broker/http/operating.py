@@ -6,6 +6,7 @@ calls. The surprising decision: an identity of a tenant does not choose whom it 
 is its own, and calls that know no tenant are not for it: so nothing has to be filtered out of answers.
 """
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
@@ -35,6 +36,8 @@ _OPEN: Final = "open"  # the method of those whom nobody asked who they are
 #: What they may on this machine: it could be done through the socket too, or by a signal.
 _HERE: Final = Rights({"operate": ("#",)})
 _TENANT: Final = "tenant"
+#: What a token (JWT) and an API key look like.
+_CREDENTIAL: Final = re.compile(r"eyJ[\w-]+\.[\w-]+\.|tk_[0-9a-f]{12}_", re.ASCII)
 
 Parameters = dict[str, Any]
 
@@ -98,6 +101,10 @@ class Operating:
                 found |= msgspec.to_builtins(record)
         if found.get(_TENANT) == "" or not self.knows_tenant:
             found.pop(_TENANT, None)
+        for name in ("token", "key"):
+            if _CREDENTIAL.match(str(found.get(name, ""))):  # S10: it would stand in the log
+                message = f"{name} is the public id of one, not the credential itself, which belongs nowhere else"
+                raise Problem(400, ErrorName.MALFORMED, message, field=name)
         if self.needs and not found.keys() & set(self.needs):
             one_of = ", ".join(self.needs)
             raise Problem(400, ErrorName.MALFORMED, f"say whom or what: one of {one_of}")
