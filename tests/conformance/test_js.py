@@ -1,4 +1,4 @@
-"""The JavaScript client passes every scenario, none excepted: as it is published, in Node.js, by both of its ways."""
+"""The JavaScript client passes every scenario, none excepted: as published, in Node.js, by both of its ways."""
 
 import pytest
 
