@@ -206,13 +206,13 @@ async def test_tenants_do_not_meet(tmp_path: Path) -> None:
 
 async def test_quotas_are_those_of_every_client(tmp_path: Path) -> None:
     """S8: a flood of requests is told to come back; no new connection begins anew what a user may."""
-    rates = {"publishes_per_second": 5, "user_publishes_per_second": 8, "requests_per_second": 3}
-    limits = {"max_subscriptions": 4}  # so many requests may come at once
+    rates = {"publishes_per_second": 2, "user_publishes_per_second": 1, "requests_per_second": 1}
+    limits = {"max_subscriptions": 2}  # so many requests may come at once
     async with door(tmp_path, quotas=[{"method": "token", **rates}], limits=limits) as here:
         async with asking(here.running, token("ann")) as ann:
             answers = [await ann.post("/v1/publish", json={"topic": "a", "data": 1}) for _ in range(10)]
             refused = [answer for answer in answers if answer.status_code == 429]
-            assert 1 <= len(refused) <= 5
+            assert 1 <= len(refused) < 10
             error = error_of(refused[0])
             assert (error["name"], error["retry"]) == ("rate_limited", "backoff")
             assert int(refused[0].headers["retry-after"]) * 1000 >= error["retry_after_ms"] > 0
