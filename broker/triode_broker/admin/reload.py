@@ -5,14 +5,11 @@ file. Nothing is sent from one to the other, so a node whose file is wrong says 
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from typing import Any
 
 from triode_broker.admin.elsewhere import PREFIX
 from triode_broker.admin.everywhere import AllOthers
 from triode_broker.admin.listener import BadCall, Call
-
-#: Calls that other nodes may make here.
-OPERATING: Final = ("reload", "log_level")
 
 
 class Operating:
