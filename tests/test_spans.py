@@ -160,13 +160,15 @@ async def test_missing_extra_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         await follow(Tracing("http://127.0.0.1:1"), Desk().node, Lines())
 
 
-async def test_what_was_left_out_is_logged(autojump_clock: trio.testing.MockClock) -> None:
+async def test_what_was_left_out_is_logged(mock_clock: trio.testing.MockClock) -> None:
     desk, log = Desk(), Lines()
     async with trio.open_nursery() as nursery:
         await nursery.start(follow, Tracing("http://127.0.0.1:1", 1.0), desk.node, log)
         made = desk.node.publish.__self__  # type: ignore[attr-defined]  # `Spans.publish`
         made.left_out = 3
-        await trio.sleep(spans._LOOK_SECONDS + 1)
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(spans._LOOK_SECONDS + 1)
+        await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
     assert log.of("spans_left_out") == [{"messages": 3}]
     assert desk.node.publish == desk.router.publish

@@ -31,7 +31,7 @@ MAX_SEEN: Final = 256
 #: Outboxes that are looked at, of the connections that got it.
 MAX_OUTBOXES: Final = 1_000
 #: Durable subscriptions and groups that are looked through for those that follow no topic now; of more, none is.
-MAX_CONSUMERS: Final = 1_000
+MAX_LOOKED_THROUGH: Final = 1_000
 #: Names of durable subscriptions and groups that are told.
 MAX_NAMES: Final = 16
 #: Between two looks: the first is soon, the later ones are rarer.
@@ -84,7 +84,7 @@ class Observation:
     ) -> None:
         """`give_up_ms`: on the steady clock, when it ends at the latest."""
         self._node = node
-        self._named = consumers.matching(topic, MAX_CONSUMERS)
+        self._named = consumers.matching(topic, MAX_LOOKED_THROUGH)
         self._router = router
         self._timers = timers
         self._now_us = now_us

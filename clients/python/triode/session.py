@@ -69,8 +69,7 @@ class Session:
         self.error: TriodeError | None = None  # why it is CLOSED; None = as the program wished
         self.connection = ""  # the broker's name for the present or last connection
 
-        # What came of the last call, for the face to act on and empty
-        self.dial = ""  # connect to this URL
+        self.dial = ""  # what came of the last call, for the face to act on and empty: connect to this URL
         self.attempt = 0  # which attempt `dial` belongs to
         self.is_polite = False  # after detaching: a WebSocket close handshake is worth its time
         self.ready: list[Subscription] = []  # have something new for their consumer
