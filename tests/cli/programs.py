@@ -1,7 +1,6 @@
 """A broker in the test's nursery, at one address through all restarts, and `triode` as a process beside it."""
 
 import os
-import sys
 from collections.abc import Iterable
 from signal import Signals
 from types import TracebackType
@@ -13,6 +12,8 @@ from attrs import define, field
 from triode_broker.config import Config
 from triode_broker.logs import make_logger
 from triode_broker.server import serve
+
+from tests import forking
 
 PATIENCE_SECONDS = 30  # how long a test waits for what should come at once, on the busiest machine
 
@@ -53,14 +54,13 @@ class Triode:
     """`triode` with some arguments, as a process: `async with Triode(…) as program`; killed at the end."""
 
     def __init__(self, *arguments: str, url: str = "", environ: dict[str, str] | None = None) -> None:
-        command = "import sys; from triode_broker.cli.main import main; sys.exit(main())"
-        self._command = [sys.executable, "-c", command, *arguments]
+        self._arguments = arguments
         clean = {name: value for name, value in os.environ.items() if not name.startswith("TRIODE_")}
         self._environ = {**clean, **({"TRIODE_URL": url} if url else {}), **(environ or {})}
 
     async def __aenter__(self) -> Self:
         pipes: dict[str, Any] = {"stdin": -1, "stdout": -1, "stderr": -1}
-        self._process = await trio.lowlevel.open_process(self._command, env=self._environ, **pipes)
+        self._process = await forking.start("triode", *self._arguments, env=self._environ, **pipes)
         return self
 
     async def __aexit__(

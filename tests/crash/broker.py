@@ -7,16 +7,15 @@ explanation of a failure.
 import json
 import os
 import signal
-import sys
 from collections import deque
 from pathlib import Path
 
 import trio
 from attrs import define, field
 
+from tests import forking
 from tests.crash.line import PATIENCE_SECONDS
 from tests.history.events import Recorder
-from tests.house.tree import ROOT
 
 
 class Stuck(Exception):
@@ -55,7 +54,7 @@ class BrokerProcess:
     is_running: bool = False
     reached: list[str] = field(factory=list)  # the points at which it killed itself
     said: deque[str] = field(factory=lambda: deque(maxlen=200))
-    _process: trio.Process | None = None
+    _process: forking.Forked | None = None
     _was_killed: bool = False  # by us: it did not do it itself
 
     async def run(self, point: str, task_status: trio.TaskStatus[None]) -> None:
@@ -64,15 +63,13 @@ class BrokerProcess:
         self.is_running = True
         self._was_killed = False
         self.recorder.note("start", "broker", life=self.life, point=point)
-        command = [sys.executable, "-m", "tests.crash.broker_process"]
-        command += ["--plant", self.plant] if self.plant else []
+        command = ["--plant", self.plant] if self.plant else []
         command += ["--kill", point] if point else []
         command += ["--frames", str(self.frames)] if self.frames else []
         command += ["--", "serve", "--config", str(self.config), *self.flags]
         clean = {name: value for name, value in os.environ.items() if not name.startswith("TRIODE_")}
-        process = await trio.lowlevel.open_process(
-            command, stdin=None, stderr=-1, cwd=ROOT, env=clean | {"TRIODE_LOG_FORMAT": "json"}
-        )
+        environ = clean | {"TRIODE_LOG_FORMAT": "json"}
+        process = await forking.start("broker_process", *command, stderr=-1, env=environ)
         self._process = process
         task_status.started()
         try:
@@ -92,7 +89,7 @@ class BrokerProcess:
         if process.returncode != -signal.SIGKILL:
             raise Stuck(f"the broker ended by itself with {process.returncode}")
 
-    async def _listen(self, process: trio.Process) -> None:
+    async def _listen(self, process: forking.Forked) -> None:
         """Until it has closed its stderr, which is when it is gone."""
         assert process.stderr is not None
         rest = b""

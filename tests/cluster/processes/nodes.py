@@ -8,7 +8,6 @@ import json
 import os
 import re
 import signal
-import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import trio
 from attrs import define, field
 
+from tests import forking
 from tests.cluster.processes.ways import ENDS, Ways, passes
 
 #: How long what should come soon may take on the busiest machine.
@@ -31,7 +31,6 @@ storage = "disk"
 filter = "brief/#"
 retention_messages = 5
 """
-_COMMAND = "import sys; from triode_broker.cli.main import main; sys.exit(main())"
 
 
 @define(eq=False)
@@ -46,20 +45,18 @@ class NodeProcess:
     port: int | None = None  # for nodes
     said: list[tuple[float, dict[str, Any]]] = field(factory=list)  # trio's clock, line
     is_running: bool = False
-    _process: trio.Process | None = None
+    _process: forking.Forked | None = None
 
     async def start(self, *flags: str) -> None:
         """Begin a life; its end comes by itself, by `kill` or with the test."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("TRIODE_")}
-        command = [sys.executable, "-c", _COMMAND, "serve", *self.flags, *flags]
         environ = clean | {"TRIODE_LOG_FORMAT": "json"}
-        self._process = await trio.lowlevel.open_process(
-            command, stdin=None, stderr=-1, cwd=self.directory, env=environ
-        )
+        command = ["serve", *self.flags, *flags]
+        self._process = await forking.start("triode", *command, stderr=-1, cwd=self.directory, env=environ)
         self.is_running = True
         self.nursery.start_soon(self._live, self._process)
 
-    async def _live(self, process: trio.Process) -> None:
+    async def _live(self, process: forking.Forked) -> None:
         assert process.stderr is not None
         try:
             rest = b""
