@@ -10,7 +10,7 @@ from triode_broker.cli.arguments import make_parser
 from triode_broker.cli.exit_codes import MEANINGS, ExitCode
 from triode_broker.cli.main import main
 from triode_broker.cli.serve import command_name, next_steps
-from triode_broker.config import Auth, Config, Tls, TokenKey
+from triode_broker.config import Admin, Auth, Config, Tls, TokenKey
 
 TRIODE = [sys.executable, "-c", "import sys; from triode_broker.cli.main import main; sys.exit(main())"]
 
@@ -160,6 +160,15 @@ def test_next_steps_name_the_address_only_where_it_is_not_the_default() -> None:
     other = next_steps(Config(), "http://127.0.0.1:8000", ".venv/bin/triode")
     assert ".venv/bin/triode sub 'rooms/#' --url ws://127.0.0.1:8000/ws\n" in other
     assert "tail -f FILE | .venv/bin/triode pub logs/app - --url ws://127.0.0.1:8000/ws\n" in other
+
+
+def test_next_steps_name_the_console_where_there_is_one() -> None:
+    admin = Admin("127.0.0.1:7402", "secret")
+    url = f"http://{Config().listen}"
+    assert "http://127.0.0.1:7402/console" in next_steps(Config(admin=admin), url, "triode")
+    assert "console" not in next_steps(Config(), url, "triode")
+    secured = Admin("127.0.0.1:7402", "secret", tls=Tls(certificate="c.pem"))
+    assert "https://127.0.0.1:7402/console" in next_steps(Config(admin=secured), url, "triode")
 
 
 def test_next_steps_name_what_has_to_be_shown() -> None:

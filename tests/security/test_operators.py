@@ -135,6 +135,27 @@ async def test_operator_has_a_rate_as_everybody_has(tmp_path: Path) -> None:
 # Tenants
 
 
+#: What an operator of acme does to others: method, path, body, status. `{theirs}` is a connection of globex.
+TRESPASSES: tuple[tuple[str, str, Any, int], ...] = (
+    ("DELETE", "/v1/connections/{theirs}", None, 404),
+    ("POST", "/v1/kick", {"user": "hidden-user"}, 200),
+    ("POST", "/v1/kick", {"tenant": "globex"}, 403),
+    ("POST", "/v1/kick", {}, 400),
+    ("POST", "/v1/revocations", {"token": "t"}, 403),
+    ("POST", "/v1/revocations", {"key": "k"}, 403),
+    ("POST", "/v1/revocations", {"connection": "theirs"}, 403),
+    ("POST", "/v1/revocations", {"user": "hidden-user", "tenant": "globex"}, 403),
+    ("POST", "/v1/revocations", {"user": "hidden-user"}, 200),
+    ("DELETE", "/v1/durable/name-of-hidden-user", None, 404),
+    ("DELETE", "/v1/durable/name-of-hidden-user?tenant=globex", None, 403),
+    ("POST", "/v1/durable/name-of-hidden-user/rewind", {"to": "new"}, 404),
+    ("POST", "/v1/drain", {}, 403),
+    ("POST", "/v1/reload", {}, 403),
+    ("PUT", "/v1/log-level", {"level": "debug"}, 403),
+    ("DELETE", "/v1/durable/name-of-ada", None, 200),
+)
+
+
 async def test_operator_of_a_tenant_reaches_that_tenant_alone(tmp_path: Path) -> None:
     """S23: neither what others do nor what they are called is told, and nothing of theirs is touched."""
     async with guarded(tmp_path, topics=[{"filter": "jobs/#", "storage": "disk"}]) as (here, client):
@@ -168,29 +189,10 @@ async def test_operator_of_a_tenant_reaches_that_tenant_alone(tmp_path: Path) ->
         listed = (await client.get("/v1/connections", headers=headers)).json()["connections"]
         assert {one["tenant"] for one in listed} == {"acme"}
         assert own in {one["connection"] for one in listed}
-        for method, path, body, status in (
-            ("DELETE", f"/v1/connections/{theirs}", None, 404),
-            ("POST", "/v1/kick", {"user": "hidden-user"}, 200),
-            ("POST", "/v1/kick", {"tenant": "globex"}, 403),
-            ("POST", "/v1/kick", {}, 400),
-            ("POST", "/v1/revocations", {"token": "t"}, 403),
-            ("POST", "/v1/revocations", {"key": "k"}, 403),
-            ("POST", "/v1/revocations", {"connection": theirs}, 403),
-            ("POST", "/v1/revocations", {"user": "hidden-user", "tenant": "globex"}, 403),
-            ("POST", "/v1/revocations", {"user": "hidden-user"}, 200),
-            ("DELETE", "/v1/durable/name-of-hidden-user", None, 404),
-            ("DELETE", "/v1/durable/name-of-hidden-user?tenant=globex", None, 403),
-            ("POST", "/v1/durable/name-of-hidden-user/rewind", {"to": "new"}, 404),
-            ("POST", "/v1/drain", {}, 403),
-            ("POST", "/v1/reload", {}, 403),
-            ("PUT", "/v1/log-level", {"level": "debug"}, 403),
-            ("DELETE", "/v1/durable/name-of-ada", None, 200),
-        ):
-            answer = (
-                await client.request(method, path, headers=headers, json=body)
-                if body is not None
-                else (await client.request(method, path, headers=headers))
-            )
+        for method, path, body, status in TRESPASSES:
+            if isinstance(body, dict) and "connection" in body:
+                body = {"connection": theirs}
+            answer = await client.request(method, path.format(theirs=theirs), headers=headers, json=body)
             assert answer.status_code == status, (method, path, body, answer.text)
         pong = await other.ask({"type": "ping", "id": 9})
         assert pong["type"] == "pong"

@@ -198,6 +198,10 @@ def next_steps(config: Config, url: str, command: str) -> str:
         notes = f"TOKEN is a file with a token or an API key: {command} token create --help\n"
     if config.tls.certificate:
         notes += "Where this machine does not know who signed the certificate: add --ca FILE, which holds theirs\n"
+    admin = config.admin
+    if admin.listen and not admin.listen.endswith(":0"):
+        scheme = "https" if admin.tls.certificate else "http"
+        notes = f"Operators: {scheme}://{admin.listen}/console, which asks for what admin.token_… names\n{notes}"
     heard = "demo/#" if config.demo else "rooms/#"
     return f"""
 Triode is up: {socket_url}
