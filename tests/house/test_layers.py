@@ -109,6 +109,8 @@ TABLE = {
     "triode_broker.revoking": broker("triode_broker.core", "triode_broker.revocation_file", libraries=("trio",)),
     REREADING: broker(),
     "triode_broker.offenders": broker("triode_broker.core"),
+    "triode_broker.departures": broker("triode_broker.core"),
+    "triode_broker.spans": broker("triode_broker.core", "triode_broker.log", libraries=("trio", "opentelemetry")),
     "triode_broker.operating": broker(
         "triode_broker.auth",
         "triode_broker.core",
@@ -142,6 +144,7 @@ TABLE = {
         "triode_broker.log",
         "triode_broker.log_level",
         "triode_broker.reloading",
+        "triode_broker.posture",
         "triode_broker.revoking",
         f"{WORKERS}.plan",
         libraries=("trio",),
