@@ -173,4 +173,4 @@ async def test_s6_streams_of_one_address_have_their_seats(tmp_path: Path) -> Non
 
 def test_s10_token_of_a_link_is_kept_as_a_digest() -> None:
     """It is compared, and never told."""
-    assert "canary" not in msgspec.json.encode(Owner.of("", "canary").token).decode()
+    assert "canary" not in msgspec.json.encode(Owner.of("", "canary").credential).decode()

@@ -36,7 +36,7 @@ class Passed(msgspec.Struct, forbid_unknown_fields=True):
 
     name: str
     origin: str
-    token: str  # a digest
+    credential: str  # a digest
     n: int
     text: str
 
@@ -71,9 +71,9 @@ async def send(asked: Asked) -> Answer:
     owner, number = _owner(request), asked.query.n
     node = name.partition(".")[2]
     if name in links.by_name or node == links.node.name or desk.elsewhere is None:
-        await _take(links, name, owner, number, text)
+        await _take(links, name, owner, number, text, waits=True)
         return DONE
-    passed = Passed(name, owner.origin, owner.token, number, text)
+    passed = Passed(name, owner.origin, owner.credential, number, text)
     try:
         await desk.elsewhere.ask(node, TAKE, msgspec.to_builtins(passed))
     except ValueError:
@@ -82,10 +82,15 @@ async def send(asked: Asked) -> Answer:
 
 
 async def take(links: Links, parameters: Mapping[str, Any]) -> object:
-    """A text that has come to another node. Raises Refused, or ValueError: there is no such link here."""
+    """A text that has come to another node. Raises Refused, or ValueError: there is no such link here.
+
+    It never waits: as few calls of a node are answered at a time, a few links that nobody reads would keep all
+    others out.
+    """
     passed = msgspec.convert(parameters, Passed)
     try:
-        await _take(links, passed.name, Owner(passed.origin, passed.token), passed.n, passed.text)
+        owner = Owner(passed.origin, passed.credential)
+        await _take(links, passed.name, owner, passed.n, passed.text, waits=False)
     except Problem as problem:
         if problem.name in (ErrorName.OVERLOADED, ErrorName.CONFLICT):
             raise Refused(
@@ -95,16 +100,16 @@ async def take(links: Links, parameters: Mapping[str, Any]) -> object:
     return {}
 
 
-async def _take(links: Links, name: str, owner: Owner, number: int, text: str) -> None:
+async def _take(links: Links, name: str, owner: Owner, number: int, text: str, *, waits: bool) -> None:
     try:
-        await links.take(name, owner, number, text)
+        await links.take(name, owner, number, text, waits=waits)
     except Gone:
         raise _gone() from None
     except Misplaced:
         message = "a text before this one is missing: the link has ended"
         raise Problem(409, ErrorName.CONFLICT, message, field="n") from None
     except Busy:
-        message = "this link has more requests waiting than it may: send one after the other"
+        message = "this link takes nothing more in now: send this again"
         raise Problem(503, ErrorName.OVERLOADED, message, retry_after_ms=BUSY_MS) from None
 
 
@@ -113,7 +118,9 @@ def _gone() -> Problem:
 
 
 def _owner(request: Request) -> Owner:
-    return Owner.of(request.headers.get(b"origin", b"").decode("latin-1"), request.arrival.token)
+    arrival = request.arrival
+    origin = request.headers.get(b"origin", b"").decode("latin-1")
+    return Owner.of(origin, arrival.token, arrival.certificate)
 
 
 async def _text(request: Request, max_bytes: int) -> str:

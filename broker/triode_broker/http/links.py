@@ -6,7 +6,7 @@ tell the difference. So there is nothing that works over the one and not over th
 """
 
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final, Protocol
 
@@ -53,16 +53,17 @@ class Owner:
     """Who has opened a link: whoever else knows its name cannot speak on it."""
 
     origin: str  # of the page; "": no page
-    token: str  # a digest of the credential in the head of the request, "": there was none
+    credential: str  # a digest of what the head of the request and its connection had, "": nothing
 
     @classmethod
-    def of(cls, origin: str, token: str) -> "Owner":
-        """Of a request. The token itself is nobody's business here."""
-        return cls(origin, sha256(token.encode()).hexdigest() if token else "")
+    def of(cls, origin: str, token: str, certificate: Sequence[str] = ()) -> "Owner":
+        """Of a request. What it has itself is nobody's business here."""
+        had = "\n".join([token, *certificate])
+        return cls(origin, sha256(had.encode()).hexdigest() if had else "")
 
     def is_same(self, other: "Owner") -> bool:
         """In a time that says nothing of the digest."""
-        return self.origin == other.origin and hmac.compare_digest(self.token, other.token)
+        return self.origin == other.origin and hmac.compare_digest(self.credential, other.credential)
 
 
 class Link:
@@ -109,12 +110,14 @@ class Link:
         """Say goodbye when the turn ends."""
         self.stream.outbox.connection.close(code, reconnect_after_ms)
 
-    async def take(self, number: int, text: str) -> None:
+    async def take(self, number: int, text: str, *, waits: bool) -> None:
         """Serve the next text, when those before are served and there is room for answers (G6).
 
         One that was served already is not served again: a proxy may have repeated the request. Raises Gone,
-        Misplaced, Busy.
+        Misplaced, Busy; without `waits` Busy wherever it would have to wait.
         """
+        if not waits and (self._turn.locked() or self.stream.outbox.is_over):
+            raise Busy
         if self._turn.statistics().tasks_waiting >= MAX_WAITING:
             raise Busy
         async with self._turn:
@@ -134,11 +137,12 @@ class Link:
         """What a WebSocket would do with it (S2: not much before `connect`)."""
         session, links = self.session, self._links
         self._silent_pings = 0
-        self._call(session.receive_text, text)
         if not session.is_connected:
             self._early_bytes += len(text)
-            if self._early_bytes > links.node.limits.max_before_connect_bytes:
-                self.close(CloseCode.PROTOCOL)
+        if self._early_bytes > links.node.limits.max_before_connect_bytes and not session.is_connected:
+            self.close(CloseCode.PROTOCOL)
+        else:
+            self._call(session.receive_text, text)
         links.flush()
 
     async def enter(self) -> None:
@@ -187,9 +191,9 @@ class Links:
         stream.outbox.put(b'{"link":"%b"}' % link.name.encode())
         return link
 
-    async def take(self, name: str, owner: Owner, number: int, text: str) -> None:
+    async def take(self, name: str, owner: Owner, number: int, text: str, *, waits: bool) -> None:
         """The next text of a link. Raises Gone, also to whoever has not opened it; Misplaced, Busy."""
         link = self.by_name.get(name)
         if link is None or not link.owner.is_same(owner):
             raise Gone
-        await link.take(number, text)
+        await link.take(number, text, waits=waits)

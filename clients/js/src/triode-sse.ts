@@ -14,6 +14,7 @@ const BLOCKED_MS = 300_000; // so long none is tried, once the way around has le
 const MOST_TOGETHER = 16_384; // characters of several texts in one request: at most 1,024 packets (SPEC 1.5)
 const MOST_UNREAD = 2 ** 24; // characters of one event
 const GOODBYE_MS = 2_000;
+const AGAIN_MS = 1_000;
 const LOST = 1006;
 const BACK = 4299; // as of a broker that asks us to come again at once
 
@@ -186,7 +187,12 @@ class Link {
         const url = new URL(this.url_);
         url.pathname += "/" + this.name_;
         url.searchParams.set("n", String(this.count_ - 1));
-        const { ok, status } = await this.fetch_(url, text);
+        let { ok, status } = await this.fetch_(url, text);
+        while (status == 503) {
+          // It takes nothing in just now. Sent again under its number it is served once.
+          await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+          ({ ok, status } = await this.fetch_(url, text));
+        }
         if (!ok) throw Error("the broker has let go of it: " + status);
       }
       this.bufferedAmount = 0;

@@ -182,6 +182,21 @@ test("subscribes, publishes and receives over it, in one request at a time and i
   assert.equal((await publishing).offset, 1);
 });
 
+test("what a link does not take just now is sent again under its number", async (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout"] });
+  const world = await linked();
+  world.client.send("a", 1);
+  await settle();
+  await posted[1]!.answer(503);
+  assert.equal(posted.length, 2);
+  context.mock.timers.tick(1_000);
+  await settle();
+  assert.equal(posted[2]!.url.search, "?n=1");
+  assert.deepEqual(posted[2]!.body, posted[1]!.body);
+  await posted[2]!.answer(204);
+  assert.equal(world.client.state, "connected");
+});
+
 for (const what of ["the stream ends", "a request fails", "the link is gone"])
   test(`${what}: the client comes back over HTTP and resumes`, async () => {
     const world = await linked();
