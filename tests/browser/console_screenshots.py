@@ -52,14 +52,13 @@ def busy(nodes: tuple[Node, Node]) -> Iterator[None]:
     """Traffic until the end of the block."""
     is_over = Event()
     berlin, paris = nodes
-    people = [(listen, (node, user, filter, is_over)) for node, user, filter in (
-        (berlin, "ada", "rooms/#"), (berlin, "grace", "orders/+"), (paris, "linus", "sensors/#"),
-        (paris, "barbara", "#"), (berlin, "alan", "#"), (paris, "edsger", "orders/#"))]  # fmt: skip
-    people += [
-        (talk, (node, user, n, is_over))
-        for n, (node, user) in enumerate(((berlin, "shop"), (paris, "house"), (paris, "web")))
-    ]
-    threads = [Thread(target=work, args=arguments, daemon=True) for work, arguments in people]
+    listeners = (
+        *((berlin, "ada", "rooms/#"), (berlin, "grace", "orders/+"), (berlin, "alan", "#")),
+        *((paris, "linus", "sensors/#"), (paris, "barbara", "#"), (paris, "edsger", "orders/#")),
+    )
+    talkers = ((berlin, "shop", 0), (paris, "house", 1), (paris, "web", 2))
+    threads = [Thread(target=listen, args=(*one, is_over), daemon=True) for one in listeners]
+    threads += [Thread(target=talk, args=(*one, is_over), daemon=True) for one in talkers]
     for thread in threads:
         thread.start()
     try:

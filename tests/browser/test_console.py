@@ -238,6 +238,11 @@ def test_tenant_that_is_chosen_bounds_what_is_shown(visit: Visit, node: Node) ->
     expect(visit.page.locator(".count")).to_contain_text("connected")
     inside.publish("orders/3", "mine")
     expect(visit.page.locator(".messages li")).to_contain_text("orders/3")
+    visit.page.get_by_label("Tenant").select_option("globex")
+    expect(visit.page.get_by_role("heading", name="Listening")).to_be_visible()
+    expect(visit.page.locator(".count")).to_contain_text("connected")
+    outside.publish("orders/4", "theirs")
+    expect(visit.page.locator(".messages li")).to_contain_text("orders/4")
     inside.close()
     outside.close()
 

@@ -18,7 +18,7 @@ const make = (space) => (tag, props, ...children) => {
   node.append(...children.flat(9).filter((one) => one !== undefined && one !== null && one !== false && one !== ""));
   return node;
 };
-/** `h("a", {href, onclick, key}, "text", node, [more])`. `own`: its children are its maker's, `fit` leaves them. */
+/** `h("a", {href, onclick, key}, "text", node, [more])`. `own`: stands in for a node that its maker draws himself. */
 export const h = make("");
 /** The same for SVG. */
 export const s = make("http://www.w3.org/2000/svg");
@@ -40,6 +40,11 @@ function fitChildren(parent, nodes) {
   const next = (gone) => ((at = gone.nextSibling), gone);
   for (const fresh of wanted) {
     while (at && at[KEY] !== undefined && !keys.has(at[KEY])) next(at).remove();
+    if (fresh[OWN]) {
+      if (at === fresh[OWN]) next(at);
+      else parent.insertBefore(fresh[OWN], at);
+      continue;
+    }
     const live = fresh[KEY] === undefined ? at : known.get(fresh[KEY]);
     if (!live || live.nodeName !== fresh.nodeName || live[KEY] !== fresh[KEY]) parent.insertBefore(fresh, at);
     else {
@@ -61,7 +66,7 @@ function fitOne(live, fresh) {
   for (const { name, value } of fresh.attributes)
     if (live.getAttribute(name) !== value) live.setAttribute(name, value);
   for (const name of LISTENERS) if (live[name] !== fresh[name]) live[name] = fresh[name];
-  if (!fresh[OWN]) fitChildren(live, fresh.childNodes);
+  fitChildren(live, fresh.childNodes);
 }
 
 const whole = new Intl.NumberFormat("en");

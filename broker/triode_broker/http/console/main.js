@@ -124,6 +124,15 @@ async function enter() {
   redraw();
 }
 
+/** A piece of the address; as it is where somebody has mistyped it. */
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 function open() {
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
   const [name, ...rest] = path.split("/");
@@ -133,7 +142,7 @@ function open() {
   isMenuOpen = false;
   app.trouble = "";
   app.path = [chosen[0], ...rest].join("/");
-  app.rest = rest.map(decodeURIComponent);
+  app.rest = rest.map(decoded);
   app.params = new URLSearchParams(query);
   app.name = chosen[0];
   document.title = `${chosen[1]} · Triode console`;

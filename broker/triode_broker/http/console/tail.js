@@ -25,7 +25,7 @@ export function open(app) {
   let isPaused = false;
   let state = "stopped";
   let number = 0;
-  const place = h("ol", { class: "plain messages", own: true, "aria-label": "Messages" });
+  const place = h("ol", { class: "plain messages", "aria-label": "Messages" });
 
   function note(row) {
     if (isPaused) return dropped++;
@@ -123,7 +123,7 @@ export function open(app) {
       field("Only with", h("input", { type: "search", value: get("search"), placeholder: "words in topic, data, user, key", oninput: keep("search") })),
       h("div", { class: "acts" }, h("button", { type: "button", "aria-pressed": isPaused, onclick: pause }, isPaused ? "Go on" : "Pause"), h("button", { type: "button", onclick: clear }, "Clear")),
       h("p", { class: "dim count", role: "status" }, badge(state, state === "connected" ? "good" : state === "stopped" ? "" : "warn"), ` ${count(seen)} came`, dropped > 0 && `, ${count(dropped)} not kept while paused`)),
-    h("div", { class: "card" }, place),
+    h("div", { class: "card" }, h("ol", { own: place })),
   ];
   if (get("filter")) start();
   drawRows();
