@@ -28,6 +28,7 @@ def test_plain_ones_are_live_until_they_are_slow() -> None:
     for _ in range(4):
         desk.publish("rooms/1", "x" * 1_500)
     assert states(line) == ["slow"]
+    assert 2 * line.session.outbox_bytes > 4_096
     line.take_items()
     assert states(line) == ["catching_up"]
     line.drain()
