@@ -8,6 +8,7 @@ yet holds next to nothing, however much its client sends (S2).
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from http import HTTPStatus
+from types import MethodType
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -68,9 +69,17 @@ def refusal_answer(refusal: Refusal, method: str) -> bytes:
     return head_of(refusal.status, headers, keeps=False) + body
 
 
-@lru_cache(maxsize=16)  # one object for all streams of a kind: by it the core tells who takes the same items
 def chunked(frame: Frame) -> Frame:
-    """What makes a chunk (RFC 9112 section 7.1) of what `frame` makes; nothing of nothing, which would end it."""
+    """What makes a chunk (RFC 9112 section 7.1) of what `frame` makes; nothing of nothing, which would end it.
+
+    One object for all streams of a kind, as by it the core tells who takes the same items. A method is of one
+    stream, and is not kept: it would keep that.
+    """
+    return _chunked(frame) if not isinstance(frame, MethodType) else _chunked.__wrapped__(frame)
+
+
+@lru_cache(maxsize=16)
+def _chunked(frame: Frame) -> Frame:
 
     def frame_chunk(payload: bytes) -> bytes:
         piece = frame(payload)
