@@ -12,7 +12,6 @@ from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect
 
 from tests.browser.console_stage import ADMIN_SECRET, Node
 
-VIEWS: Final = ("overview", "cluster", "topics", "connections", "durable", "tail", "publish", "access", "node")
 DESK: Final = ViewportSize(width=1280, height=860)
 PHONE: Final = ViewportSize(width=375, height=812)
 _COME_IN: Final = f"""
