@@ -1,9 +1,9 @@
 """`triode` as a process of its own, forked from one that has imported it already.
 
 Hundreds of tests start brokers and commands, and most of what a start costs is imports. So each process that runs
-tests has one helper, in which everything is imported and nothing runs; what it forks gets arguments, environment,
-folder and streams of its own, and ends as any interpreter does. Knows how to start something and how it ended, not
-what it is. The surprising decision: the helper, not the test, is the parent. So an end is told over a pipe, and a
+tests has one beside it, in which everything is imported and nothing runs; what that forks gets
+arguments, environment, folder and streams of its own, and ends as any interpreter does. Knows how to start something and how it ended, not
+what it is. The surprising decision: that one, not the test, is the parent. So an end is told over a pipe, and a
 test can be as quick or as late to ask for it as it likes.
 """
 
@@ -73,13 +73,14 @@ class Forked:
         """Until it is there."""
         while b"\n" not in self._said:
             await trio.lowlevel.wait_readable(self._status)
-            assert self._hear(), "the helper that forks is gone"
+            assert self._hear(), "who forks is gone"
         self.pid = int(self._said.partition(b"\n")[0])
 
     def send_signal(self, number: int) -> None:
         """Nothing, where it has ended."""
         if self.returncode is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it has just been buried
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         """kill -9."""
@@ -101,7 +102,7 @@ async def start(
     os.set_blocking(heard, False)
     request = {"program": program, "arguments": arguments, "env": dict(env), "cwd": str(cwd or Path.cwd())}
     try:
-        socket.send_fds(_helper(), [json.dumps(request).encode()], [*theirs, status])
+        socket.send_fds(_parent(), [json.dumps(request).encode()], [*theirs, status])
     finally:
         for fd in (*theirs, status):
             os.close(fd)
@@ -126,8 +127,8 @@ def _streams(wanted: Sequence[int | None]) -> tuple[list[int], list[int | None]]
 
 
 @cache
-def _helper() -> socket.socket:
-    """The helper of this process; it ends with it."""
+def _parent() -> socket.socket:
+    """Who forks for this process, and ends with it."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MAX_REQUEST_BYTES)
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TRIODE_")}
@@ -144,7 +145,7 @@ def _helper() -> socket.socket:
     return ours
 
 
-# In the helper
+# In the process that forks
 
 
 def serve(requests: socket.socket) -> None:
