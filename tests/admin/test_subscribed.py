@@ -17,42 +17,43 @@ async def listed(node: Running, **parameters: Any) -> list[dict[str, Any]]:
 
 
 async def test_every_kind_is_listed_with_who_has_it_and_how_it_is(tmp_path: Path) -> None:
-    async with running(tmp_path) as node, triode.connect(node.url) as client:
-        async with (
-            client.subscribe("rooms/+"),
-            client.consume("jobs/#", durable="w", window=3),
-            client.consume("rooms/1", group="g"),
+    async with (
+        running(tmp_path) as node,
+        triode.connect(node.url) as client,
+        client.subscribe("rooms/+"),
+        client.consume("jobs/#", durable="w", window=3),
+        client.consume("rooms/1", group="g"),
+    ):
+        found = {one["kind"]: one for one in await listed(node)}
+        assert found.keys() == {"plain", "durable", "group"}
+        (connection,) = {one["connection"] for one in found.values()}
+        assert found["plain"] == {
+            "connection": connection,
+            "node": "n1",
+            "user": "",
+            "tenant": "",
+            "sub": found["plain"]["sub"],
+            "kind": "plain",
+            "name": "",
+            "filter": "rooms/+",
+            "state": "live",
+            "overflow": "replay",
+            "window": 0,
+            "in_flight": 0,
+            "outbox_bytes": 0,
+        }
+        assert (found["durable"]["name"], found["durable"]["window"]) == ("w", 3)
+        for wanted, kinds in (
+            ({"topic": "rooms/1"}, ["group", "plain"]),
+            ({"filter": "rooms/+"}, ["plain"]),
+            ({"kind": "durable"}, ["durable"]),
+            ({"name": "g"}, ["group"]),
+            ({"connection": connection}, ["durable", "group", "plain"]),
+            ({"connection": "c-nobody"}, []),
+            ({"user": "ann"}, []),
+            ({"tenant": "acme"}, []),
         ):
-            found = {one["kind"]: one for one in await listed(node)}
-            assert found.keys() == {"plain", "durable", "group"}
-            (connection,) = {one["connection"] for one in found.values()}
-            assert found["plain"] == {
-                "connection": connection,
-                "node": "n1",
-                "user": "",
-                "tenant": "",
-                "sub": found["plain"]["sub"],
-                "kind": "plain",
-                "name": "",
-                "filter": "rooms/+",
-                "state": "live",
-                "overflow": "replay",
-                "window": 0,
-                "in_flight": 0,
-                "outbox_bytes": 0,
-            }
-            assert (found["durable"]["name"], found["durable"]["window"]) == ("w", 3)
-            for wanted, kinds in (
-                ({"topic": "rooms/1"}, ["group", "plain"]),
-                ({"filter": "rooms/+"}, ["plain"]),
-                ({"kind": "durable"}, ["durable"]),
-                ({"name": "g"}, ["group"]),
-                ({"connection": connection}, ["durable", "group", "plain"]),
-                ({"connection": "c-nobody"}, []),
-                ({"user": "ann"}, []),
-                ({"tenant": "acme"}, []),
-            ):
-                assert sorted(one["kind"] for one in await listed(node, **wanted)) == kinds
+            assert sorted(one["kind"] for one in await listed(node, **wanted)) == kinds
 
 
 async def test_pages_have_each_of_them_once(tmp_path: Path) -> None:
