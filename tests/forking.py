@@ -1,10 +1,10 @@
 """`triode` as a process of its own, forked from one that has imported it already.
 
 Hundreds of tests start brokers and commands, and most of what a start costs is imports. So each process that runs
-tests has one beside it, in which everything is imported and nothing runs; what that forks gets
-arguments, environment, folder and streams of its own, and ends as any interpreter does. Knows how to start something and how it ended, not
-what it is. The surprising decision: that one, not the test, is the parent. So an end is told over a pipe, and a
-test can be as quick or as late to ask for it as it likes.
+tests has one beside it, in which everything is imported and nothing runs; what that forks gets arguments,
+environment, folder and streams of its own, and ends as any interpreter does. Knows how to start something and how
+it ended, not what it is. The surprising decision: that one, not the test, is the parent. So an end is told over a
+pipe, and a test can be as quick or as late to ask for it as it likes.
 """
 
 import atexit
