@@ -170,3 +170,11 @@ def test_nobody_is_told_of_what_nobody_has_looked_for() -> None:
     looked._look()
     assert [is_over for _, is_over in told] == [False]
     looked.close()
+
+
+def test_names_are_not_looked_through_where_there_are_too_many() -> None:
+    """S8."""
+    desk = Desk()
+    desk.connect().subscribe(1, "a", group="g")
+    consumers = desk.node.consumers
+    assert [len(consumers.matching("a", most)) for most in (0, 1)] == [0, 1]
