@@ -266,6 +266,7 @@ class Link {
     const text = data.join("\n");
     if (type == "link") {
       this.name_ = JSON.parse(text).link;
+      if (!/^\w[\w.-]*$/.test(this.name_)) throw Error("bad link"); // nor a path to somewhere else
       this.bufferedAmount = 0;
       void this.post_();
     } else if (type == "close") {

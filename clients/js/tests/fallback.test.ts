@@ -298,3 +298,14 @@ test("a stream without an end of its event is left (S33)", async () => {
   await say("data: " + "x".repeat(2 ** 24));
   assert.equal(world.client.state, "waiting");
 });
+
+for (const said of ['{"link":"../connections"}', '{"link":7.5e300}', "null", "[", '{"link":{}}'])
+  test(`a link named ${said} is none (S33)`, async () => {
+    const world = new World({ transports: ["sse"] });
+    void world.client.connect();
+    await settle();
+    await posted[0]!.stream();
+    await say(`event: link\ndata: ${said}\n\n`);
+    assert.equal(world.client.state, "waiting");
+    assert.equal(posted.length, 1);
+  });
