@@ -24,8 +24,8 @@ def read(broker: Running, changes: dict[str, Any]) -> None:
 
 async def until(fact: Callable[[], object]) -> None:
     with trio.fail_after(PATIENCE_SECONDS):
-        while not fact():  # noqa: ASYNC110  # another node's word comes over a real socket
-            await trio.sleep(0.01)
+        while not fact():
+            await trio.testing.wait_all_tasks_blocked(0.001)
 
 
 async def test_settings_that_differ_are_told_at_once_and_said_once(tmp_path: Path) -> None:
