@@ -63,7 +63,7 @@ class Room:
         self._boxes = [Outbox(None, self._dirty, bytes, 1 << 30) for _ in range(outboxes)]
         self._serial = 0
         for number, box in enumerate(self._boxes):
-            sub = Subscription(1, FILTER, "replay", box, (shard,))
+            sub = Subscription(1, FILTER, "replay", box, (shard,), self.router.statistics.gaps)
             rights = kind.rights(number)
             if rights is not None and rights.verdict("subscribe", FILTER) != "all":
                 sub.allows = partial(rights.may, "subscribe")
