@@ -130,11 +130,13 @@ def test_configuration_of_the_readme_is_accepted(example: str, tmp_path: Path) -
     issued = issue(tmp_path, "127.0.0.1")
     for name, source in ("fullchain.pem", issued.certificate), ("privkey.pem", issued.key):
         Path(source).rename(tmp_path / name)
-    (tmp_path / "jwt.secret").touch(0o600)
-    (tmp_path / "jwt.secret").write_text("s" * 64)
+    for name in ("jwt.secret", "admin.secret"):
+        (tmp_path / name).touch(0o600)
+        (tmp_path / name).write_text("s" * 64)
     check = [TRIODE, "serve", "--config", str(file), "--check"]
     effective = subprocess.run(check, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
     filters = re.findall(r'^filter = "(.*)"$', example, re.MULTILINE) + re.findall(r'"([a-z]+/[^"]*)"', example)
+    filters += re.findall(r'^listen = "(.*)"$', example, re.MULTILINE)
     assert filters
     assert all(filter in effective for filter in filters)
 

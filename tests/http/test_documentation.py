@@ -1,4 +1,4 @@
-"""docs/http-api.md: every command of the page, run as it stands against a real broker, and its table of errors."""
+"""docs/http-api.md and the README: every command, run as it stands against a real broker; the table of errors."""
 
 import os
 import re
@@ -6,19 +6,21 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import trio
 from triode_broker.http.exchange import STATUS
 
 from tests.http.asking import served
 
-PAGE = Path(__file__).parents[2] / "docs" / "http-api.md"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "http-api.md"
 #: What is another one each time.
 _NAMES = ((r"\bm\d-[a-z0-9]{16}\b", "LOG"), (r'"ts":\d+', '"ts":TS'))
 
 
-def commands() -> Iterator[tuple[str, str]]:
+def commands(page: Path) -> Iterator[tuple[str, str]]:
     """Every command of the page, in order, and what it prints."""
-    for block in re.findall(r"```console\n(.*?)```", PAGE.read_text(), re.DOTALL):
+    for block in re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL):
         for one in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             command, _, output = one.partition("\n")
             yield command, output
@@ -31,9 +33,10 @@ def evened(text: str) -> str:
     return text
 
 
-async def test_every_command_of_the_page_prints_what_it_says(tmp_path: Path) -> None:
-    found = list(commands())
-    assert len(found) > 8
+@pytest.mark.parametrize(("page", "least"), [(PAGE, 9), (ROOT / "README.md", 3)], ids=["http-api", "README"])
+async def test_every_command_of_the_page_prints_what_it_says(page: Path, least: int, tmp_path: Path) -> None:
+    found = list(commands(page))
+    assert len(found) >= least
     shell = shutil.which("sh") or "/bin/sh"
     known = {"PATH": os.environ["PATH"], "TOKEN": "t"}
     async with served(tmp_path) as (running, _):
