@@ -186,8 +186,20 @@ async def test_bug_in_an_operation_is_one_answer_and_one_line_of_the_log(
         monkeypatch.setattr(found.broker.node.presence, "ask", None)
         answer = await client.get("/v1/presence", params={"topic": "a"})
         assert (answer.status_code, error_of(answer)["name"]) == (500, "internal")
-        assert len(found.log.told("request_failed")) == 1
+        (told,) = found.log.told("request_failed")
+        assert told["request"] == answer.headers["x-request-id"]
+        assert told["operation"] == "GET /v1/presence"
         assert (await client.post("/v1/publish", json=PUBLISH)).status_code == 200
+
+
+@pytest.mark.parametrize(("said", "is_taken"), [("order-7", True), ("a" * 65, False), ("a b", False), ("", False)])
+async def test_request_keeps_its_id_where_it_can_stand_in_a_log(said: str, is_taken: bool, tmp_path: Path) -> None:
+    """S27"""
+    async with running(tmp_path) as found, asking(found, X_Request_Id=said) as client:
+        answer = await client.get("/v1/nothing")
+        told = answer.headers["x-request-id"]
+        assert (told == said) is is_taken
+        assert 0 < len(told) <= 64
 
 
 def test_every_operation_stands_once_in_the_table() -> None:

@@ -468,7 +468,7 @@ class Conversation(Wire):
         if isinstance(error, Disconnect):
             self.close(error.code, error.reconnect_after_ms)
             return
-        self._shared.log.error("connection_failed", phase=self.phase, exc_info=error)
+        self._shared.log.error("connection_failed", phase=self.phase, address=self.address, exc_info=error)
         if self.phase == OPEN and self._stream is None:
             self.refuse(Refusal(500, "Something went wrong here; it was logged."))
         else:
@@ -496,4 +496,4 @@ class Conversation(Wire):
             if guest is not None:
                 guest.leave()
         except Exception as error:  # a service's bug must not end the process
-            self._shared.log.error("connection_failed", phase=self.phase, exc_info=error)
+            self._shared.log.error("connection_failed", phase=self.phase, address=self.address, exc_info=error)

@@ -225,7 +225,7 @@ class Wire:
         if isinstance(error, Disconnect):
             self.close(error.code, error.reconnect_after_ms)
             return
-        self._shared.log.error("connection_failed", phase=self.phase, exc_info=error)
+        self._shared.log.error("connection_failed", phase=self.phase, address=self.address, exc_info=error)
         if self.phase == HEAD:
             self.refuse(Refusal(500, "Something went wrong here; it was logged."))
         elif self.phase == OPEN:

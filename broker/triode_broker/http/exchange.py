@@ -6,6 +6,8 @@ has (SPEC 5.1). The surprising decision: an answer that goes on (server-sent eve
 like that of a WebSocket, so whatever the core sends to one it can send to the other, with the same bound.
 """
 
+import re
+import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from functools import cached_property
 from math import ceil
@@ -25,6 +27,7 @@ LINES: Final = "application/x-ndjson"
 #: What there is not: the one name of an error that packets do not have.
 NOT_FOUND: Final = "not_found"
 MAX_PARAMETERS: Final = 64  # of one query
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}", re.ASCII)  # nothing that could forge a line (S27)
 #: The parameter that is a credential, where such are taken from URLs.
 TOKEN: Final = "token"
 _MAY_READ: Final = "Retry-After, WWW-Authenticate"
@@ -227,6 +230,12 @@ class Request:
         self.line = carrier.line
         self.headers = carrier.headers
         self.path, _, self._query = carrier.target.partition("?")  # still percent-encoded
+
+    @cached_property
+    def id(self) -> str:
+        """Of its lines in the log: what `X-Request-Id` says, where that can be one, or a new one."""
+        said = self.headers.get(b"x-request-id", b"").decode("latin-1")
+        return said if _REQUEST_ID.fullmatch(said) else secrets.token_hex(8)
 
     @cached_property
     def query(self) -> Mapping[str, list[str]]:

@@ -76,6 +76,7 @@ class Operating:
             self.call,
             parameters,
             by="http",
+            request=asked.request.id,
             user=identity.user,
             tenant=identity.tenant,
             method=identity.method,

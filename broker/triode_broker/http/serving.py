@@ -51,7 +51,8 @@ class Serving:
         if self._nursery is None or self.in_progress >= self._desk.node.limits.max_http_requests:
             self.refused += 1
             message = "too many requests are in progress: come back"
-            _send(carrier, Problem(503, ErrorName.OVERLOADED, message, retry_after_ms=FULL_MS).answer())
+            problem = Problem(503, ErrorName.OVERLOADED, message, retry_after_ms=FULL_MS)
+            _send(carrier, problem.answer(), Request(carrier).id)
             return
         self.in_progress += 1
         self._nursery.start_soon(self._serve, carrier)
@@ -59,39 +60,42 @@ class Serving:
     async def _serve(self, carrier: Carrier) -> None:
         """The request's barrier (S1)."""
         self.served += 1
-        operation = "none"
+        operation, request = "none", Request(carrier)
         try:
-            operation = self._name_of(carrier)
+            operation = self._name_of(request)
             with trio.CancelScope() as scope:
                 carrier.on_lost = scope.cancel
-                answer = await self._answer(carrier)
+                answer = await self._answer(request)
                 self.counts[operation, "200" if answer is None else str(answer.status)] += 1
                 if answer is not None:
-                    _send(carrier, answer)
+                    _send(carrier, answer, request.id)
         except Exception as error:
             self.counts[operation, "500"] += 1
-            self._desk.log.error("request_failed", exc_info=error)
-            _send(carrier, Problem(500, ErrorName.INTERNAL, "something went wrong here; it was logged").answer())
+            address = request.arrival.address
+            self._desk.log.error(
+                "request_failed", request=request.id, operation=operation, address=address, exc_info=error
+            )
+            problem = Problem(500, ErrorName.INTERNAL, "something went wrong here; it was logged")
+            _send(carrier, problem.answer(), request.id)
         finally:
             self.in_progress -= 1
             self._desk.flush()
 
-    def _name_of(self, carrier: Carrier) -> str:
+    def _name_of(self, request: Request) -> str:
         """As in the table: what is asked for and is not there has one name for all."""
-        method = "GET" if carrier.method == "HEAD" else carrier.method
+        method = "GET" if request.method == "HEAD" else request.method
         try:
-            operation, _ = self._table.find(method, Request(carrier).path)
+            operation, _ = self._table.find(method, request.path)
         except Problem:
             return "OPTIONS" if method == "OPTIONS" else "none"
         return f"{operation.method} {operation.path}"
 
-    async def _answer(self, carrier: Carrier) -> Answer | None:
+    async def _answer(self, request: Request) -> Answer | None:
         """None: a stream has begun."""
-        request = Request(carrier)
         try:
-            if carrier.method == "OPTIONS":
+            if request.method == "OPTIONS":
                 return self._options(request)
-            method = "GET" if carrier.method == "HEAD" else carrier.method
+            method = "GET" if request.method == "HEAD" else request.method
             operation, path = self._table.find(method, request.path)
             return await self._run(operation, request, path)
         except Problem as problem:
@@ -124,12 +128,12 @@ class Serving:
         return Answer(operation.status, msgspec.json.encode(answer), operation.answer_type)
 
 
-def _send(carrier: Carrier, answer: Answer) -> None:
-    carrier.answer(answer.status, _headers(carrier, answer), answer.body)
+def _send(carrier: Carrier, answer: Answer, request_id: str) -> None:
+    carrier.answer(answer.status, _headers(carrier, answer, request_id), answer.body)
 
 
-def _headers(carrier: Carrier, answer: Answer) -> Headers:
-    headers = [*answer.headers]
+def _headers(carrier: Carrier, answer: Answer, request_id: str) -> Headers:
+    headers = [*answer.headers, ("X-Request-Id", request_id)]
     if answer.status != 204:
         headers.append(("Content-Type", answer.content_type))
     return headers + page_headers(carrier.origin)
