@@ -57,9 +57,9 @@ def test_a_whole_cluster_is_three_tables() -> None:
     assert as_text(view()) == (
         "cluster triode, asked at n1\n"
         "\n"
-        "NODE  VERSION  CLIENTS  SHARDS  FILTERS  NAMES  SETTINGS  HEALTH\n"
-        "n1    1.2.3    5        1       7        2      0123abcd  ok\n"
-        "n2    1.2.3    5        0       7        2      0123abcd  ok\n"
+        "NODE  VERSION  CLIENTS  SHARDS  FILTERS  NAMES  SETTINGS  LOOP  HEALTH\n"
+        "n1    1.2.3    5        1       7        2      0123abcd  -     ok\n"
+        "n2    1.2.3    5        0       7        2      0123abcd  -     ok\n"
         "\n"
         "LINK        ROUND TRIP  WAITING BYTES  PROTOCOL  DRIFT\n"
         "n1 asks n2  0.2 ms      0              1         -\n"
@@ -80,12 +80,19 @@ def test_what_is_wrong_stands_below_in_words() -> None:
             agreed=False,
         )
     )
-    assert "n1    -        5        1       7        2      0123abcd  degraded\n" in shown
+    assert "n1    -        5        1       7        2      0123abcd  -     degraded\n" in shown
     assert "ROUND TRIP" not in shown  # a table without rows is none
     assert shown.endswith(
         "\n\nn1: node n2 unreachable for 4 s\nn1: shard d0: holder n2 away\nn2: not reached\n"
         "the nodes do not agree on who owns what: a change is on its way, or a link is missing\n"
     )
+
+
+def test_what_nodes_count_is_shown_where_it_is_known() -> None:
+    figures = {"n1": {"commit": "0123456789abcdef", "gauges": {"loop_lag_us": 1234}}, "n2": {"commit": ""}}
+    shown = as_text(view(), figures)
+    assert "n1    1.2.3 (012345678)  5        1       7        2      0123abcd  1.2 ms  ok\n" in shown
+    assert "n2    1.2.3              5        0       7        2      0123abcd  -       ok\n" in shown
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,14 @@ from collections.abc import Sequence
 
 from triode_protocol.packets import PROTOCOL
 
-from triode_broker.cli import client_arguments, running_arguments, token_arguments, trace_arguments
+from triode_broker.cli import (
+    client_arguments,
+    operator_arguments,
+    running_arguments,
+    token_arguments,
+    trace_arguments,
+)
+from triode_broker.cli.argument_types import count, seconds, window
 from triode_broker.cli.exit_codes import MEANINGS
 from triode_broker.cli.streams import say
 from triode_broker.config import CLUSTER_PORT, DEFAULT_CLUSTER_LISTEN, Config
@@ -106,19 +113,6 @@ Counters are since a node's start: rates are the difference of two looks. docs/m
 The broker is found as by `triode subs`: --data, TRIODE_DATA or the file's `data`."""
 
 
-_CLUSTER_EXAMPLES = """examples:
-  triode cluster --data /var/lib/triode          nodes, links, shards and who owns them
-  triode cluster --json                          the same for programs, each node's own view included
-  until triode cluster; do sleep 1; done         wait until it is whole
-
-Asks one node of this machine, which asks the others. SHARDS: owned by that node; FILTERS: what its clients are
-subscribed to; NAMES: durable subscriptions and groups at home there. SETTINGS: the digest
-of what all nodes should have alike. LAG: by how many places a node is behind a
-shard's owner, ? where it does not reach it. DRIFT: settings, or the version, that differ. The exit code is 1 while
-anything is degraded, a node is not reached, or nodes disagree.
-The broker is found as by `triode subs`: --data, TRIODE_DATA or the file's `data`."""
-
-
 _DRAIN_EXAMPLES = """examples:
   triode drain --data /var/lib/triode            as SIGTERM does, and wait for the end
   triode drain --seconds 60                      no faster than that
@@ -165,7 +159,7 @@ def make_parser() -> argparse.ArgumentParser:
     text = "show what the clients of each tenant do"
     client_arguments.add_node(_command(commands, "tenants", text, _TENANTS_EXAMPLES))
     client_arguments.add_node(_command(commands, "metrics", "print what a broker counts", _METRICS_EXAMPLES))
-    client_arguments.add_node(_command(commands, "cluster", "show how a cluster stands", _CLUSTER_EXAMPLES))
+    _add_operators(commands)
     _add_drain(_command(commands, "drain", "take a broker out of service", _DRAIN_EXAMPLES))
     about = running_arguments
     about.add_reload(_command(commands, "reload", "have a broker read its settings again", about.RELOAD_EXAMPLES))
@@ -177,6 +171,12 @@ def make_parser() -> argparse.ArgumentParser:
     text = "play scenarios with faults against a client in any language"
     _add_conformance(_command(commands, "conformance", text, _CONFORMANCE_EXAMPLES))
     return parser
+
+
+def _add_operators(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    about = operator_arguments
+    about.add_cluster(_command(commands, "cluster", "show how a cluster stands", about.CLUSTER_EXAMPLES))
+    about.add_top(_command(commands, "top", "watch what a broker does", about.TOP_EXAMPLES))
 
 
 def _add_client_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -390,26 +390,3 @@ def _add_conformance(parser: argparse.ArgumentParser) -> None:
     text = "how long a step may take before it has failed (10)"
     add("--patience", metavar="SECONDS", type=seconds, default=10.0, help=text)
     add("program", metavar="COMMAND", nargs="*", help="how the adapter is started, behind --")
-
-
-def window(text: str) -> float:
-    """A number of seconds that may be 0, as an argument."""
-    return 0.0 if text.strip() == "0" else seconds(text)
-
-
-def seconds(text: str) -> float:
-    """A positive number of seconds, as an argument."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
-    return number
-
-
-def count(text: str) -> int:
-    """A positive whole number, as an argument."""
-    if not (text.isascii() and text.isdigit() and len(text) < 16 and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
