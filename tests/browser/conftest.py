@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from tests.browser.chromium import open_browser
+from tests.browser.client_page import Tabs, client_site, tabs_of
 from tests.browser.processes import Broker
 
 # What the demo says about its connection goes by quickly: every state it shows is kept.
@@ -48,3 +49,17 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
         yield broker
     finally:
         broker.end()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A page with the JavaScript client; its URL."""
+    with client_site(tmp_path_factory.mktemp("client")) as url:
+        yield url
+
+
+@pytest.fixture
+def tabs(browser: Browser, site: str) -> Iterator[Tabs]:
+    """Tabs of one profile on it."""
+    with tabs_of(browser, site) as tabs:
+        yield tabs

@@ -1,12 +1,9 @@
 """Pages behind proxies that let no WebSocket through: they go on over HTTP, by themselves (SPEC 12.4, 12.3)."""
 
-from collections.abc import Iterator
-
 import pytest
-from playwright.sync_api import Browser
 
 from tests.browser.blocked import HANGS, Blocked
-from tests.browser.client_page import Tabs, client_site, tabs_of
+from tests.browser.client_page import Tabs
 from tests.browser.processes import Broker
 
 pytestmark = pytest.mark.browser
@@ -18,18 +15,6 @@ EVENT_SOURCE = """([url, topic]) => {
   source.addEventListener("gap", ({ data }) => gaps.push(JSON.parse(data)));
   return new Promise((resolve) => source.addEventListener("subscribed", resolve, { once: true }));
 }"""
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with client_site(tmp_path_factory.mktemp("client")) as url:
-        yield url
-
-
-@pytest.fixture
-def tabs(browser: Browser, site: str) -> Iterator[Tabs]:
-    with tabs_of(browser, site) as tabs:
-        yield tabs
 
 
 @pytest.mark.parametrize(("name", "status"), [("script", 502), ("module", HANGS)])

@@ -1,28 +1,14 @@
 """The JavaScript client in a real browser: brokers that die, lines that are cut, pages that are loaded again."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
 
 from tests.browser.cable import Cable
-from tests.browser.client_page import Tabs, client_site, tabs_of
+from tests.browser.client_page import Tabs
 from tests.browser.processes import Broker
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with client_site(tmp_path_factory.mktemp("client")) as url:
-        yield url
-
-
-@pytest.fixture
-def tabs(browser: Browser, site: str) -> Iterator[Tabs]:
-    with tabs_of(browser, site) as tabs:
-        yield tabs
 
 
 def test_script_tag_publishes_and_hears_by_wildcard(tabs: Tabs, broker: Broker) -> None:

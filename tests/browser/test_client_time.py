@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser
 
 from tests.browser.chromium import browser_asleep
-from tests.browser.client_page import Tab, Tabs, client_site, tabs_of
+from tests.browser.client_page import Tab, Tabs
 from tests.browser.processes import Broker, publish_json
 from tests.browser.scripted import Packet, Peer, Scripted, scripted_server
 
@@ -21,18 +20,6 @@ LIMITS = {
     "max_inflight_publishes": 256,
     "dedupe_window_ms": 300_000,
 }
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with client_site(tmp_path_factory.mktemp("client")) as url:
-        yield url
-
-
-@pytest.fixture
-def tabs(browser: Browser, site: str) -> Iterator[Tabs]:
-    with tabs_of(browser, site) as tabs:
-        yield tabs
 
 
 @pytest.fixture
