@@ -7,10 +7,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test generate format lint types docs bench autobahn screenshot fuzz audit sbom dist version clean
+.PHONY: help run test generate format lint types docs site site-serve bench autobahn screenshot fuzz audit sbom dist \
+  version clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 19
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 19
 
 run: $(VENV)/.server ## a broker on 127.0.0.1:7400, with the demo
 	@$(BIN)/triode serve --demo
@@ -30,6 +31,7 @@ generate: $(VENV)/.dev $(VENV)/.js ## errors.py, schemas, tables of SPEC.md and 
 	@$(BIN)/python -m tests.cluster.shapes
 	@$(BIN)/python -m tests.house.limits_page
 	@$(BIN)/python -m tests.house.metrics_reference
+	@$(BIN)/python -m tests.house.site_reference
 	@$(BIN)/ruff format --quiet protocol
 	@if [ -e $(VENV)/.js ]; then \
 	  npm run build --silent --prefix clients/js && cp clients/js/dist/triode.iife.js broker/triode_broker/http/triode.js; \
@@ -52,6 +54,17 @@ docs: $(VENV)/.dev $(VENV)/.js ## references of both clients: .cache/docs/python
 	  triode triode.asyncio triode.sync
 	@if [ -e $(VENV)/.js ]; then npm run docs --silent --prefix clients/js -- --out ../../.cache/docs/js; fi
 	@ls .cache/docs/*/index.html
+
+# Served from the disk, or by `make site-serve`, which builds again what is written meanwhile. The references of the
+# clients become part of it.
+SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
+site: docs ## the documentation as a site: .cache/site
+	@$(SITE) build --strict --quiet --config-file docs/site/mkdocs.yml
+	@rm -rf .cache/site/api && mkdir .cache/site/api && cp -R .cache/docs/* .cache/site/api/
+	@ls .cache/site/index.html
+
+site-serve: $(VENV)/.dev ## the same on 127.0.0.1:8000, while it is written
+	@$(SITE) serve --strict --config-file docs/site/mkdocs.yml
 
 bench: $(VENV)/.dev ## the figures of bench/README.md
 	@$(BIN)/python -m bench.run

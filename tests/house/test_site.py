@@ -1,0 +1,115 @@
+"""The documentation site is built without a warning, needs nothing from elsewhere, and its reference is current.
+
+Links of all pages of the repository, in the site or not, lead to a file that is there and to a heading in it.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from tests.house.site_reference import FOLDER, PAGES, page
+from tests.house.tree import ROOT, files, name, source
+
+CONFIG = ROOT / "docs" / "site" / "mkdocs.yml"
+DOCUMENTS = [path for path in files(".md") if ".cache" not in path.parts]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built strictly: a warning is an error."""
+    folder = tmp_path_factory.mktemp("site")
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-f", str(CONFIG), "-d", str(folder)]
+    quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(build, capture_output=True, text=True, check=False, env=quiet)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+class Sources(HTMLParser):
+    """What a browser loads for a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if tag in ("script", "img", "iframe", "source", "video"):
+            self.loaded.append(values.get("src") or "")
+        elif tag == "link" and values.get("rel") not in ("canonical", "next", "prev"):
+            self.loaded.append(values.get("href") or "")
+
+
+def test_site_needs_nothing_from_elsewhere(site: Path) -> None:
+    pages = sorted(site.rglob("*.html"))
+    assert len(pages) > len(DOCUMENTS) / 2
+    outside = set()
+    for path in pages:
+        sources = Sources()
+        sources.feed(path.read_text(encoding="utf-8"))
+        outside |= {(path.name, one) for one in sources.loaded if re.match(r"(https?:)?//", one)}
+    assert outside == set()
+    styles = "".join(path.read_text(encoding="utf-8") for path in site.rglob("*.css"))
+    assert re.findall(r"(?:@import|url\()\s*[\"']?(?:https?:)?//", styles) == []
+
+
+def test_site_has_every_page_and_its_search_finds_them(site: Path) -> None:
+    index = (site / "search" / "search_index.json").read_text(encoding="utf-8")
+    for path in sorted((ROOT / "docs").glob("*.md")):
+        place = path.with_suffix(".html").name
+        assert (site / place).is_file(), place
+        assert f'"location":"{place}' in index, place
+
+
+@pytest.mark.parametrize("made", PAGES)
+def test_reference_is_current(made: str) -> None:
+    assert (FOLDER / made).read_text(encoding="utf-8") == page(made), "make generate"
+
+
+def test_links_of_every_document_lead_somewhere() -> None:
+    dead = [f"{name(path)}: {link}" for path in DOCUMENTS for link in links(path) if not leads(path, link)]
+    assert dead == []
+
+
+def test_dead_links_are_found() -> None:
+    """The check bites: a file, a folder, a heading, and none of these."""
+    home = ROOT / "README.md"
+    assert leads(home, "docs/limits.md#rates")
+    assert leads(home, "docs/examples")
+    assert not leads(home, "docs/limits.md#no-such-heading")
+    assert not leads(home, "docs/no-such-page.md")
+
+
+def links(path: Path) -> Iterator[str]:
+    """Relative ones, outside of code."""
+    prose = re.sub(r"^ *(`{3,}).*?^ *\1`*$", "", source(path), flags=re.DOTALL | re.MULTILINE)
+    prose = re.sub(r"(`+)[^\n]*?[^`]\1(?!`)", "", prose)
+    for link in re.findall(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"", prose):
+        if not re.match(r"[a-z]+:", found := link[0] or link[1]):
+            yield found
+
+
+def leads(path: Path, link: str) -> bool:
+    """Whether there is such a file and such a heading."""
+    file, _, anchor = link.partition("#")
+    target = (path.parent / file).resolve() if file else path
+    if not target.exists():
+        return False
+    return not anchor or target.suffix != ".md" or anchor in headings(target)
+
+
+@cache
+def headings(path: Path) -> frozenset[str]:
+    """The names of its headings, as code hosts and the site make them."""
+    prose = re.sub(r"^ *(`{3,}).*?^ *\1`*$", "", source(path), flags=re.DOTALL | re.MULTILINE)
+    titles = re.findall(r"^#{1,6} +(.*?) *#*$", prose, re.MULTILINE)
+    plain = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title).replace("`", "").replace("*", "") for title in titles]
+    slugs = [re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-") for title in plain]
+    return frozenset(slugs) | frozenset(re.findall(r"<a id=\"([^\"]+)\"", prose))
