@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 
 from triode_protocol.topics import covers, overlap
 
-from triode_broker.config import DEAD_LETTER_RULE, DELIVERY_OVERHEAD_BYTES, Config, TopicRule
+from triode_broker.config import DEAD_LETTER_RULE, DELIVERY_OVERHEAD_BYTES, EVENTS_RULE, Config, TopicRule
 from triode_broker.config.effects import effect_of, names, put, value_of
 
 #: What holds behind the rules of the settings.
-_DEFAULTS = (DEAD_LETTER_RULE, TopicRule(filter="#"))
+_DEFAULTS = (DEAD_LETTER_RULE, EVENTS_RULE, TopicRule(filter="#"))
 
 
 def changed(in_force: Config, read: Config) -> list[str]:

@@ -43,6 +43,7 @@ from triode_broker.edge.listeners import listen, url
 from triode_broker.edge.reactor import Edge
 from triode_broker.figures import Figures
 from triode_broker.hangup import Terminal
+from triode_broker.hooking import Hooking
 from triode_broker.http import api
 from triode_broker.http.desk import Desk
 from triode_broker.http.metrics_operation import METRICS
@@ -165,6 +166,13 @@ class Broker:
             self.operating = Operating(config, self.node, self.desk, self.edge, front, routes, turn, self._log)
             self.figures.edges["operators"] = self.operating.edge
         reach_links(self.desk, self.joining)
+        self._hook()
+
+    def _hook(self) -> None:
+        """Join events and webhooks, where there are any."""
+        cluster = None if self.joining is None else self.joining.cluster
+        self.hooking = Hooking(self.config, self.node, cluster, self._log, self._begin_turn, self.edge.flush)
+        self.reloading.parts["webhooks"] = self.hooking.prepare
 
     def _report(self) -> None:
         """What this node says of itself."""
@@ -331,6 +339,7 @@ class Broker:
         self.desk.calls = await self._administering().begin(nursery)
         if self.operating is not None:
             await self.operating.begin(nursery, self.desk.calls)
+        await nursery.start(self.hooking.run)
         if self.config.demo:
             self._feed_demo(nursery, urls[0].replace("http", "ws", 1) + "/ws")
 

@@ -100,6 +100,19 @@ TABLE = {
     WORKERS: broker(
         "triode_broker.edge.listeners", "triode_broker.hangup", REREADING, WORKERS, libraries=("trio",)
     ),
+    # A client in the process, and HTTP to endpoints.
+    "triode_broker.webhooks": broker(CORE, "triode_broker.webhooks", libraries=("trio",)),
+    "triode_broker.webhooks.posting": broker("triode_broker.webhooks", libraries=("trio", "httpx")),
+    "triode_broker.hooking": broker(
+        f"{ADMIN}.listener",
+        f"{AUTH}.static_keys",
+        CLUSTER,
+        CORE,
+        LOG,
+        "triode_broker.reloading",
+        "triode_broker.webhooks",
+        libraries=("trio",),
+    ),
     # Feeds the demo through a real connection: a program like any other, only shipped with the broker.
     "triode_broker.demo": Row(
         ("triode", "triode_broker.config", "triode_broker.demo"), (*EVERYWHERE_IN_THE_BROKER, "trio")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from triode_broker.auth.api_keys import ApiKeys, read_keys
-from triode_broker.config import Admin, Auth, TokenKey
+from triode_broker.config import Admin, Auth, TokenKey, Webhook
 from triode_broker.secrets_on_disk import BadFile, read_private, read_trusted
 
 if TYPE_CHECKING:
@@ -69,6 +69,15 @@ def read_operators_secret(admin: Admin, environ: Mapping[str, str]) -> str:
         setting = "admin.token_file" if admin.token_file else "admin.token_env"
         raise BadCredentials(setting, "holds what cannot stand behind Bearer: letters, digits and ._~+/- can")
     return secret
+
+
+def read_webhook_secrets(row: Webhook, number: int, environ: Mapping[str, str]) -> tuple[bytes, ...]:
+    """Those that sign a webhook's requests, the new one first; `number`: which, from 1. Raises BadCredentials."""
+    found = (
+        _secret(f"webhooks #{number} secret", row.secret_file, row.secret_env, environ),
+        _secret(f"webhooks #{number} old_secret", row.old_secret_file, row.old_secret_env, environ),
+    )
+    return tuple(secret.encode() for secret in found if secret)
 
 
 def _secret(name: str, file: str, variable: str, environ: Mapping[str, str]) -> str:

@@ -34,7 +34,7 @@ from triode_protocol.packets import ABSENT, Publish, Published, ServerPacket
 
 from triode_broker.cluster.forwarded import MOVED, WINDOW_MESSAGES, Flushing, Link, answer_of, packet_of
 from triode_broker.cluster.frames import Answer, Answered, Forward, Forwarded, Refusal
-from triode_broker.core.dead_letters import name_of
+from triode_broker.core import own_topics
 from triode_broker.core.interfaces import Publisher
 from triode_broker.core.shard import Shard
 
@@ -176,8 +176,8 @@ class Stream:
         self._refuse(seq, "conflict", message, "topic", "backoff", RETRY_CONFLICT_MS)
 
     def _refused(self, row: Forwarded, refused: Refused, now_ms: int) -> None:
-        """But dead letters are let in at another door; clients' `$…` were refused where they came in."""
-        if refused.name == ErrorName.BAD_TOPIC and name_of(row.topic):
+        """But the broker's own are let in at another door; clients' `$…` were refused where they came in."""
+        if refused.name == ErrorName.BAD_TOPIC and own_topics.is_known(row.topic):
             try:
                 self._router.publish_own(packet_of(row, row.seq), row.user, now_ms, self)
                 return

@@ -23,7 +23,7 @@ from triode_broker.cluster.questions import Link
 from triode_broker.core.awaiting import RETRY_QUEUE_MS
 from triode_broker.core.away import Away, unreached
 from triode_broker.core.errors import Disconnect
-from triode_broker.core.identity import Identity
+from triode_broker.core.identity import BEHIND_A_NODE, Identity
 from triode_broker.core.node import Node
 from triode_broker.core.outbox import Outbox
 from triode_broker.core.session import Session
@@ -121,7 +121,7 @@ class Visitor:
         self.close_code = 0
         self.outbox = Outbox(self, _Bell(self), bytes, min(VISITOR_BYTES, node.limits.max_outbox_bytes))
         self.session = Session(node, self.outbox)
-        self.session.attend(frame.connection, Identity(frame.user, frame.tenant))
+        self.session.attend(frame.connection, Identity(frame.user, frame.tenant, method=BEHIND_A_NODE))
 
     # `interfaces.Connection`
 

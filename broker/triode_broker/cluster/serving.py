@@ -11,7 +11,7 @@ head is the owner's at that moment, and no rule beside `prev` is needed for what
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from triode_protocol.packets import Start
 
@@ -46,6 +46,16 @@ PAGE_BYTES: Final = 65_536
 MAX_QUESTIONS: Final = 4 * MAX_RUNNING
 
 
+class Holding(Protocol):
+    """Wants to know which filters are wanted."""
+
+    def hold(self, filter: str) -> None:
+        """By one peer more."""
+
+    def release(self, filter: str) -> None:
+        """By one less."""
+
+
 class Stream:
     """One log on its way to one peer."""
 
@@ -67,16 +77,26 @@ class Serving:
         self._now_ms = now_ms
         self._dirty = dirty
         self._askers: dict[Link, Asker] = {}
+        self.holding: Holding | None = None
 
     def opened(self, link: Link, peer: str = "") -> None:
         """A peer has dialled: the node of that name."""
         self._askers[link] = asker = Asker(link, self._router, self._now_ms, self._dirty, peer)
+        asker.holding = self.holding
         link.drained = partial(_both, link.drained, asker.go_on)
 
     def closed(self, link: Link) -> None:
         """It is gone."""
         if (asker := self._askers.pop(link, None)) is not None:
             asker.close()
+
+    def tell(self, holding: Holding) -> None:
+        """From now on it is told which filters peers want."""
+        self.holding = holding
+        for asker in self._askers.values():
+            asker.holding = holding
+            for filter in asker.filters:
+                holding.hold(filter)
 
     def received(self, link: Link, frame: Frame) -> None:
         """One of the frames of HANDLERS."""
@@ -102,7 +122,8 @@ class Asker:
         self._dirty = dirty
         self._is_dirty = False
         self._is_closed = False
-        self._filters: dict[str, None] = {}
+        self.filters: dict[str, None] = {}
+        self.holding: Holding | None = None
         self._wanted: TopicTree[str, bool] = TopicTree(is_any, 10_000)  # for pages of everything
         self._streams: dict[str, Stream] = {}
         self._questions: deque[Read | ReadBack | Seek] = deque()
@@ -185,25 +206,29 @@ class Asker:
             self._streams = {shard.log.name: Stream(shard.log.head()) for shard in self._served()}
         if frame.kind == "drop":
             for filter in frame.filters:
-                if filter in self._filters:
+                if filter in self.filters:
                     self._drop(filter)
         else:
             for filter in frame.filters:
-                if filter not in self._filters:
-                    self._filters[filter] = None
+                if filter not in self.filters:
+                    self.filters[filter] = None
                     self._wanted.add(filter, filter)
                     self._router.follow(filter, self)
+                    if self.holding is not None:
+                        self.holding.hold(filter)
         self._mark_all()
         heads = {shard.log.name: shard.log.head() for shard in self._served()}
         self._link.put(Interested(frame.seq, heads))
 
     def _drop(self, filter: str) -> None:
-        del self._filters[filter]
+        del self.filters[filter]
         self._wanted.remove(filter, filter)
         self._router.unfollow(filter, self)
+        if self.holding is not None:
+            self.holding.release(filter)
 
     def _forget(self) -> None:
-        for filter in list(self._filters):
+        for filter in list(self.filters):
             self._drop(filter)
         self._streams.clear()
 

@@ -27,11 +27,13 @@ from triode_broker.config.access import (
 )
 from triode_broker.config.limits import Limits
 from triode_broker.config.numbers import MAX_INTEGER, NotNegative, Positive, Retention
-from triode_broker.config.operating import Admin, Tracing
+from triode_broker.config.operating import Admin, Tracing, Webhook
 from triode_broker.config.topics import (
     BY_STORAGE,
     DEAD_LETTER_RULE,
     DEAD_LETTER_RULE_IN_MEMORY,
+    EVENTS_RULE,
+    EVENTS_RULE_IN_MEMORY,
     RETENTION,
     TopicRule,
 )
@@ -44,6 +46,8 @@ __all__ = [
     "DEFAULT_CLUSTER_LISTEN",
     "DEFAULT_QUOTAS",
     "DELIVERY_OVERHEAD_BYTES",
+    "EVENTS_RULE",
+    "EVENTS_RULE_IN_MEMORY",
     "EVERYWHERE",
     "GC_THRESHOLDS",
     "MAX_INTEGER",
@@ -70,6 +74,7 @@ __all__ = [
     "TokenKey",
     "TopicRule",
     "Tracing",
+    "Webhook",
     "Worker",
     "has_no_port",
     "is_somewhere",
@@ -134,6 +139,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     tracing: Tracing = Tracing()
     tokens: tuple[TokenKey, ...] = field(default_factory=tuple)
     permissions: tuple[Permission, ...] = field(default_factory=tuple)
+    webhooks: tuple[Webhook, ...] = field(default_factory=tuple)
     limits: Limits = Limits()
     quotas: tuple[Quota, ...] = field(default_factory=tuple)
     topics: tuple[TopicRule, ...] = field(default_factory=tuple)

@@ -53,6 +53,7 @@ _LISTED: Final[Mapping[str, Effect]] = {
     "tokens": "reload",
     "permissions": "reload",
     "quotas": "reload",
+    "webhooks": "reload",
     "topics": "reload",
     **dict.fromkeys(("tls.certificate", "tls.key", "tls.client_ca", "tls.client_certificates"), "new"),
     **dict.fromkeys(("cluster_tls.certificate", "cluster_tls.key", "cluster_tls.client_ca"), "new"),

@@ -154,5 +154,12 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     max_attempts: Positive = 1_000  # beyond: `malformed`
     abandoned_seconds: Positive = 604_800  # a durable subscription without members is deleted after so long
 
+    # Events for webhooks
+    max_waiting_events: Positive = 10_000  # that their shard has not taken; beyond: lost, which is told
+    max_open_events: Positive = (
+        100_000  # clients, members and topics remembered, to tell their end for a lost node
+    )
+    vacated_after_ms: NotNegative = 2_000  # a topic without subscriptions for so long is vacated
+
     # Revocations
     max_revocations: Positive = 10_000  # kept at once; those of other nodes come on top

@@ -48,3 +48,17 @@ DEAD_LETTER_RULE = TopicRule(
 )
 #: Where the node has no disk.
 DEAD_LETTER_RULE_IN_MEMORY = TopicRule(filter="$dead/#", compact=True, retention_seconds=604_800, dedupe_seconds=0)
+
+#: Of `$events/…` (docs/webhooks.md), where no rule says otherwise. What is older is lost to a webhook that is so
+#: far behind, and it is told so.
+EVENTS_RULE = TopicRule(
+    filter="$events/#",
+    storage="disk",
+    retention_messages=100_000,
+    retention_seconds=86_400,
+    retention_bytes=67_108_864,
+)
+#: Where the node has no disk.
+EVENTS_RULE_IN_MEMORY = TopicRule(
+    filter="$events/#", retention_messages=10_000, retention_seconds=3_600, retention_bytes=8_388_608
+)

@@ -13,8 +13,10 @@ from triode_protocol.topics import BadTopic, check_topic, is_reserved, is_wildca
 from triode_broker.config import Limits
 from triode_broker.core.awaiting import RETRY_QUEUE_MS
 from triode_broker.core.dead_letters import topic_of
+from triode_broker.core.events import HOOK, METHOD
+from triode_broker.core.identity import BEHIND_A_NODE
 from triode_broker.core.start import check_start
-from triode_broker.core.tenants import name_inside
+from triode_broker.core.tenants import name_inside, name_outside
 
 MAX_NAME_BYTES = 64
 #: History requests of one connection that wait for a disk; and reads of subscriptions, those that have ended
@@ -90,6 +92,12 @@ def _check_name(name: str, field: str) -> None:
         raise Refused(ErrorName.MALFORMED, f"not a name: {error}", field=field) from None
     if is_reserved(name):
         raise Refused(ErrorName.MALFORMED, "a name does not begin with $", field=field)
+
+
+def check_name(method: str, asked: Asked) -> None:
+    """Raise Refused where a client asks for a name of the broker's own."""
+    if name_outside(asked.name).startswith(HOOK) and method not in (METHOD, BEHIND_A_NODE):
+        raise Refused(ErrorName.FORBIDDEN, f"names that begin with {HOOK} are the broker's own", field=asked.field)
 
 
 def check_questions(count: int, limit: int) -> None:

@@ -20,6 +20,7 @@ from triode_broker.core.asking import Asked
 from triode_broker.core.awaiting import RETRY_STORE_MS
 from triode_broker.core.consumer import Consumer
 from triode_broker.core.dead_letters import Letter, make_letter
+from triode_broker.core.events import Events
 from triode_broker.core.interfaces import DurableLog, Outcome, Publisher
 from triode_broker.core.interfaces import Place as Found
 from triode_broker.core.item import Item
@@ -50,6 +51,7 @@ class Consumers:
         self._limits = limits
         self._timers = timers
         self._sweeps = 0
+        self.events: Events | None = None
         self._unsaved: dict[Consumer, None] = {}  # has changed since its store had it
         self.by_name: dict[str, Consumer] = {}
         for log in router.durable_logs:
@@ -323,6 +325,8 @@ class Consumers:
 
     def _buried(self, consumer: Consumer, item: Item) -> None:
         self._router.statistics.dead_letters += 1
+        if self.events is not None:
+            self.events.buried(consumer.name, item)
         consumer.buried(item)
 
     # Keeping

@@ -14,6 +14,7 @@ from triode_protocol.codec import Refused
 from triode_protocol.errors import ErrorName
 from triode_protocol.packets import Subscribe
 
+from triode_broker.core.events import PREFIX as EVENTS
 from triode_broker.core.identity import Identity
 from triode_broker.core.rights import EVERYTHING, Action, Allows, Rights, Verdict
 from triode_broker.core.tenants import outside
@@ -38,7 +39,9 @@ def forbidden(action: Action, field: str) -> Refused:
 
 def verdict(rights: Rights, action: Action, filter: str) -> Verdict:
     """As the rights say; where there are no rules, filters that nothing matches are no offence either."""
-    return "all" if rights is EVERYTHING else rights.verdict(action, filter)
+    if rights is EVERYTHING and not filter.startswith(EVENTS):
+        return "all"
+    return rights.verdict(action, filter)
 
 
 def check_topic(rights: Rights, action: Action, topic: str) -> None:

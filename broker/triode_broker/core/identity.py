@@ -41,6 +41,8 @@ class Identity:
         return (self.tenant, self.user) == (other.tenant, other.user)
 
 
+#: How a client is known where its name is at home, and another node has found out who it is.
+BEHIND_A_NODE: Final = "node"
 #: Where nobody is asked who they are.
 OPEN = Identity()
 
@@ -54,6 +56,7 @@ class Arrival:
     certificate: tuple[str, ...] = ()  # names in the client's verified certificate, the one to be used first
     is_encrypted: bool = False
     gate: "Gate | None" = None  # who says who it is, at a door of its own; None: the node's
+    is_request: bool = False  # one that asks by HTTP and goes: no event
 
 
 #: Nothing is.

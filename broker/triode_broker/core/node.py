@@ -15,6 +15,7 @@ from triode_broker.core.away import Homes
 from triode_broker.core.calendar import Calendar
 from triode_broker.core.consumers import Consumers
 from triode_broker.core.errors import close_code
+from triode_broker.core.events import Events
 from triode_broker.core.guarded import Done, Guarded
 from triode_broker.core.identity import Identity
 from triode_broker.core.interfaces import Gate, Publisher
@@ -33,6 +34,7 @@ from triode_broker.core.wills import Wills
 
 if TYPE_CHECKING:
     from triode_broker.core.session import Session
+    from triode_broker.core.tapping import Taps
 
 #: What this broker offers, as announced in `connected` (SPEC 7.2).
 CAPABILITIES = [
@@ -85,8 +87,10 @@ class Node:
     rates: Rates = attrs.field(init=False)
     revocations: Revocations = attrs.field(init=False)
     tracing: Tracing = attrs.field(init=False)
+    taps: "Taps | None" = None  # None: no operator looks into a connection
     departed: "Callable[[Session, Any], None]" = _nobody_asks  # a connection has ended; told by the edge how
     publish: Publish = attrs.field(init=False)  # `Router.publish`, or what stands before it
+    events: Events | None = attrs.field(init=False, default=None)  # None: nobody wants any
     _reconnect: Reconnect = attrs.field(init=False)
     _capabilities: list[str] = attrs.field(init=False)
 
@@ -127,6 +131,20 @@ class Node:
         self.rates.limits_changed()
         self.admission.limits_changed()
         self.presence.limits_changed()
+
+    def tell(self, events: Events, lost: Callable[[str], object]) -> None:
+        """From now on what happens is told there; and to `lost` which other node counts as lost."""
+        self.events = self.presence.events = self.consumers.events = events
+        self.presence.lost = lost
+
+    def open_filters(self) -> Iterator[str]:
+        """Of all that is covered now: once for each subscription, and for each name that has members."""
+        for session in list(self.sessions.values()):
+            for sub in session.subscriptions:
+                yield sub.filter
+        for consumer in self.consumers.by_name.values():
+            if consumer.members:
+                yield consumer.filter
 
     def _subscriptions(self) -> Iterator[Subscription]:
         return chain.from_iterable(session.subscriptions for session in list(self.sessions.values()))

@@ -18,6 +18,7 @@ from triode_protocol.packets import Joined, Left, Present, Seen, Subscribe
 from triode_protocol.topics import is_wildcard
 
 from triode_broker.config import Limits
+from triode_broker.core.events import Events
 from triode_broker.core.identity import Identity
 from triode_broker.core.outbox import Outbox
 from triode_broker.core.tenants import is_own, outside
@@ -121,6 +122,8 @@ class Presence:
         self._there: dict[str, dict[str, dict[str, bytes]]] = {}  # by node, topic and id
         self._held: dict[str, _Held] = {}  # by connection
         self.elsewhere: Elsewhere = Nobody()
+        self.events: Events | None = None
+        self.lost: Callable[[str], object] | None = None  # told of a node that counts as lost
         self.ask: Callable[[str, Answer], None] = self._answer_alone
 
     # What sessions do
@@ -171,6 +174,8 @@ class Presence:
             member.json = json
             self._tell_joined(topic, member.id, json, is_new=is_new)
             self.elsewhere.joined(topic, json)
+            if is_new and self.events is not None:
+                self.events.joined(topic, json)
         return member
 
     def _take_back(self, topic: str, connection: str, who: Identity) -> Member | None:
@@ -251,6 +256,8 @@ class Presence:
             del self._here[member.topic]
         self._tell_left(member.topic, member.id, member.json)
         self.elsewhere.left(member.topic, member.json)
+        if self.events is not None:
+            self.events.left(member.id)
 
     # Telling
 
@@ -342,6 +349,8 @@ class Presence:
     def drop_node(self, node: str) -> None:
         """Another node is dead, or was not heard of for so long that its members count as gone."""
         self._drop(node, lambda topic, id: True)
+        if self.lost is not None:
+            self.lost(node)
 
     def _drop(self, node: str, is_gone: Callable[[str, str], bool]) -> None:
         known = self._there.get(node, {})

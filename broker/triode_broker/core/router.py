@@ -13,7 +13,8 @@ from triode_protocol.errors import CloseCode, ErrorName, GapReason
 from triode_protocol.packets import CatchingUp, Publish, Published
 from triode_protocol.topics import BadTopic, check_filter, check_topic, is_reserved, is_wildcard
 
-from triode_broker.config import DEAD_LETTER_RULE, DEAD_LETTER_RULE_IN_MEMORY, Limits, TopicRule
+from triode_broker.config import Limits, TopicRule
+from triode_broker.core import own_topics
 from triode_broker.core.audience import Audience, Follower
 from triode_broker.core.awaiting import Awaiting
 from triode_broker.core.catch_up import CatchUp, Skip
@@ -241,14 +242,9 @@ class Router:
         The `publisher` is answered, in memory at once; the packet has an id. Raises Refused: it was not stored.
         """
         topic = self._own.by_name.get(packet.topic) or self._open_own(packet.topic)
-        shard = topic.shard
-        if shard.acceptor is not None:
-            shard.acceptor.accept(topic, packet, user, publisher, now_ms)
-            return
-        record = shard.accept(topic, packet, user, now_ms)
-        self.deliver(record)
-        log = shard.log
-        publisher.answer(Published(packet.id, log.name, record.pos, record.offset, log.level))
+        answer = own_topics.accept(topic, packet, user, now_ms, publisher, self.deliver)
+        if answer is not None:
+            publisher.answer(answer)
 
     def _open_own(self, name: str) -> Topic:
         shard = self._shard_of(name)
@@ -257,7 +253,7 @@ class Router:
         return topic
 
     def _own_rule(self, name: str) -> TopicRule:
-        return self._policies.of(name, DEAD_LETTER_RULE if self._durable else DEAD_LETTER_RULE_IN_MEMORY)
+        return own_topics.rule_of(self._policies, name, is_on_disk=self.has_disk)
 
     def _delay(self, later: Later, packet: Publish, remembered: Remembered | None) -> Published | None:
         """In memory it is accepted at once; on disk see `core.awaiting`."""
@@ -373,29 +369,16 @@ class Router:
         self.delayed.tick(now_ms)
 
     def deliver(self, record: Record) -> None:
-        """To everybody who is live for it, in the step in which it becomes the head of its log."""
+        """To everybody who is live for it, in the step in which it becomes the head of its log.
+
+        The hottest loop: the same bytes object into every outbox (Outbox.put, written out: 0.05 µs each).
+        """
         audience = self._audiences.get(record.topic) or self._tree.match(record.topic)
         if audience.is_empty:
             return
-        if audience.size:
-            self._fan_out(record, audience)
-        for follower in audience.followers:
-            follower.offer(record)
-
-    def follow(self, filter: str, follower: Follower) -> None:
-        """From here on it is offered what is published on a checked filter."""
-        self._tree.add(filter, follower)
-        self._followers += 1
-
-    def unfollow(self, filter: str, follower: Follower) -> None:
-        """Take it out again. Raises KeyError if it is not there."""
-        self._tree.remove(filter, follower)
-        self._followers -= 1
-
-    def _fan_out(self, record: Record, audience: Audience) -> None:
-        """The hottest loop: the same bytes object into every outbox (Outbox.put, written out: 0.05 µs each)."""
-        audience.counts.delivered += audience.size
-        self.statistics.fanned_out += audience.size
+        size = audience.size
+        audience.counts.delivered += size
+        self.statistics.fanned_out += size
         full: set[Outbox] | None = None
         for frame, boxes in audience.groups:
             item = frame(record.payload)
@@ -414,6 +397,18 @@ class Router:
         if full:
             audience.counts.delivered -= len(full)
             self._overflow(full, record)
+        for follower in audience.followers:
+            follower.offer(record)
+
+    def follow(self, filter: str, follower: Follower) -> None:
+        """From here on it is offered what is published on a checked filter."""
+        self._tree.add(filter, follower)
+        self._followers += 1
+
+    def unfollow(self, filter: str, follower: Follower) -> None:
+        """Take it out again. Raises KeyError if it is not there."""
+        self._tree.remove(filter, follower)
+        self._followers -= 1
 
     def _overflow(self, full: set[Outbox], record: Record) -> None:
         """The message does not fit: each live subscription it was for follows its own policy (G7).

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
 
+import attrs
 import trio
 from triode_protocol.codec import Refused, decode_server, encode
 from triode_protocol.errors import CloseCode, ErrorName
@@ -132,7 +133,8 @@ class Visitor:
         self._reconnect_after_ms = 0
         self._is_gone = False
         self.close_code = 0
-        self.session = Session(node, _Collecting(self, [], bytes, node.limits.max_outbox_bytes), arrival)
+        outbox = _Collecting(self, [], bytes, node.limits.max_outbox_bytes)
+        self.session = Session(node, outbox, attrs.evolve(arrival, is_request=True))
 
     @property
     def is_over(self) -> bool:

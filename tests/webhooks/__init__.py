@@ -1,0 +1,1 @@
+"""Tests of webhooks: real brokers, and endpoints that behave and misbehave."""
