@@ -235,6 +235,19 @@ async def test_a_drain_is_one_of_the_whole_host(tmp_path: Path) -> None:
         assert "worker_restarts" not in {event["event"] for event in said}
 
 
+async def test_a_drain_of_the_host_leaves_every_worker_the_time_in_which_it_is_not_ready(tmp_path: Path) -> None:
+    file = tmp_path / "triode.toml"
+    file.write_text("[limits]\ndrain_delay_ms = 300\ndrain_window_ms = 0\n")
+    async with serve("--data", str(tmp_path / "data"), "--config", str(file)) as program:
+        events = Events(program.errors())
+        await events.up()
+        assert (await run("drain", "--data", str(tmp_path / "data"))).code == ExitCode.OK
+        assert await program.code() == ExitCode.OK
+        said = await events.rest()
+        assert [event["seconds"] for event in said if event["event"] == "draining"] == [0, 0]
+        assert [event["seconds"] for event in said if event["event"] == "workers_drain"] == [None]
+
+
 async def test_a_taken_port_is_told_once() -> None:
     async with serve() as program:
         url, _ = await Events(program.errors()).up()

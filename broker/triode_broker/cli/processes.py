@@ -71,7 +71,7 @@ class Upwards:
 
         def drain(seconds: float | None) -> float:
             left = begin(seconds)
-            _tell(Drain(left))
+            _tell(Drain(seconds))  # as it was asked for: a time that is named would cut drain_delay_ms short
             return left
 
         broker.drain = drain

@@ -141,7 +141,8 @@ class Life:
 
     process: trio.Process
     is_up: bool = False
-    owed: Reload | NotReloaded | None = None  # to be told once it serves
+    owed: list[Reload | NotReloaded] = field(factory=list)  # to be told once it serves, in this order
+    _is_telling: bool = False
 
     def tell(self, wish: Drain | End) -> None:
         """How it is to end; one that does not serve yet has nobody to send away."""
@@ -152,14 +153,16 @@ class Life:
             with suppress(OSError):  # it has ended, which is seen elsewhere
                 os.write(self.process.stdin.fileno(), as_line(wish))
 
-    async def reload(self, wish: Reload | NotReloaded) -> None:
-        """Other rules than it was started with, or why there are none."""
-        if not self.is_up:
-            self.owed = wish
+    async def pay(self) -> None:
+        """Tell it of other rules than it was started with, or why there are none: one after the other."""
+        if not self.is_up or self._is_telling:
             return
         assert self.process.stdin is not None
+        self._is_telling = True
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # it has ended, which is seen elsewhere
-            await self.process.stdin.send_all(as_line(wish))
+            while self.owed:
+                await self.process.stdin.send_all(as_line(self.owed.pop(0)))
+        self._is_telling = False
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Send it a signal, if there is still somebody to get it."""
@@ -178,6 +181,7 @@ class Parent:
     reread: Callable[[], Config] | None = None  # the settings, on SIGHUP; ValueError: what is wrong with them
     config: Config = field(factory=Config)  # the host's, in force
     _last: Reload | NotReloaded | None = None  # what came of the last SIGHUP
+    _telling: trio.Nursery = field(init=False)  # of workers that take their time to listen
     _lives: dict[int, Life] = field(factory=dict)
     _urls: dict[int, list[str]] = field(factory=dict)  # of workers that have served
     _stopping: trio.Event = field(factory=trio.Event)
@@ -188,6 +192,7 @@ class Parent:
     async def run(self) -> int:
         """Until a signal or a drain, then until all workers have ended; exit code 0 if all did in good order."""
         async with trio.open_nursery() as nursery:
+            self._telling = nursery
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
                 nursery.start_soon(self._obey, signals)
                 nursery.start_soon(self._lose_patience)
@@ -207,7 +212,7 @@ class Parent:
                 continue
             self.log.info("signal", name=signal.Signals(number).name)
             if number == signal.SIGHUP:
-                await self._reload()
+                self._reload()
             elif not self._stopping.is_set():
                 self._stop(Drain() if number == signal.SIGTERM else End())
             elif isinstance(self._wish, Drain):
@@ -215,7 +220,7 @@ class Parent:
             else:
                 self._kill()
 
-    async def _reload(self) -> None:
+    def _reload(self) -> None:
         """Each worker judges for itself whether it can use what was read; so does one that starts later."""
         if self.reread is None:
             return
@@ -229,15 +234,17 @@ class Parent:
         else:
             self.starts = [Start(wish.put_into(start.config), start.worker) for start in self.starts]
         self._last = wish
-        for life in list(self._lives.values()):
-            await life.reload(wish)
+        for life in self._lives.values():
+            life.owed.append(wish)
+            self._telling.start_soon(life.pay)
 
     def _stop(self, wish: Drain | End) -> None:
         """All workers, in good order; none starts again."""
         self._wish = wish
         seconds = wish.seconds if isinstance(wish, Drain) else 0.0
         if seconds is None:
-            seconds = self.starts[0].config.limits.drain_window_ms / 1000
+            limits = self.starts[0].config.limits
+            seconds = (limits.drain_delay_ms + limits.drain_window_ms) / 1000
         self._patient_until = max(self._patient_until, trio.current_time() + seconds + END_SECONDS)
         self._stopping.set()
         for life in self._lives.values():
@@ -284,11 +291,11 @@ class Parent:
 
     async def _live(self, number: int) -> Life:
         """One process, from its start to its end."""
-        start = self.starts[number]
+        process = await trio.lowlevel.open_process([*self.command, self._name(number)], stdin=PIPE, stdout=PIPE)
+        life = self._lives[number] = Life(process, owed=[] if self._last is None else [self._last])
+        start = self.starts[number]  # as they are now: what is read from here on is owed
         if number in self._urls:
             start = without_one_time_settings(start)
-        process = await trio.lowlevel.open_process([*self.command, self._name(number)], stdin=PIPE, stdout=PIPE)
-        life = self._lives[number] = Life(process, owed=self._last)
         self.log.info("worker_starts", node=self._name(number), pid=process.pid)
         try:
             if self._stopping.is_set():
@@ -306,14 +313,13 @@ class Parent:
         async for said in Lines(life.process.stdout).records():
             if isinstance(said, Up):
                 life.is_up = True
-                if life.owed is not None:
-                    await life.reload(life.owed)
+                self._telling.start_soon(life.pay)
                 self._is_up(number, said.urls)
             elif isinstance(said, Drain):
                 self.log.info("workers_drain", seconds=said.seconds)
                 self._stop(said)
             elif isinstance(said, Reread):
-                await self._reload()
+                self._reload()
 
     def _is_up(self, number: int, urls: list[str]) -> None:
         is_first = len(self._urls) < len(self.starts)
