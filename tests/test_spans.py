@@ -1,15 +1,18 @@
 """OpenTelemetry: spans of sampled messages, off the hot path; a slow or missing collector costs nothing."""
 
+import logging
 import queue
 from typing import Any
 
 import pytest
 import trio
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from triode_broker import spans
 from triode_broker.config import TopicRule, Tracing
 from triode_broker.core.tracing import MAX_TRACES
 from triode_broker.spans import MAX_PER_SECOND, Followed, NoSpans, Spans, follow, make_spans
+from triode_protocol.hops import Hop
 
 from tests.cluster.rig import Lines
 from tests.core.desk import Desk
@@ -172,3 +175,19 @@ async def test_what_was_left_out_is_logged(mock_clock: trio.testing.MockClock) -
         nursery.cancel_scope.cancel()
     assert log.of("spans_left_out") == [{"messages": 3}]
     assert desk.node.publish == desk.router.publish
+
+
+async def test_what_the_library_says_stands_in_the_log_as_a_value(mock_clock: trio.testing.MockClock) -> None:
+    """S27: it quotes what came with messages, and would write it as it is."""
+    log, forged = Lines(), 'x"\n{"event": "forged"}'
+    async with trio.open_nursery() as nursery:
+        await nursery.start(follow, Tracing("http://127.0.0.1:1"), Desk().node, log)
+        one = Followed("a", "", PARENT, forged, [Hop("accepted", "n1", 1)])
+        make_spans(TracerProvider().get_tracer("triode"), one)
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(spans._LOOK_SECONDS + 1)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    (told,) = log.of("spans_complained_of")
+    assert (told["times"], forged in told["reason"]) == (1, True)
+    assert logging.getLogger("opentelemetry").handlers == []

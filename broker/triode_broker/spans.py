@@ -5,6 +5,7 @@ makes and sends them; the loop hands it what is over and never waits. The surpri
 cannot keep up, whole messages are left out and counted. A collector that is slow or away costs a broker nothing.
 """
 
+import logging
 import queue
 import random
 import re
@@ -41,7 +42,9 @@ async def follow(
     settings: Tracing, node: Node, log: Any, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
     """Make spans until cancelled. Raises NoSpans."""
-    spans, told = Spans(settings, node), 0
+    spans, told, complaints = Spans(settings, node), 0, _Complaints(logging.WARNING)
+    library = logging.getLogger("opentelemetry")
+    library.addHandler(complaints)
     task_status.started()
     try:
         while True:
@@ -49,9 +52,29 @@ async def follow(
             if spans.left_out > told:
                 log.warning("spans_left_out", messages=spans.left_out - told)
                 told = spans.left_out
+            if complaints.count:
+                log.warning("spans_complained_of", times=complaints.count, reason=complaints.last)
+                complaints.count = 0
     finally:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(spans.close)
+        library.removeHandler(complaints)
+
+
+class _Complaints(logging.Handler):
+    """What the library has to say, for our log.
+
+    By itself it writes raw lines, which quote what came with a message: publishers could forge lines of the log
+    (S27), as many as they like (S8).
+    """
+
+    count = 0
+    last = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """From any thread."""
+        self.count += 1
+        self.last = record.getMessage()
 
 
 class NoSpans(StoreError):

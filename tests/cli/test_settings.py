@@ -110,6 +110,7 @@ def test_variables_of_settings_do_not_collide() -> None:
         ('[[topics]]\nfilter = "a/#/b"', 'topics #1 filter = "a/#/b": not a filter: # stands alone'),
         ("listen =", "not TOML: "),
         ('node = "n1"\nnode = "n2"', "not TOML: "),
+        ("workers = " + "9" * 5_000, "not TOML: "),
         ('"\\u001b[2J" = 1', "unknown key \\u001b[2J"),
     ],
 )

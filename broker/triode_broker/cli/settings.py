@@ -105,7 +105,7 @@ class _Layers:
             document = tomllib.loads(file.read_text("utf-8-sig"))
         except OSError as error:
             self.problems.append(f"{file}: cannot be read: {error.strerror or error}")
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except ValueError as error:  # no UTF-8, no TOML, or a number of thousands of digits
             self.problems.append(f"{file}: not TOML: {error}")
         except RecursionError:  # the reader goes down a level with each of the file's
             self.problems.append(f"{file}: not TOML that can be read: it is nested too deeply")
