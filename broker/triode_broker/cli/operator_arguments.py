@@ -36,6 +36,18 @@ it does not reach it. DRIFT: settings, or the version, that differ. The exit cod
 a node is not reached, or nodes disagree.
 {WHERE}"""
 
+TAIL_EXAMPLES: Final = f"""examples:
+  triode tail --user ada                         what her clients publish, are sent, subscribe to, acknowledge
+  triode tail --connection c-19ab…               one connection (see `triode connections`)
+  triode tail --topic 'rooms/#' --payloads       messages, with what they carry
+  triode tail --user ada --tenant acme --count 100 --json
+
+Follows on all nodes. Payloads, headers and states are left out, and told by their size, unless --payloads asks for
+them; credentials always are. → is said by the client, ← is told to it. The broker's log says who follows whom.
+A node holds 2,000 events between two looks; what was too much is counted and said.
+What is answered to requests over HTTP is not shown; what they ask is.
+{WHERE}"""
+
 SORTS: Final = ("published", "subscribers", "bytes", "name")
 
 
@@ -63,6 +75,19 @@ def add_top(parser: argparse.ArgumentParser) -> None:
     add("--count", metavar="N", type=count, help="end after so many pictures")
     add("--sort", metavar="BY", choices=SORTS, default=SORTS[0], help=f"topics by: {', '.join(SORTS)}")
     add("--limit", metavar="N", type=count, default=10, help="so many topics, connections and names (10)")
+    add_where(parser)
+
+
+def add_tail(parser: argparse.ArgumentParser) -> None:
+    """`triode tail`."""
+    add = parser.add_argument
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--topic", metavar="FILTER", help="messages of this filter")
+    which.add_argument("--user", metavar="USER", help="the clients of this user")
+    which.add_argument("--connection", metavar="ID", help="one connection")
+    add("--tenant", metavar="NAME", help="of this tenant (with --user and --topic without it: the default)")
+    add("--payloads", action="store_true", help="show what applications say, too")
+    add("--count", metavar="N", type=count, help="stop after N events")
     add_where(parser)
 
 
