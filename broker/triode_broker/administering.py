@@ -23,6 +23,8 @@ from triode_broker.admin.listener import BadSocket, Call, serve_calls
 from triode_broker.admin.reload import Operating
 from triode_broker.admin.routing import Routing
 from triode_broker.admin.subscribed import Subscribed
+from triode_broker.admin.tail import Tails
+from triode_broker.admin.webhooks import Hooks
 from triode_broker.cluster.neighbours import Neighbours
 from triode_broker.config import SOCKET_NAME, Auth, Config, Permission, Worker
 from triode_broker.core.node import Node
@@ -35,6 +37,7 @@ from triode_broker.log_level import LogLevel
 from triode_broker.posture import is_open
 from triode_broker.reloading import Reloading
 from triode_broker.revoking import Revoking
+from triode_broker.webhooks.webhooks import Webhooks
 from triode_broker.workers.plan import names as worker_names
 
 __all__ = ["Administering", "token_seconds"]
@@ -57,6 +60,7 @@ class Administering:
     log_level: LogLevel
     connections: Callable[[], int]
     figures: Figures
+    webhooks: Webhooks
     log: Any
 
     async def begin(self, nursery: trio.Nursery) -> dict[str, Call]:
@@ -84,6 +88,7 @@ class Administering:
         clients = Clients(node, self.revoking, self.begin_turn, lambda: token_seconds(self.auth()))
         subscribed = Subscribed(node)
         others: AllOthers = Alone()
+        tails = Tails(node, others, self.begin_turn, self.flush, self.log)
         watching = Watching(name, node.router, self.figures.report, self.figures.slowest, held)
         if self.joining is not None:
             cluster = self.joining.cluster
@@ -96,9 +101,12 @@ class Administering:
                     **watching.calls(),
                     **self._operating(others).own(),
                     **self._routing(others).own(),
+                    **self._hooks(others).own(),
+                    **tails.own(),
                 }
             )
-            others = neighbours = Neighbours(cluster, node.router)
+            others = tails.others = neighbours = Neighbours(cluster, node.router)
+            tails.has_others = True
             names = from_anywhere(name, names, neighbours)
         return {
             **names,
@@ -107,12 +115,17 @@ class Administering:
             "cluster": no_cluster if self.joining is None else self.joining.status,
             **self._operating(others).calls(),
             **self._routing(others).calls(),
+            **self._hooks(others).calls(),
             **drain_calls(self.drain, self.connections),
+            **tails.calls(),
         }
 
     def _routing(self, others: AllOthers) -> Routing:
         node = self.node
         return Routing(node.name, node.router, node.consumers, self._owner_of, self._permissions, others)
+
+    def _hooks(self, others: AllOthers) -> Hooks:
+        return Hooks(self.node.name, self.webhooks.report, self.webhooks.test, others)
 
     def _owner_of(self, shard: Shard) -> tuple[str, int]:
         if self.joining is None:

@@ -54,6 +54,7 @@ class Figures:
     clock: Timekeeper
     closes: Mapping[tuple[str, str], int]  # connections that ended, by code and initiator
     requests: Mapping[tuple[str, str], int]  # by HTTP, by operation and status
+    webhooks: Callable[[], list[dict[str, Any]]] = list
     _started: float = attrs.field(factory=time.monotonic)
 
     def report(self) -> dict[str, Any]:
@@ -81,6 +82,7 @@ class Figures:
             "shards": self._shards(),
             "engines": [_engine(store) for store in self.stores],
             "links": self._links(),
+            "webhooks": self._webhooks(),
         }
 
     def slowest(self, most: int) -> list[dict[str, Any]]:
@@ -121,7 +123,25 @@ class Figures:
             "cpu_us": int((used.ru_utime + used.ru_stime) * 1_000_000),
             "gc_collections": sum(int(one["collections"]) for one in gc.get_stats()),
             **self._asked(),
+            **self._events(),
         }
+
+    def _events(self) -> dict[str, int]:
+        events = self.node.events
+        told = 0 if events is None else events.told.total()
+        return {"events": told, "events_lost": 0 if events is None else events.lost}
+
+    def _webhooks(self) -> list[dict[str, Any]]:
+        counted = ("delivered", "requests", "failed", "buried", "gaps")
+        return [
+            {
+                "webhook": row["name"],
+                "failing": int(row["state"] in ("failing", "gone")),
+                "lag": max(row["lag"], 0),
+                **{name: row[name] for name in counted},
+            }
+            for row in self.webhooks()
+        ]
 
     def _asked(self) -> dict[str, int]:
         """What was asked about credentials."""
@@ -146,6 +166,7 @@ class Figures:
             "delayed": router.delayed.count,
             "members": node.presence.member_count,
             "wills_waiting": len(node.wills),
+            "events_waiting": 0 if node.events is None else node.events.waiting,
             "revocations": len(node.revocations),
             "tenants": len(rows),
             "draining": int(self.draining.is_begun),

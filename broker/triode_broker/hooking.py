@@ -56,6 +56,11 @@ class Hooking:
             raise StoreError(str(error)) from None
         self._put(rows)
 
+    @property
+    def degraded(self) -> Callable[[], list[str]]:
+        """For health."""
+        return self.webhooks.troubles
+
     def prepare(self, old: Config, new: Config) -> Commit | None:
         """For a reload: secrets are read again whatever the settings say. Raises NotTaken."""
         try:

@@ -69,6 +69,7 @@ def _unsafe(config: Config) -> Iterator[Unsafe]:
     urls = [
         ("auth.callout_url", config.auth.callout_url),
         *(("tokens.jwks_url", key.jwks_url) for key in config.tokens),
+        *(("webhooks.url", row.url) for row in config.webhooks),
     ]
     for name, url in urls:
         if url and not is_private(url):

@@ -6,7 +6,7 @@ would mend is a failure (`http.pages.FAILING`); whether clients had better go el
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import attrs
@@ -42,6 +42,7 @@ class Reporting:
     draining: Draining
     revoking: Revoking
     joining: Joining | None
+    complaints: list[Callable[[], list[str]]] = attrs.field(factory=list)  # of parts that come later
     _started: float = attrs.field(factory=time.monotonic)
 
     def health(self) -> dict[str, object]:
@@ -76,7 +77,7 @@ class Reporting:
         reasons += self.reloading.degraded()
         if self.authority is not None:
             reasons += self.authority.degraded()
-        return reasons
+        return reasons + [reason for one in self.complaints for reason in one()]
 
     def _counts(self) -> dict[str, object]:
         node, router = self.node, self.node.router

@@ -173,6 +173,8 @@ class Broker:
         cluster = None if self.joining is None else self.joining.cluster
         self.hooking = Hooking(self.config, self.node, cluster, self._log, self._begin_turn, self.edge.flush)
         self.reloading.parts["webhooks"] = self.hooking.prepare
+        self.reporting.complaints.append(self.hooking.degraded)
+        self.figures.webhooks = self.hooking.webhooks.report
 
     def _report(self) -> None:
         """What this node says of itself."""
@@ -371,6 +373,7 @@ class Broker:
             log_level=self.log_level,
             connections=lambda: self.edge.statistics().connections,
             figures=self.figures,
+            webhooks=self.hooking.webhooks,
             log=self._log,
         )
 

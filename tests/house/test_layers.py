@@ -159,6 +159,7 @@ TABLE = {
         "triode_broker.reloading",
         "triode_broker.posture",
         "triode_broker.revoking",
+        "triode_broker.webhooks",
         f"{WORKERS}.plan",
         libraries=("trio",),
     ),

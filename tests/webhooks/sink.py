@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import trio
 from attrs import define, field
 
 from tests.admin.running import PATIENCE_SECONDS, Running, running
+from tests.auth import making
 from tests.auth.endpoint import Endpoint, Seen, reply
 
 SECRET = "a-secret-of-webhooks-that-is-long"
@@ -86,14 +88,28 @@ def row(sink: Sink, directory: Path, **settings: Any) -> dict[str, Any]:
     return {**ROW, "url": sink.url, "secret_file": str(secret), **settings}
 
 
+def by_key(directory: Path) -> dict[str, Any]:
+    """Settings of a broker whose clients have tokens, and may do everything that clients do."""
+    key = directory / "tokens.key"
+    key.write_text(making.SECRET)
+    key.chmod(0o600)
+    all_topics = dict.fromkeys(("publish", "subscribe", "presence", "history", "consume"), ["#"])
+    return {"tokens": [{"algorithm": "HS256", "key_file": str(key)}], "permissions": [all_topics]}
+
+
+def token_of(tenant: str) -> str:
+    """Of a user of a tenant."""
+    return making.sign({"sub": "ada", "tenant": tenant, "exp": int(time.time()) + 600})
+
+
 @asynccontextmanager
 async def hooked(
-    directory: Path, nursery: trio.Nursery, sink: Sink | None = None, *, rows: Sequence[Any] = (), **settings: Any
+    directory: Path, nursery: trio.Nursery, sink: Sink | None = None, *, rows: Sequence[Any] = ({},), **settings: Any
 ) -> AsyncIterator[tuple[Running, Sink]]:
     """A broker, and a sink that it tells of everything. `rows`: fields of each of its webhooks."""
     sink = sink or Sink()
     if sink.endpoint is None:
         await sink.start(nursery)
-    made = [row(sink, directory, **fields) for fields in rows or ({},)]
-    async with running(directory / "data", webhooks=made, **settings) as found:
+    made = [row(sink, directory, **fields) for fields in rows]
+    async with running(settings.pop("data", directory / "data"), webhooks=made, **settings) as found:
         yield found, sink

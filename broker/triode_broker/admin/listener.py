@@ -37,7 +37,8 @@ MAX_LOGGED_CHARACTERS = 1_000  # of a call's parameters
 LOOKING = frozenset(
     {
         *("subs.list", "subs.show", "dead.list", "tenants.list", "cluster", "drain.end"),
-        *("connections", "revocations", "subscriptions", "figures", "topics", "slow", "metrics"),
+        *("connections", "revocations", "subscriptions", "figures", "topics", "slow", "metrics", "tail.read"),
+        "webhooks",
     }
 )
 _CREDENTIALS = struct.Struct("iII")  # of SO_PEERCRED: process, user, group

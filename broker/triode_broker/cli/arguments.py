@@ -105,6 +105,14 @@ REFUSED: errors that were answered. Names of a tenant are looked after with --te
 The broker is found as by `triode subs`: --data, TRIODE_DATA or the file's `data`."""
 
 
+_WEBHOOKS_EXAMPLES = """examples:
+  triode webhooks --data /var/lib/triode         what each has told, how far it is behind, what went wrong
+  triode webhooks --json
+  triode webhooks --test billing                 one request with an event that tells nothing, sent by this node
+  triode dead list webhook:billing               what it could not get rid of (triode dead retry: once more)
+
+The exit code is 1 while one of them fails, or where the test was not taken."""
+
 _METRICS_EXAMPLES = """examples:
   triode metrics --data /var/lib/triode          what Prometheus is told at /metrics, of all processes of this host
   triode metrics --json                          all figures of all nodes, for programs
@@ -158,6 +166,9 @@ def make_parser() -> argparse.ArgumentParser:
     _add_dead(_command(commands, "dead", "look after messages that could not be processed", _DEAD_EXAMPLES))
     text = "show what the clients of each tenant do"
     client_arguments.add_node(_command(commands, "tenants", text, _TENANTS_EXAMPLES))
+    hooks = _command(commands, "webhooks", "show how webhooks stand, or test one", _WEBHOOKS_EXAMPLES)
+    client_arguments.add_node(hooks)
+    hooks.add_argument("--test", metavar="NAME", default="", help="send it a test event, and tell its answer")
     client_arguments.add_node(_command(commands, "metrics", "print what a broker counts", _METRICS_EXAMPLES))
     _add_operators(commands)
     _add_drain(_command(commands, "drain", "take a broker out of service", _DRAIN_EXAMPLES))
@@ -176,6 +187,8 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_operators(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     about = operator_arguments
     about.add_cluster(_command(commands, "cluster", "show how a cluster stands", about.CLUSTER_EXAMPLES))
+    text = "follow what a client says and is told, or a topic"
+    about.add_tail(_command(commands, "tail", text, about.TAIL_EXAMPLES))
     about.add_top(_command(commands, "top", "watch what a broker does", about.TOP_EXAMPLES))
 
 

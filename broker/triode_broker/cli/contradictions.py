@@ -14,6 +14,7 @@ from triode_protocol.topics import BadTopic, check_filter, is_reserved
 from triode_broker.cli.front_settings import front_problems
 from triode_broker.cli.known_settings import row_name, shown
 from triode_broker.cli.urls import is_url
+from triode_broker.cli.webhook_settings import webhook_problems
 from triode_broker.cluster.secret import HOW_TO_MAKE_ONE, BadSecret, read_secret
 from triode_broker.config import DELIVERY_OVERHEAD_BYTES, EVERYWHERE, NOT_SAID, Config, Limits
 from triode_broker.edge.listeners import parse_address
@@ -45,6 +46,7 @@ def contradictions(config: Config, given: Mapping[str, object]) -> list[Problem]
         *_topics(config),
         *_cluster(config),
         *_admin(config),
+        *webhook_problems(config),
         *(_way_back(config) if not addresses else ()),
         *_durable(config, given),
         *_workers(config),

@@ -269,11 +269,32 @@ _LINKS: Final = (
     _link("received_bytes", "counter", "Bytes in them.", "received_bytes"),
 )
 
+
+def _webhook(name: str, kind: Kind, help: str, key: str) -> Metric:
+    return Metric(f"webhook_{name}", kind, help, ("webhook",), _rows("webhooks", ("webhook",), key))
+
+
+_WEBHOOKS: Final = (
+    _counter("events", "Events of clients, members, topics and dead letters that were told for webhooks."),
+    _counter("events_lost", "Events that their shard did not take in time; each loss is told as an event."),
+    _gauge("events_waiting", "Events that their shard has not taken yet."),
+    _webhook("delivered_events", "counter", "Events that the endpoint has taken.", "delivered"),
+    _webhook("requests", "counter", "Requests that were sent.", "requests"),
+    _webhook("failed_requests", "counter", "Of these, those that were not answered with a 2xx.", "failed"),
+    _webhook("dead_letters", "counter", "Events that were given up and are dead letters.", "buried"),
+    _webhook("gaps", "counter", "Times that events were lost to retention, or with their log.", "gaps"),
+    _webhook("failing", "gauge", "1 while its endpoint does not take what it is told.", "failing"),
+    _webhook(
+        "lag", "gauge", "Places of the logs that it is behind; 0 where its name is at home elsewhere.", "lag"
+    ),
+)
+
 #: By what they are about, in the order of the page and of the documentation.
 SECTIONS: Final[Mapping[str, tuple[Metric, ...]]] = {
     "Messages": _MESSAGES,
     "Clients": _CLIENTS,
     "Durable subscriptions and groups": _CONSUMERS,
+    "Webhooks": _WEBHOOKS,
     "Listeners": _LISTENERS,
     "Shards": _SHARDS,
     "Stores on disk": _ENGINES,

@@ -376,3 +376,65 @@ class Ticket(Struct):
 
     token: str
     expires_in_ms: int
+
+
+class Followed(Struct):
+    """Something is followed from now on."""
+
+    tap: Annotated[str, Meta(description="To be asked for, at this node; forgotten when nobody asks for 30 s.")]
+    unanswered: Nodes
+
+
+class Happened(Struct):
+    """What has happened since the last time, by the clocks of the nodes."""
+
+    events: list[dict[str, Any]]
+    lost: Annotated[int, Meta(description="Events that were dropped because nobody asked soon enough.")]
+    unanswered: Nodes
+
+
+class FollowEnded(Struct):
+    """Nothing is followed any more."""
+
+    closed: str
+
+
+class Webhook(Struct):
+    """One webhook on one node. Counts are since the start of that node."""
+
+    name: str
+    node: str
+    url: Annotated[str, Meta(description="Without what may be secret in it.")]
+    tenant: str
+    events: list[str]
+    topics: list[str]
+    state: Literal["starting", "waiting", "telling", "failing", "gone"]
+    held: Annotated[int, Meta(description="Events in the request that is under way.")]
+    lag: Annotated[int, Meta(description="Places of the logs it is behind; -1: another node knows.")]
+    failures: Annotated[int, Meta(description="In a row.")]
+    retry_at_ms: Ms
+    last_error: str
+    last_error_ms: Ms
+    last_ok_ms: Ms
+    delivered: int
+    requests: int
+    failed: int
+    buried: Annotated[int, Meta(description="Events that are dead letters.")]
+    gaps: Annotated[int, Meta(description="Times that events were lost.")]
+
+
+class Webhooks(Struct):
+    """By name and node."""
+
+    webhooks: list[Webhook]
+    unanswered: Nodes
+
+
+class WebhookTest(Struct):
+    """What the endpoint has answered."""
+
+    name: str
+    ok: bool
+    status: Annotated[int, Meta(description="0: none.")]
+    error: str
+    ms: int

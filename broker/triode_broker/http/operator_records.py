@@ -185,6 +185,12 @@ class Level(Struct, forbid_unknown_fields=True, omit_defaults=True):
     cluster: Annotated[bool, Meta(description="By all nodes.")] = False
 
 
+class TestWebhook(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Nothing more to say."""
+
+    tenant: Tenant | UnsetType = UNSET
+
+
 class RouteQuery(Query, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """Of which topic."""
 
@@ -195,3 +201,19 @@ class Chosen(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """Whose messages the console is to see."""
 
     tenant: OfTenant = ""
+
+
+class Follow(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """What to follow: one of user, connection and topic."""
+
+    user: Text | UnsetType = UNSET
+    connection: Text | UnsetType = UNSET
+    topic: Annotated[Text, Meta(description="A filter: its messages are followed.")] | UnsetType = UNSET
+    tenant: Tenant | UnsetType = UNSET
+    payloads: Annotated[bool, Meta(description="Show what applications say, too.")] = False
+
+
+class FollowQuery(Query, forbid_unknown_fields=True, omit_defaults=True):
+    """How long to wait for something to happen."""
+
+    wait_ms: Annotated[int, Meta(ge=0, le=10_000, description="In a cluster at most 300.")] = 5_000

@@ -188,4 +188,34 @@ NODES: Final = (
     ),
 )  # fmt: skip
 
-OPERATIONS: Final[tuple[Operation, ...]] = (*CLIENTS, *NAMES, *NODES)
+WEBHOOKS: Final = (
+    _row(
+        "GET", "/v1/webhooks", "webhooks", "How webhooks stand", answers.Webhooks,
+        tag="nodes", for_tenant=(), description="Of all nodes, which share the events of each.",
+    ),
+    _row(
+        "POST", "/v1/webhooks/{name}/test", "webhooks.test", "Send a test event", answers.WebhookTest,
+        tag="nodes", body=records.TestWebhook, for_tenant=("name",), errors=(*_BAD, NOT_FOUND),
+        description="And have one go on whose endpoint had said that it is gone.",
+    ),
+)  # fmt: skip
+
+TAILS: Final = (
+    _row(
+        "POST", "/v1/tail", "tail.open", "Follow a client, or a topic", answers.Followed,
+        tag="clients", body=records.Follow, for_tenant=("user", "connection", "topic", "payloads"),
+        needs=("user", "connection", "topic"),
+        description="What a client says and is told, on all nodes; or the messages of a filter. It is logged.",
+    ),
+    _row(
+        "GET", "/v1/tail/{tap}", "tail.read", "What has happened there", answers.Happened,
+        tag="clients", query=records.FollowQuery, for_tenant=("tap", "wait_ms"), errors=(*_BAD, NOT_FOUND),
+        description="Waits for something to happen (a long poll). Each event is answered once.",
+    ),
+    _row(
+        "DELETE", "/v1/tail/{tap}", "tail.close", "Follow no longer", answers.FollowEnded,
+        tag="clients", for_tenant=("tap",), errors=(*_BAD, NOT_FOUND),
+    ),
+)  # fmt: skip
+
+OPERATIONS: Final[tuple[Operation, ...]] = (*CLIENTS, *NAMES, *NODES, *WEBHOOKS, *TAILS)

@@ -19,8 +19,9 @@ import trio
 from msgspec import Raw
 
 from triode_broker.config import Webhook
-from triode_broker.core.events import LOST, Event
+from triode_broker.core.events import HOOK, LOST, Event
 from triode_broker.core.node import Node
+from triode_broker.core.tenants import name_inside
 from triode_broker.webhooks.posting import NoReply, Poster, Reply
 from triode_broker.webhooks.signing import sign
 from triode_broker.webhooks.taking import Lost, Taken, Taker
@@ -124,6 +125,7 @@ class Telling:
             "topics": list(row.topics),
             "state": str(self.state),
             "held": self._held,
+            "lag": self._lag(),
             "failures": self._failures,
             "retry_at_ms": self._retry_at_ms,
             "last_error": self.last_error,
@@ -131,6 +133,11 @@ class Telling:
             "last_ok_ms": self.last_ok_ms,
             **attrs.asdict(self.counts),
         }
+
+    def _lag(self) -> int:
+        """How many places of the logs it is behind; -1: its name has its home on another node."""
+        consumer = self._node.consumers.by_name.get(name_inside(self.row.tenant, HOOK + self.row.name))
+        return -1 if consumer is None else sum(one.shard.log.head() - one.floor for one in consumer.sources)
 
     @property
     def trouble(self) -> str:
@@ -261,6 +268,7 @@ class Telling:
             outcome = await self._post(poster, events, id)
             if outcome.is_taken:
                 self._failures = self._retry_at_ms = 0
+                self.state = State.TELLING
                 return None
             attempts += 1
             if outcome.status == GONE:
