@@ -257,11 +257,15 @@ class Stream:
         """Send the head, and from now on what is put."""
         self.application = application
         head = [*headers, ("Transfer-Encoding", "chunked")] if self.is_chunked else headers
-        self._conversation.go_on_with(self, head_of(status, head, keeps=False))
+        data = head_of(status, head, keeps=False)
+        if self._exchange.method == "HEAD":
+            self._exchange.keeps = False
+            self._conversation.reply(self._exchange, data)
+            self.detach()
+            return
+        self._conversation.go_on_with(self, data)
         if self.close_code:
             self._conversation.close(self.close_code)
-        elif self._exchange.method == "HEAD":
-            self.end()
 
     async def woken(self) -> None:
         """Wait for `wake` or `close`."""

@@ -56,8 +56,9 @@ async def open_link(asked: Asked) -> None:
     finally:
         if not is_begun:
             link.detach()
-    link.serve(text)
-    await link.enter()
+    if link.name in links.by_name:  # else its client is gone already
+        link.serve(text)
+        await link.enter()
 
 
 async def send(asked: Asked) -> Answer:

@@ -55,16 +55,18 @@ class Serving:
             _send(carrier, problem.answer(), Request(carrier).id)
             return
         self.in_progress += 1
-        self._nursery.start_soon(self._serve, carrier)
+        scope = trio.CancelScope()
+        carrier.on_lost = scope.cancel  # from now on: it may be lost before its task begins
+        self._nursery.start_soon(self._serve, carrier, scope)
 
-    async def _serve(self, carrier: Carrier) -> None:
+    async def _serve(self, carrier: Carrier, scope: trio.CancelScope) -> None:
         """The request's barrier (S1)."""
         self.served += 1
         operation, request = "none", Request(carrier)
         try:
             operation = self._name_of(request)
-            with trio.CancelScope() as scope:
-                carrier.on_lost = scope.cancel
+            with scope:
+                await trio.lowlevel.checkpoint_if_cancelled()
                 answer = await self._answer(request)
                 self.counts[operation, "200" if answer is None else str(answer.status)] += 1
                 if answer is not None:

@@ -248,9 +248,11 @@ class Visitors:
 
     def __init__(self) -> None:
         self._visitors: OrderedDict[Arrival, Visitor] = OrderedDict()
+        self._has_left = False
 
     def leave(self) -> None:
-        """All of them."""
+        """All of them, and whoever is being let in."""
+        self._has_left = True
         while self._visitors:
             self._visitors.popitem()[1].leave()
 
@@ -267,6 +269,8 @@ class Visitors:
         visitor = Visitor(node, arrival, line, now_ms)
         try:
             await visitor.enter()
+            if self._has_left:  # nobody would tell it
+                raise problem_of_close(NORMAL_CLOSE)
         except BaseException:
             visitor.leave()
             raise
