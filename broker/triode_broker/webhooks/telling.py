@@ -179,7 +179,8 @@ class Telling:
                 try:
                     await self._take_part()
                 except Lost as lost:
-                    self._log.info("webhook_not_subscribed", webhook=self.row.name, reason=str(lost))
+                    if str(lost) != self.last_error:  # once a second would be too often
+                        self._log.info("webhook_not_subscribed", webhook=self.row.name, reason=str(lost))
                     self._note(str(lost))
                 except Exception:  # noqa: BLE001  # the one barrier of this task
                     self._log.exception("webhook_failed", webhook=self.row.name)
