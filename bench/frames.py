@@ -25,12 +25,12 @@ class Skim(NamedTuple):
     unusual: bool  # a frame that is not a plain text frame follows at `used`
 
 
-def client_frame(payload: bytes) -> bytes:
-    """A masked text frame."""
+def client_frame(payload: bytes, first: int = TEXT) -> bytes:
+    """A masked frame, a text frame unless `first` says otherwise."""
     key = (_MASK_KEY * (len(payload) // 4 + 1))[: len(payload)]
     masked = int.from_bytes(payload) ^ int.from_bytes(key)
     head = _head(len(payload))
-    return bytes((TEXT, head[0] | 0x80)) + head[1:] + _MASK_KEY + masked.to_bytes(len(payload))
+    return bytes((first, head[0] | 0x80)) + head[1:] + _MASK_KEY + masked.to_bytes(len(payload))
 
 
 def server_frame(payload: bytes, first: int = TEXT) -> bytes:

@@ -68,12 +68,12 @@ def accepts(head: bytes) -> bool:
     return head.startswith(b"HTTP/1.1 101") and _ACCEPT in head
 
 
-def upgrade_request(address: tuple[str, int]) -> bytes:
-    """The opening of a WebSocket."""
+def upgrade_request(address: tuple[str, int], path: str = "/ws", subprotocol: str = SUBPROTOCOL) -> bytes:
+    """The opening of a WebSocket; subprotocol "": none."""
+    offered = f"Sec-WebSocket-Protocol: {subprotocol}\r\n" if subprotocol else ""
     return (
-        f"GET /ws HTTP/1.1\r\nHost: {address[0]}:{address[1]}\r\nUpgrade: websocket\r\n"
-        f"Connection: Upgrade\r\nSec-WebSocket-Key: {_KEY}\r\nSec-WebSocket-Version: 13\r\n"
-        f"Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n\r\n"
+        f"GET {path} HTTP/1.1\r\nHost: {address[0]}:{address[1]}\r\nUpgrade: websocket\r\n"
+        f"Connection: Upgrade\r\nSec-WebSocket-Key: {_KEY}\r\nSec-WebSocket-Version: 13\r\n{offered}\r\n"
     ).encode()
 
 

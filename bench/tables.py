@@ -202,7 +202,12 @@ def _write(readme: Path, section: str, heading: str, table: str, played: Sequenc
         for results in played
         for name, reason in results.failures.items()
     )
+    put_section(readme, section, f"{heading}\n\n{table}{absent}")
+
+
+def put_section(file: Path, section: str, text: str) -> None:
+    """Between the two comments of that name."""
     begin, end = f"<!-- {section} -->\n", f"<!-- end of {section} -->\n"
-    before, rest = readme.read_text().split(begin, 1)
+    before, rest = file.read_text().split(begin, 1)
     after = rest.split(end, 1)[1]
-    readme.write_text(f"{before}{begin}\n{heading}\n\n{table}{absent}\n{end}{after}")
+    file.write_text(f"{before}{begin}\n{text}\n{end}{after}")
