@@ -45,7 +45,7 @@ async def test_answers_are_what_their_records_say_and_nothing_else(tmp_path: Pat
         await fill(node)
         async with other.subscribe("rooms/#"), other.consume("rooms/1", group="g"):
             for row in operators.OPERATIONS:
-                if row.method != "GET" or row.path in ("/v1/cluster", "/v1/log-level"):
+                if row.method != "GET" or row.path in ("/v1/cluster", "/v1/log-level", "/v1/tail/{tap}"):
                     continue
                 shown = EXAMPLES.get((row.method, row.path), {})
                 answer = await client.get(row.path.format(name="billing"), params=shown.get("query"))

@@ -189,6 +189,8 @@ def _add_operators(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     about.add_cluster(_command(commands, "cluster", "show how a cluster stands", about.CLUSTER_EXAMPLES))
     text = "follow what a client says and is told, or a topic"
     about.add_tail(_command(commands, "tail", text, about.TAIL_EXAMPLES))
+    text = "look whether a broker would run well here, or does"
+    about.add_check(_command(commands, "check", text, about.CHECK_EXAMPLES))
     about.add_top(_command(commands, "top", "watch what a broker does", about.TOP_EXAMPLES))
 
 

@@ -48,6 +48,17 @@ A node holds 2,000 events between two looks; what was too much is counted and sa
 What is answered to requests over HTTP is not shown; what they ask is.
 {WHERE}"""
 
+CHECK_EXAMPLES: Final = """examples:
+  triode check --config triode.toml              before it is started: settings, ports, keys, disk, kernel, peers
+  triode check --config triode.toml --strict     what is to be looked at counts as wrong
+  triode check --url http://127.0.0.1:7402 --token-file operators.secret     one that runs, and its cluster
+  triode check --date-url https://example.com    this machine's clock, by that server's
+  triode check --json | jq '.findings[] | select(.level != "ok")'
+
+ok: as it should be; warn: it works, but look at it; fail: it does not. → says what to do. Run it as the user that
+the broker runs as, on its machine. Peers are greeted as nodes greet each other, without becoming one of them.
+The exit code is 1 where something is wrong."""
+
 SORTS: Final = ("published", "subscribers", "bytes", "name")
 
 
@@ -88,6 +99,19 @@ def add_tail(parser: argparse.ArgumentParser) -> None:
     add("--tenant", metavar="NAME", help="of this tenant (with --user and --topic without it: the default)")
     add("--payloads", action="store_true", help="show what applications say, too")
     add("--count", metavar="N", type=count, help="stop after N events")
+    add_where(parser)
+
+
+def add_check(parser: argparse.ArgumentParser) -> None:
+    """`triode check`. The flags of `serve` that say where and as whom."""
+    add = parser.add_argument
+    add("--listen", metavar="HOST:PORT", help="where it is to listen")
+    add("--node", metavar="NAME", help="name of the node")
+    add("--cluster-listen", metavar="HOST[:PORT]", help="where other nodes are to connect")
+    add("--seed", metavar="URL", dest="seeds", action="append", help="another node; may be repeated")
+    add("--cluster-secret-file", metavar="FILE", help="the secret that all nodes share")
+    add("--date-url", metavar="URL", help="compare this machine's clock with the Date of an answer from there")
+    add("--strict", action="store_true", help="exit code 1 for warnings, too")
     add_where(parser)
 
 

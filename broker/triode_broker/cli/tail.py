@@ -1,7 +1,7 @@
 """`triode tail`: follow what a client says and is told, or the messages of a filter, on all nodes.
 
 Knows the administration calls by name and what they answer. The surprising decision: it ends what it has begun,
-also at Ctrl-C, though the broker would forget it by itself: nobody should be followed for longer than is looked at.
+also at Ctrl-C, though the broker would forget it by itself: nobody is followed for longer than is looked at.
 """
 
 import argparse
