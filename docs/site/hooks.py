@@ -26,7 +26,7 @@ LANGUAGES: Final = {
     "": "text",
 }  # fmt: skip
 _LINK: Final = re.compile(r"(\]\(|<(?:img|a)\b[^>]*?\b(?:src|href)=\")([^)\s\"#]*)(#[^)\s\"]*)?(?=[)\"\s])")
-_FENCE: Final = re.compile(r"^( *)(`{3,})")
+_FENCE: Final = re.compile(r"^( *)(`{3,})(?:(\w+) +([^\s{]+) *$)?")
 _NOT_SHOWN: Final = frozenset({"__pycache__", "node_modules", "dist"})
 _HIDDEN: Final = "---\nsearch:\n  exclude: true\n---\n\n"
 #: Where `make docs` has put the references of the clients, and what the page on them has in their place.
@@ -98,13 +98,15 @@ def _references(page: Page) -> str:
 
 
 def _lines(markdown: str) -> Iterator[tuple[bool, str]]:
-    """Each line and whether it is prose. Blocks of code in lists are indented as this Markdown wants them."""
+    """Each line and whether it is prose; blocks of code as this Markdown wants them."""
     fence, shift = "", ""
     for line in markdown.split("\n"):
         mark = _FENCE.match(line)
         if mark and not fence:
             fence, shift = mark[2], " " * (4 - len(mark[1])) if len(mark[1]) in (2, 3) else ""
-            yield False, shift + line
+            # What follows a language is a file's name, or a word to the tests: `js theirs`.
+            named = f' title="{mark[4]}"' if mark[4] and "." in mark[4] else ""
+            yield False, shift + (f"{mark[1]}{fence}{mark[3]}{named}" if mark[4] else line)
         elif fence:
             yield False, shift + line if line else line
             if mark and mark[2] == fence and not line.strip("` "):

@@ -87,7 +87,7 @@ def _table(
 
 
 def _flags() -> dict[str, str]:
-    return {action.dest: action.option_strings[0] for action in _commands()["serve"]._actions}
+    return {action.dest: action.option_strings[0] for action in commands()["serve"]._actions}
 
 
 def _default(one: msgspec.structs.FieldInfo) -> str:
@@ -132,7 +132,7 @@ def command_line() -> str:
     parts = [MADE.format("the command line's own help"), "# Command line", ""]
     parts += ["`triode COMMAND --help` says the same.", "", "| exit code | |", "| --- | --- |"]
     parts += [f"| {int(code)} | {text} |" for code, text in MEANINGS.items()]
-    for name, parser in _commands().items():
+    for name, parser in commands().items():
         parts += ["", f"## triode {name}", "", parser.description or "", *_options(parser, f"triode {name}")]
         examples = (parser.epilog or "").partition("exit codes:")[0].rstrip()
         if examples:
@@ -140,7 +140,8 @@ def command_line() -> str:
     return "\n".join(parts) + "\n"
 
 
-def _commands() -> dict[str, Any]:
+def commands() -> dict[str, Any]:
+    """Name → parser of every command."""
     return dict(sorted(_below(make_parser()).items()))
 
 

@@ -5,6 +5,7 @@ Links of all pages of the repository, in the site or not, lead to a file that is
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,8 +14,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from triode_broker.cli.arguments import make_parser
+from triode_broker.cli.main import main
 
-from tests.house.site_reference import FOLDER, PAGES, page
+from tests.house.site_reference import FOLDER, PAGES, commands, page
 from tests.house.tree import ROOT, files, name, source
 
 CONFIG = ROOT / "docs" / "site" / "mkdocs.yml"
@@ -113,3 +116,24 @@ def headings(path: Path) -> frozenset[str]:
     plain = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title).replace("`", "").replace("*", "") for title in titles]
     slugs = [re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-") for title in plain]
     return frozenset(slugs) | frozenset(re.findall(r"<a id=\"([^\"]+)\"", prose))
+
+
+@pytest.mark.parametrize("named", ["backup", "capacity", "choosing", "index", "troubleshooting", "upgrading"])
+def test_commands_and_settings_of_the_page_are_some(named: str, tmp_path: Path) -> None:
+    """Those in its blocks and within its lines; other pages have tests of their own."""
+    text = source(ROOT / "docs" / f"{named}.md")
+    parser = make_parser()
+    for block in re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+        for line in block.splitlines():
+            read = shlex.shlex(line.removeprefix("until "), posix=True, punctuation_chars=True)
+            read.whitespace_split = True
+            words = list(read)
+            end = next((at for at, word in enumerate(words) if set(word) <= set(";&|<>()")), len(words))
+            if words and words[0] == "triode":
+                parser.parse_args(words[1:end])
+    for command in re.findall(r"`triode ([a-z][a-z-]*)", text):
+        assert command in commands()
+    for number, block in enumerate(re.findall(r"^```toml\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)):
+        file = tmp_path / f"{number}.toml"
+        file.write_text(f'data = "data"\n{block}', encoding="utf-8")
+        assert main(["serve", "--config", str(file), "--check"]) == 0

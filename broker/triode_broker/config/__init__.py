@@ -108,10 +108,10 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     `durable_shards` where `durable` names the holders.
     """
 
-    listen: str = "127.0.0.1:7400"
+    listen: str = "127.0.0.1:7400"  # HOST:PORT for clients
     advertise: str = ""  # ws:// or wss:// URL where clients reach this node, told to those of others; "" = unknown
     workers: Annotated[int, Meta(ge=0, le=MAX_WORKERS)] = 1  # processes, each a node; 0 = one per core
-    node: NodeName = "n1"
+    node: NodeName = "n1"  # its name in answers, logs and the cluster: another for each node
     cluster: NodeName = "triode"  # nodes of another cluster are refused
     cluster_listen: str = ""  # where other nodes connect; "" = no cluster
     cluster_advertise: str = ""  # ws:// or wss:// URL where other nodes reach this one; "" = cluster_listen
@@ -123,7 +123,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     durable: tuple[NodeName, ...] = ()  # the node that holds d0, d1, …; none = this node holds all of its shards
     durable_shards: Annotated[int, Meta(ge=1, le=MAX_SHARDS)] = 1  # one file each; fixed when a cluster is created
     demo: bool = False  # publish this machine's figures on demo/host/#
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"  # what is below is not logged
     log_format: Literal["auto", "json", "console"] = "auto"  # auto: console on a terminal, else JSON lines
     memory_shards: Annotated[int, Meta(ge=1, le=MAX_SHARDS)] = 8  # fixed when a cluster is created
     insecure: bool = False  # start in spite of what is not safe; logged, and shown in health

@@ -19,16 +19,16 @@ BY_STORAGE = -1
 class TopicRule(Struct, frozen=True, forbid_unknown_fields=True):
     """The policy of the topics that `filter` matches; the first matching rule holds."""
 
-    filter: str = "#"
+    filter: str = "#"  # the topics it is for
     storage: Literal["memory", "disk"] = "memory"  # disk: acknowledged and delivered once flushed; needs `data`
     compact: bool = False  # only the newest message of each key is retained, whatever its age
-    retention_messages: Retention = BY_STORAGE  # of a compacted topic: keys
-    retention_seconds: Retention = BY_STORAGE
-    retention_bytes: Retention = BY_STORAGE
+    retention_messages: Retention = BY_STORAGE  # of each topic; of a compacted one: keys; 0 = none
+    retention_seconds: Retention = BY_STORAGE  # 0 = not at all
+    retention_bytes: Retention = BY_STORAGE  # of each topic; 0 = none
     tombstone_seconds: NotNegative = 86_400  # a deleted key's mark on a compacted topic
     ttl_seconds: NotNegative = 0  # 0 = messages do not expire before retention ends
     max_payload_bytes: NotNegative = 0  # of `data` or `b64`; 0 = what max_packet_bytes allows
-    dedupe_seconds: NotNegative = 300
+    dedupe_seconds: NotNegative = 300  # a `message_id` is recognised for so long; 0 = not at all
 
     def __post_init__(self) -> None:
         for name, value in RETENTION[self.storage].items():
