@@ -8,7 +8,7 @@ from functools import partial
 
 from triode_broker.cluster.neighbours import Neighbours
 from triode_broker.http.desk import Desk
-from triode_broker.http.link_operations import TAKE, take
+from triode_broker.http.link_operations import KNOW, TAKE, know, take
 from triode_broker.joining import Joining
 
 
@@ -17,5 +17,5 @@ def reach_links(desk: Desk, joining: Joining | None) -> None:
     if joining is None:
         return
     cluster = joining.cluster
-    cluster.calls.methods[TAKE] = partial(take, desk.links)
+    cluster.calls.methods |= {TAKE: partial(take, desk.links), KNOW: partial(know, desk.links)}
     desk.elsewhere = Neighbours(cluster, desk.node.router)

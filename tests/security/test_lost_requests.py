@@ -61,3 +61,64 @@ async def test_head_of_a_stream_has_no_body(tmp_path: Path) -> None:
                 with pytest.raises(EOFError):
                     await wire.until(b"\n")
                 assert wire._unread == b""
+
+
+HEAD = "POST {} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n{}\r\n\r\n"
+
+
+async def begun(url: str, target: str, size: str, *, body: bytes = b"") -> Wire:
+    """A request of which no more than that comes."""
+    wire = await Wire.open(url)
+    await wire.stream.send_all(HEAD.format(target, size).encode() + body)
+    return wire
+
+
+async def status_of(wire: Wire) -> int:
+    """Of the answer, the connection's last."""
+    async with wire.stream:
+        return int((await wire.until(b"\r\n")).split()[1])
+
+
+async def test_s6_strangers_whose_texts_do_not_come_keep_nobody_out(tmp_path: Path) -> None:
+    """S6: what opens a link needs no credential before it is whole, and has the time of a handshake."""
+    limits = {"max_http_requests": 2, "max_handshakes": 8, "connect_timeout_ms": 1_000}
+    async with served(tmp_path, limits=limits) as (found, client):
+        serving = found.broker.serving
+        wires = [await begun(found.url, "/v1/link", "Content-Length: 9") for _ in range(8)]
+        with trio.fail_after(10):
+            while serving.strangers < 8:
+                await trio.lowlevel.checkpoint()
+        assert (await client.post("/v1/publish", json={"topic": "a", "data": 1})).status_code == 200
+        assert await status_of(await begun(found.url, "/v1/link", "Content-Length: 9")) == 503
+        assert {await status_of(wire) for wire in wires} == {408}
+        with trio.fail_after(10):
+            while serving.strangers or serving.in_progress:
+                await trio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize(
+    ("target", "size", "body", "status"),
+    [
+        ("/v1/link", "Content-Length: 65537", b"", 413),
+        ("/v1/link", "Transfer-Encoding: chunked", b"ffff\r\n" + b"x" * 65_535 + b"\r\n2\r\n12\r\n", 413),
+        ("/v1/link/0123.n1?n=1", "Content-Length: 1000000", b"", 404),
+        ("/v1/link/0123.n1?n=1", "Transfer-Encoding: chunked", b"", 404),
+        ("/v1/link/0123.elsewhere?n=1", "Content-Length: 1000000", b"", 404),
+    ],
+)
+async def test_s2_body_of_a_stranger_is_short_or_not_read(
+    tmp_path: Path, target: str, size: str, body: bytes, status: int
+) -> None:
+    """S2: at most max_before_connect_bytes of whoever has shown nothing yet."""
+    async with served(tmp_path) as (found, _):
+        assert await status_of(await begun(found.url, target, size, body=body)) == status
+
+
+async def test_s2_trace_of_a_publish_that_is_refused_is_forgotten(tmp_path: Path) -> None:
+    """SPEC 4.12"""
+    async with served(tmp_path) as (found, client):
+        for _ in range(3):
+            answer = await client.post("/v1/publish", json={"topic": "$no", "data": 1, "trace": True})
+            assert answer.status_code == 400
+        (session,) = found.broker.node.sessions.values()
+        assert session._outbox.connection._following == {}

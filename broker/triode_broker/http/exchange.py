@@ -8,7 +8,8 @@ like that of a WebSocket, so whatever the core sends to one it can send to the o
 
 import re
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from contextlib import aclosing
 from functools import cached_property
 from math import ceil
 from typing import Any, Final, Protocol
@@ -259,16 +260,30 @@ class Request:
         """Of the body, without parameters, in lower case; "" where it is not said."""
         return self.headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
 
-    async def body(self) -> bytes:
-        """All of it, within max_http_body_bytes. Raises Problem."""
-        return b"".join([piece async for piece in self._pieces()])
+    async def body(self, max_bytes: int = 0) -> bytes:
+        """All of it, within max_http_body_bytes and this. Raises Problem."""
+        if max_bytes and self.body_bytes(0) > max_bytes:
+            raise _too_large(max_bytes)
+        pieces, size = [], 0
+        async with aclosing(self._pieces()) as coming:
+            async for piece in coming:
+                pieces.append(piece)
+                size += len(piece)
+                if max_bytes and size > max_bytes:
+                    raise _too_large(max_bytes)
+        return b"".join(pieces)
+
+    def body_bytes(self, unknown: int) -> int:
+        """As the head has it; a body in chunks does not say."""
+        said = self.headers.get(b"content-length", b"")
+        return int(said) if said.isdigit() else unknown
 
     def chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes, however long. Raises Problem."""
         self._carrier.take_any_length()
         return self._pieces()
 
-    async def _pieces(self) -> AsyncIterator[bytes]:
+    async def _pieces(self) -> AsyncGenerator[bytes, None]:
         try:
             while piece := await self._carrier.receive():
                 yield piece
@@ -284,3 +299,7 @@ class Request:
     def stream(self, frame: Callable[[bytes], bytes]) -> Stream:
         """An answer that goes on; the operation that has begun it returns None."""
         return self._carrier.stream(frame)
+
+
+def _too_large(max_bytes: int) -> Problem:
+    return Problem(413, ErrorName.TOO_LARGE, f"the body of this request has at most {max_bytes} bytes")

@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
+import trio
 from triode_protocol.codec import Refused
 from triode_protocol.errors import ErrorName
 
+from triode_broker.config import Limits
 from triode_broker.core.session import Session
 from triode_broker.http.events import EVENT_STREAM, HEADERS
 from triode_broker.http.exchange import JSON, NOT_FOUND, Answer, Problem, Request
@@ -19,8 +21,9 @@ from triode_broker.http.links import Busy, Gone, Links, Misplaced, Owner, link_f
 from triode_broker.http.operations import Asked, Operation
 
 MAX_NAME_CHARACTERS: Final = 160
-#: What other nodes pass a text on by.
+#: What other nodes pass a text on by; and ask before a long one is read.
 TAKE: Final = "link.take"
+KNOW: Final = "link.know"
 DONE: Final = Answer(204, content_type="")
 BUSY_MS: Final = 100
 
@@ -45,7 +48,7 @@ async def open_link(asked: Asked) -> None:
     """A session, and the stream of what it says. Raises Problem."""
     desk, request = asked.desk, asked.request
     links: Links = desk.links
-    text = await _text(request, links.node.limits.max_before_connect_bytes)
+    text = await _text_of_stranger(asked, links.node.limits)
     stream = request.stream(link_frame)
     session = Session(links.node, stream.outbox, request.arrival)
     link = links.open(_owner(request), session, stream)
@@ -68,18 +71,32 @@ async def send(asked: Asked) -> Answer:
     name = asked.path["name"]
     if len(name) > MAX_NAME_CHARACTERS:
         raise _gone()
-    text = await _text(request, links.node.limits.max_frame_bytes)
-    owner, number = _owner(request), asked.query.n
+    limits, owner, number = links.node.limits, _owner(request), asked.query.n
     node = name.partition(".")[2]
     if name in links.by_name or node == links.node.name or desk.elsewhere is None:
-        await _take(links, name, owner, number, text, waits=True)
+        if not links.knows(name, owner):  # S2: nobody's body is read before it is known whose
+            raise _gone()
+        await _take(links, name, owner, number, await _text(request, limits.max_frame_bytes), waits=True)
         return DONE
-    passed = Passed(name, owner.origin, owner.credential, number, text)
+    passed = Passed(name, owner.origin, owner.credential, number, "")
     try:
+        if request.body_bytes(limits.max_frame_bytes) > limits.max_before_connect_bytes:
+            await desk.elsewhere.ask(node, KNOW, msgspec.to_builtins(passed))
+            passed.text = await _text(request, limits.max_frame_bytes)
+        else:
+            passed.text = await _text_of_stranger(asked, limits)
         await desk.elsewhere.ask(node, TAKE, msgspec.to_builtins(passed))
     except ValueError:
         raise _gone() from None
     return DONE
+
+
+async def know(links: Links, parameters: Mapping[str, Any]) -> object:
+    """Whether there is that link here, and it is theirs. Raises ValueError: it is not."""
+    passed = msgspec.convert(parameters, Passed)
+    if not links.knows(passed.name, Owner(passed.origin, passed.credential)):
+        raise ValueError("there is no such link here")
+    return {}
 
 
 async def take(links: Links, parameters: Mapping[str, Any]) -> object:
@@ -124,10 +141,15 @@ def _owner(request: Request) -> Owner:
     return Owner.of(origin, arrival.token, arrival.certificate)
 
 
+async def _text_of_stranger(asked: Asked, limits: Limits) -> str:
+    """What could be anybody's: it is short, and has the time of a handshake (S2, S6)."""
+    with asked.aside(), trio.move_on_after(limits.connect_timeout_ms / 1000):
+        return await _text(asked.request, limits.max_before_connect_bytes)
+    raise Problem(408, ErrorName.TIMEOUT, f"the text has not come within {limits.connect_timeout_ms} ms")
+
+
 async def _text(request: Request, max_bytes: int) -> str:
-    body = await request.body()
-    if len(body) > max_bytes:
-        raise Problem(413, ErrorName.TOO_LARGE, f"a text of more than {max_bytes} bytes")
+    body = await request.body(max_bytes)
     try:
         return body.decode()
     except UnicodeDecodeError:

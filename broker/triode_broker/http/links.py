@@ -191,9 +191,13 @@ class Links:
         stream.outbox.put(b'{"link":"%b"}' % link.name.encode())
         return link
 
+    def knows(self, name: str, owner: Owner) -> bool:
+        """Whether there is one, and it is theirs."""
+        link = self.by_name.get(name)
+        return link is not None and link.owner.is_same(owner)
+
     async def take(self, name: str, owner: Owner, number: int, text: str, *, waits: bool) -> None:
         """The next text of a link. Raises Gone, also to whoever has not opened it; Misplaced, Busy."""
-        link = self.by_name.get(name)
-        if link is None or not link.owner.is_same(owner):
+        if not self.knows(name, owner):
             raise Gone
-        await link.take(number, text, waits=waits)
+        await self.by_name[name].take(number, text, waits=waits)

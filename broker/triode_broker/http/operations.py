@@ -6,6 +6,7 @@ be made from it at build time.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -29,6 +30,8 @@ class Asked:
     path: Mapping[str, str]  # the {parameters} of the path, decoded
     query: Any  # an instance of the operation's `query`
     body: Any = None  # an instance of its `body`
+    #: While a stranger is waited for: who takes its time keeps no place from others (S6). Raises Problem.
+    aside: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 #: Returns what the answer's body is made from: an instance of `answer`, an `exchange.Answer` as it is, or None

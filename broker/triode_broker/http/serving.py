@@ -6,7 +6,8 @@ a body, a disk or another node, and as many as may wait at a time are bounded.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 import msgspec
@@ -33,6 +34,7 @@ class Serving:
         self._desk = desk
         self._nursery: trio.Nursery | None = None
         self.in_progress = 0
+        self.strangers = 0  # whose requests are not all there, and who they are is not known before that
         self.served = 0  # since the start
         self.refused = 0  # as there were too many
         self.counts: Counter[tuple[str, str]] = Counter()  # answers, by operation and status
@@ -49,15 +51,33 @@ class Serving:
     def take(self, carrier: Carrier) -> None:
         """Called by the edge, in its turn, with a request whose body may still be on its way."""
         if self._nursery is None or self.in_progress >= self._desk.node.limits.max_http_requests:
-            self.refused += 1
-            message = "too many requests are in progress: come back"
-            problem = Problem(503, ErrorName.OVERLOADED, message, retry_after_ms=FULL_MS)
-            _send(carrier, problem.answer(), Request(carrier).id)
+            _send(carrier, self._too_many().answer(), Request(carrier).id)
             return
         self.in_progress += 1
         scope = trio.CancelScope()
         carrier.on_lost = scope.cancel  # from now on: it may be lost before its task begins
         self._nursery.start_soon(self._serve, carrier, scope)
+
+    def _too_many(self) -> Problem:
+        self.refused += 1
+        message = "too many requests are in progress: come back"
+        return Problem(503, ErrorName.OVERLOADED, message, retry_after_ms=FULL_MS)
+
+    @contextmanager
+    def _aside(self) -> Iterator[None]:
+        """`Asked.aside`: as many may wait there as may be in a handshake."""
+        limits = self._desk.node.limits
+        if self.strangers >= (limits.max_handshakes or limits.max_connections):
+            raise self._too_many()
+        self.in_progress -= 1
+        self.strangers += 1
+        try:
+            yield
+        finally:
+            self.strangers -= 1
+            self.in_progress += 1
+        if self.in_progress > limits.max_http_requests:
+            raise self._too_many()
 
     async def _serve(self, carrier: Carrier, scope: trio.CancelScope) -> None:
         """The request's barrier (S1)."""
@@ -117,7 +137,7 @@ class Serving:
         return Answer(204, headers=headers)
 
     async def _run(self, operation: Operation, request: Request, path: Mapping[str, str]) -> Answer | None:
-        asked = Asked(request, self._desk, path, check_query(request.query, operation.query))
+        asked = Asked(request, self._desk, path, check_query(request.query, operation.query), aside=self._aside)
         if operation.takes_body and operation.content_type and request.content_type != operation.content_type:
             message = f"say Content-Type: {operation.content_type}"
             raise Problem(415, ErrorName.UNSUPPORTED, message, headers=[("Accept", operation.content_type)])

@@ -191,6 +191,7 @@ class Visitor:
             if question is None:
                 continue
             if isinstance(packet, Error):
+                self._following.pop(packet.id, None)  # nothing becomes of it
                 question.settle(_refused(packet))
             else:
                 question.settle(packet)

@@ -71,14 +71,17 @@ async def test_link_works_through_any_node(cluster: RealCluster, tmp_path: Path)
                 packet = {"type": "publish", "id": n + 3, "topic": "news", "data": n}
                 assert (await link.say(packet)).status == 204
             assert [(await link.hear("message"))["data"] for _ in range(6)] == list(range(6))
+            for _ in range(2):  # longer than what is read of strangers
+                packets = [{"type": "publish", "id": 90, "topic": "other", "data": "x" * 30_000}] * 4
+                assert (await link.say(*packets)).status == 204
             name, _, node = link.name.partition(".")
             ping = msgspec.json.encode({"type": "ping"})
             for other in (f"{name[::-1]}.{node}", f"{name}.n9", f"{name}.", name):
                 for each in urls:
-                    assert (await ask(each, "POST", f"/v1/link/{other}?n=7", ping)).status in (404, 503), other
+                    assert (await ask(each, "POST", f"/v1/link/{other}?n=9", ping)).status in (404, 503), other
             for each in urls:
                 page = {"Origin": each.replace("127.0.0.1", "localhost")}
-                assert (await ask(each, "POST", f"/v1/link/{link.name}?n=7", ping, page)).status == 404
+                assert (await ask(each, "POST", f"/v1/link/{link.name}?n=9", ping, page)).status == 404
             assert (await link.say({"type": "ping", "id": 99})).status == 204
             assert (await link.hear("pong"))["id"] == 99
         command = ["node", "--input-type=module", "--eval", PROGRAM, url]
