@@ -93,7 +93,7 @@ def by_key(directory: Path) -> dict[str, Any]:
     key = directory / "tokens.key"
     key.write_text(making.SECRET)
     key.chmod(0o600)
-    all_topics = dict.fromkeys(("publish", "subscribe", "presence", "history", "consume"), ["#"])
+    all_topics = {one: ["#"] for one in ("publish", "subscribe", "presence", "history", "consume")}
     return {"tokens": [{"algorithm": "HS256", "key_file": str(key)}], "permissions": [all_topics]}
 
 
@@ -104,7 +104,12 @@ def token_of(tenant: str) -> str:
 
 @asynccontextmanager
 async def hooked(
-    directory: Path, nursery: trio.Nursery, sink: Sink | None = None, *, rows: Sequence[Any] = ({},), **settings: Any
+    directory: Path,
+    nursery: trio.Nursery,
+    sink: Sink | None = None,
+    *,
+    rows: Sequence[Any] = ({},),
+    **settings: Any,
 ) -> AsyncIterator[tuple[Running, Sink]]:
     """A broker, and a sink that it tells of everything. `rows`: fields of each of its webhooks."""
     sink = sink or Sink()

@@ -9,8 +9,9 @@ import trio
 import triode
 from triode_broker.core.shard import shard_index
 
+from tests.auth.endpoint import reply
 from tests.cluster.processes.nodes import RealCluster, cluster_of
-from tests.webhooks.sink import Sink, reply, row
+from tests.webhooks.sink import Sink, row
 
 NO_CONTENT = reply(b"", "204 No Content")
 
@@ -57,7 +58,9 @@ async def test_a_kill_between_delivery_and_answer_is_told_again_with_the_same_id
         assert left["member"] == sink.of("member.joined")[0]["member"]
 
 
-async def test_the_end_of_a_nodes_clients_is_told_once_by_the_others(tmp_path: Path, nursery: trio.Nursery) -> None:
+async def test_the_end_of_a_nodes_clients_is_told_once_by_the_others(
+    tmp_path: Path, nursery: trio.Nursery
+) -> None:
     """One of three dies: its client, its member, and the topic that only it had: each end has one id."""
     sink = await Sink().start(nursery)
     config = toml([row(sink, tmp_path)])

@@ -339,7 +339,7 @@ class Events:
 
     def note_refused(self, packet: Publish, refused: Refused) -> None:
         """It is there already, or never will be."""
-        if refused.name != ErrorName.CONFLICT:
+        if refused.name != ErrorName.CONFLICT and outside(packet.topic) != TOPICS[LOST]:
             self._lose(tenant_of(packet.topic))
 
     def _lose(self, tenant: str) -> None:

@@ -89,10 +89,9 @@ class Ledger:
             if shard.log is log and page.upto < log.head():
                 go_on(shard, page.upto)
                 return
-            if shard in reading:
-                del reading[shard]
-                if not reading:
-                    self._have_read()
+            del reading[shard]
+            if not reading:
+                self._have_read()
 
         for shard in shards:
             go_on(shard, 0)
