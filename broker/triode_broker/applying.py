@@ -20,7 +20,7 @@ from triode_broker.core.policy import Policies
 from triode_broker.core.quotas import Quotas
 from triode_broker.core.rounds import Round
 from triode_broker.core.session import Session
-from triode_broker.core.shard import Topic
+from triode_broker.core.shard import Topic, shard_of_log
 from triode_broker.edge.door import make_door
 from triode_broker.edge.reactor import Edge
 from triode_broker.joining import Joining
@@ -56,6 +56,7 @@ class Applying:
     joining: Joining | None
     log_level: LogLevel
     now_ms: Callable[[], int]
+    _rounds: dict[str, Round[Any]] = attrs.field(factory=dict)  # the last of each kind
 
     def parts(self) -> dict[str, Prepare]:
         """By name, in the order in which they commit."""
@@ -123,7 +124,7 @@ class Applying:
 
         def take() -> None:
             self.quotas.put(new.quotas)
-            Round(self.node.sessions, Session.meter_anew, self.node.timers)
+            self._round("meters", self.node.sessions, Session.meter_anew)
 
         return take
 
@@ -141,17 +142,21 @@ class Applying:
 
     def _follow_rules(self) -> None:
         """Topics that are known: some in each turn, as there may be a hundred thousand."""
-        node, router = self.node, self.node.router
+        router = self.node.router
 
         def visit(topic: Topic) -> None:
             topic.rule = router.rule_of(topic.name)
 
-        Round(router.topics(), visit, node.timers)
+        self._round("topics", router.topics(), visit)
         for log in self._memory_logs():
             names: Mapping[str, str] = {name: name for name in log.histories}
-            Round(names, partial(self._follow_rule, log), node.timers)
+            self._round(shard_of_log(log.name), names, partial(self._follow_rule, log))
         for store in self.stores:
             store.rules_changed()
+
+    def _round(self, kind: str, there: Mapping[str, Any], visit: Callable[[Any], None]) -> None:
+        """In the place of one of that kind that is under way: all look at what is in force when they visit."""
+        self._rounds[kind] = Round(there, visit, self.node.timers, self._rounds.get(kind))
 
     def _follow_rule(self, log: MemoryLog, name: str) -> None:
         log.follow_rule(name, self.node.router.rule_of(name), self.now_ms())

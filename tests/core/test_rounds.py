@@ -28,6 +28,23 @@ def test_sessions_are_visited_in_pieces_of_a_turn() -> None:
     assert len(visited) == 2 * VISITED_PER_TURN - 1
 
 
+def test_a_round_in_the_place_of_another_begins_with_whom_that_had_not_come_to() -> None:
+    """S8: one after the other, sooner than each comes to its end, they visit everybody, and no more in a turn."""
+    desk = Desk()
+    lines = [desk.connect() for _ in range(2 * VISITED_PER_TURN)]
+    visited: list[Session] = []
+    desk.node.visit_all(visited.append)
+    desk.wait()
+    desk.node.visit_all(visited.append)
+    desk.node.visit_all(visited.append)
+    desk.wait(STEP_MS)
+    assert set(visited) == {line.session for line in lines}
+    assert len(visited) == 2 * VISITED_PER_TURN
+    desk.wait(STEP_MS)
+    desk.wait(STEP_MS)
+    assert len(visited) == 3 * VISITED_PER_TURN
+
+
 def test_a_turn_ends_when_it_has_taken_long() -> None:
     """S8: whoever takes long to be judged holds up nobody but those behind it."""
     desk = Desk()

@@ -76,6 +76,7 @@ class Node:
     guarded: Guarded | None = attrs.field(init=False, default=None)  # the same, as who may hold it knows it
     notice_ms: int = 60_000  # a client is told so long before its identity expires
     quotas: Quotas = attrs.field(factory=Quotas)
+    _round: "Round[Session] | None" = attrs.field(init=False, default=None)  # the last, of all sessions
     rules_serial: int = 0  # of the rules in force: who was judged by others and is not in yet is judged again
     timers: Timers = attrs.field(init=False)  # to be ticked at `next_due_ms`
     consumers: Consumers = attrs.field(init=False)
@@ -192,7 +193,7 @@ class Node:
     def visit_all(self, visit: Callable[["Session"], None]) -> None:
         """Have every connected session visited, soon and in pieces; the gate is asked anew about who connects."""
         self.rules_serial += 1
-        Round(self.sessions, visit, self.timers)
+        self._round = Round(self.sessions, visit, self.timers, self._round)
 
     def replace(self, connection: str, by: str, who: Identity) -> None:
         """A client says that its connection `by` takes the place of an earlier one of its own (SPEC 3.1.4)."""
