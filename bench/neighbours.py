@@ -160,7 +160,8 @@ class _Seat:
         took, count = time.perf_counter() - began, load.received - received
         figures.cpu_us.append((family.cpu().seconds - before) * 1e6 / max(count, 1))
         figures.rates.append(count / took)
-        figures.latencies += load.latencies
+        if is_paced:  # of a saturated server they only say how much was in flight
+            figures.latencies += load.latencies
         figures.lost += load.due - due - count
 
 
