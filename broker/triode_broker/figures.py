@@ -335,10 +335,14 @@ def resident_bytes() -> int:
 
 
 def open_descriptors() -> int:
-    """Of this process; 0 where the system does not say it."""
+    """Of this process; 0 where the system does not say it.
+
+    Linux says it from 6.2 on; to list them takes 15 ms for 10,000, in which nobody is served.
+    """
     for directory in ("/proc/self/fd", "/dev/fd"):
         try:
-            return len(os.listdir(directory))
+            told = os.stat(directory).st_size if directory.startswith("/proc") else 0
+            return told or len(os.listdir(directory))
         except OSError:
             continue
     return 0

@@ -1,9 +1,11 @@
 """Figures, the busiest topics and the slowest connections, as operators ask for them at the socket of a node."""
 
+import os
 from pathlib import Path
 
 import pytest
 import triode
+from triode_broker.figures import open_descriptors
 
 from tests.admin.running import running
 
@@ -65,3 +67,13 @@ async def test_a_limit_that_is_none_is_told(call: str, tmp_path: Path) -> None:
 async def test_nobody_is_slow_while_nothing_waits(tmp_path: Path) -> None:
     async with running(tmp_path) as node, triode.connect(node.url):
         assert await node.ask("slow") == {"connections": [], "unanswered": []}
+
+
+def test_open_descriptors_are_counted() -> None:
+    before = open_descriptors()
+    more = [os.dup(0) for _ in range(10)]
+    try:
+        assert (before > 0, open_descriptors() - before) == (True, 10)
+    finally:
+        for one in more:
+            os.close(one)
