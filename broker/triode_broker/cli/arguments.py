@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from triode_protocol.packets import PROTOCOL
 
 from triode_broker.cli import (
+    bench_arguments,
     client_arguments,
     operator_arguments,
     running_arguments,
@@ -191,6 +192,8 @@ def _add_operators(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     about.add_tail(_command(commands, "tail", text, about.TAIL_EXAMPLES))
     text = "look whether a broker would run well here, or does"
     about.add_check(_command(commands, "check", text, about.CHECK_EXAMPLES))
+    text = "measure what a broker does under a load"
+    bench_arguments.add(_command(commands, "bench", text, bench_arguments.EXAMPLES), _add_client)
     about.add_top(_command(commands, "top", "watch what a broker does", about.TOP_EXAMPLES))
 
 
