@@ -21,6 +21,21 @@ from tests.house.site_reference import FOLDER, PAGES, commands, page
 from tests.house.tree import ROOT, files, name, source
 
 CONFIG = ROOT / "docs" / "site" / "mkdocs.yml"
+#: Spelled so, and in no other way.
+TERMS = (
+    "WebSocket",
+    "webhook",
+    "back-pressure",
+    "acknowledgement",
+    "JavaScript",
+    "TypeScript",
+    "Node.js",
+    "GitHub",
+)
+OTHER_SPELLINGS = re.compile(
+    r"\b(Websocket|[Ww]eb[ -]socket|[Ww]eb[ -]hook|WebHook|[Bb]ack ?pressure|acknowledgment|Java Script|Javascript"
+    r"|Typescript|NodeJS|Node JS|Github)s?\b"
+)
 DOCUMENTS = [path for path in files(".md") if ".cache" not in path.parts]
 
 
@@ -88,6 +103,18 @@ def test_dead_links_are_found() -> None:
     assert leads(home, "docs/examples")
     assert not leads(home, "docs/limits.md#no-such-heading")
     assert not leads(home, "docs/no-such-page.md")
+
+
+def test_terms_are_spelled_one_way() -> None:
+    found = [f"{name(path)}: {word}" for path in DOCUMENTS for word in OTHER_SPELLINGS.findall(prose(path))]
+    assert found == [], TERMS
+
+
+def prose(path: Path) -> str:
+    """A document without its code and the targets of its links."""
+    text = re.sub(r"^ *(`{3,}).*?^ *\1`*$", "", source(path), flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"(`+)[^\n]*?[^`]\1(?!`)", "", text)
+    return re.sub(r"\]\([^)]*\)|https?://\S+", "]", text)
 
 
 def links(path: Path) -> Iterator[str]:
