@@ -561,7 +561,23 @@ def test_what_has_ended_while_the_past_is_read_stays_ended() -> None:
     there.disconnected("c-1", 1000)
     while pages:
         pages.pop()()
+        made.desk.wait(1)
     assert len(ledger) == 1
+
+
+def test_a_long_past_is_read_in_pieces_of_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """S8: whoever turns webhooks on is not to hold up everybody, nor to go down a level with each page."""
+    made = world()
+    for _ in range(600):
+        made.desk.connect()
+    monkeypatch.setattr("triode_broker.core.ledger.PAGE_RECORDS", 1)
+    next_life = Events("n1", made.desk.router.publish_own, made.desk.limits, made.desk.node.timers, lambda: "2")
+    reading = Ledger(next_life, made.occupancy, made.desk.limits)
+    reading.read(ALL, made.desk.router.covered(ALL), lambda: made.desk.now_ms)
+    assert len(reading) < 600
+    for _ in range(1_000):
+        made.desk.wait(1)
+    assert len(reading) == 0, "all was read, and what was open is ended"
 
 
 def test_names_without_members_hold_nothing() -> None:

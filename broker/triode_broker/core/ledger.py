@@ -74,27 +74,29 @@ class Ledger:
     def read(self, filter: str, shards: Sequence[Shard], now_ms: Callable[[], int]) -> None:
         """What events of a tenant have told; and end what this node has left open in an earlier life.
 
-        What they tell meanwhile is offered as ever: the caller has it follow the filter first.
+        What they tell meanwhile is offered as ever: the caller has it follow the filter first. Each page is a
+        turn of its own: there may be as many as a shard has, and most logs answer at once.
         """
         reading = dict.fromkeys(shards)
         self._reading += 1
+        timers = self._events.timers
 
-        def go_on(shard: Shard, after: int) -> None:
-            take = partial(took, shard, shard.log)
-            shard.log.read(filter, after, PAGE_BYTES, PAGE_RECORDS, shard.clock(now_ms()), take)
+        def go_on(shard: Shard, log: Log, after: int) -> None:
+            take = partial(took, shard, log)
+            log.read(filter, after, PAGE_BYTES, PAGE_RECORDS, shard.clock(now_ms()), take)
 
         def took(shard: Shard, log: Log, page: Page) -> None:
             for record in page.records:
                 self.offer(record)
             if shard.log is log and page.upto < log.head():
-                go_on(shard, page.upto)
+                timers.at(timers.steady_ms(), lambda _: go_on(shard, log, page.upto))
                 return
             del reading[shard]
             if not reading:
                 self._have_read()
 
         for shard in shards:
-            go_on(shard, 0)
+            go_on(shard, shard.log, 0)
 
     def _have_read(self) -> None:
         self._reading -= 1
