@@ -31,7 +31,8 @@ MAX_REQUEST_BYTES: Final = 131_072
 PROGRAMS: Final = {"triode": "triode_broker.cli.main:main", "broker_process": "tests.crash.broker_process:run"}
 #: What a process of `triode` imports only when it is needed, and nearly always is.
 AHEAD: Final = ("triode", "triode_broker.server", "triode_broker.logs", "triode_broker.cli.arguments")
-COMMANDS: Final = ("serve", "pub", "sub", "subs", "dead", "cluster", "connections", "presence", "drain")
+OPERATORS: Final = ("cluster", "connections", "drain", "tail", "top", "top_screen", "check")
+COMMANDS: Final = ("serve", "pub", "sub", "subs", "dead", "presence", *OPERATORS)
 
 
 class Forked:

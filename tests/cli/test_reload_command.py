@@ -37,6 +37,12 @@ class Host:
         assert ended.code == code, ended
         return json.loads(ended.output)
 
+    async def is_whole(self) -> None:
+        """Until its processes, which are up before they have dialled each other, reach each other both ways."""
+        with trio.fail_after(PATIENCE_SECONDS):
+            while (await run("cluster", "--admin-socket", str(self.socket))).code != ExitCode.OK:
+                pass
+
     async def words(self, *words: str, code: ExitCode = ExitCode.OK) -> str:
         """What a command says to people."""
         ended = await run(*words, "--admin-socket", str(self.socket))
@@ -153,6 +159,7 @@ async def test_one_worker_is_asked_and_all_have_read(tmp_path: Path) -> None:
         answer = await here.command("reload", code=ExitCode.REFUSED)
         assert "max_history_messages" in next(iter(answer["nodes"].values()))["reason"]
         here.write("")
+        await here.is_whole()
         everywhere = (await here.command("reload", "--cluster"))["nodes"]
         assert len(everywhere) == 2
         assert len({one["digest"] for one in everywhere.values()}) == 1
