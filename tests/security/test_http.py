@@ -264,3 +264,34 @@ async def test_anonymous_has_the_rights_of_the_anonymous(tmp_path: Path) -> None
         assert await publish(anyone, "b") == "forbidden"
         (session,) = found.broker.node.sessions.values()
         assert (session.identity.method, session.address) == ("anonymous", "127.0.0.1")
+
+
+async def test_s9_page_of_another_site_does_not_ask_by_an_image_or_a_frame(tmp_path: Path) -> None:
+    """Such a request says no `Origin`; it would join a topic, though its page could not read the answer."""
+    async with running(tmp_path / "data") as found:
+        for site, status in (("cross-site", 403), ("same-site", 403), ("none", 200), ("same-origin", 200)):
+            async with asking(found, Sec_Fetch_Site=site) as client:
+                for target in ("/v1/history?topic=a", "/v1/presence?topic=a"):
+                    assert (await client.get(target)).status_code == status, site
+                joining = client.stream("GET", "/v1/events", params={"topic": "a", "presence": '{"state":1}'})
+                async with joining as answer:
+                    assert answer.status_code == status, site
+        listed = {"origins": ["https://app.example"]}
+    page = {"Sec_Fetch_Site": "cross-site", "Origin": "https://app.example"}
+    async with running(tmp_path / "other", **listed) as found, asking(found, "", **page) as client:
+        assert await history(client, "a") == ""
+
+
+async def test_s23_operator_of_a_tenant_is_not_told_how_many_topics_others_have(tmp_path: Path) -> None:
+    """What it lists is its own, and so is the number beside it."""
+    rules = [EVERYTHING, {"role": "operator", "operate": ["#"]}]
+    async with door(tmp_path, permissions=rules) as here:
+        for tenant, count in (("acme", 1), ("other", 3)):
+            async with asking(here.running, token("ann", tenant=tenant)) as ann:
+                for number in range(count):
+                    assert await publish(ann, f"t/{number}") == ""
+        async with asking(here.running, token("op", tenant="acme", roles=["operator"])) as client:
+            answer = (await client.get("/v1/topics")).json()
+            assert (len(answer["topics"]), answer["known"]) == (1, 1)
+        async with asking(here.running, token("op", roles=["operator"])) as client:
+            assert (await client.get("/v1/topics")).json()["known"] == 4

@@ -55,18 +55,20 @@ class Watching:
             tenant = text_in(parameters, "tenant")
         best: list[tuple[int, str, Topic]] = []
         everything = list(self.router.topics().values())
+        known = len(everything) if tenant is None else 0  # S23: how many others have is not for a tenant
         for start in range(0, len(everything), LOOKED_AT_PER_TURN):
             some = everything[start : start + LOOKED_AT_PER_TURN]
+            if tenant is not None:
+                some = [topic for topic in some if tenant == tenant_of(topic.name)]
+                known += len(some)
             found = [
                 (topic.offset, topic.name, topic)
                 for topic in some
-                if topic.shard.is_here
-                and outside(topic.name).startswith(prefix)
-                and tenant in (None, tenant_of(topic.name))
+                if topic.shard.is_here and outside(topic.name).startswith(prefix)
             ]
             best = heapq.nlargest(limit, best + found, key=_busy)
             await trio.lowlevel.checkpoint()
-        return {"topics": [self._shown(topic) for _, _, topic in best], "known": len(everything)}
+        return {"topics": [self._shown(topic) for _, _, topic in best], "known": known}
 
     def _shown(self, topic: Topic) -> dict[str, Any]:
         audience = self.router.audience(topic.name)

@@ -64,8 +64,9 @@ OPERATIONS: Final = (
 
 def pages() -> tuple[Operation, ...]:
     """Of the administration listener alone."""
+    summary = "A file of the console"
     files = tuple(
-        Operation("GET", path, "A file of the console", "console", _file(route), answer_type="text/html")
+        Operation("GET", path, summary, "console", _file(route), answer_type="text/html", is_page=True)
         for path, route in console_routes().items()
     )
     return (*files, METRICS)

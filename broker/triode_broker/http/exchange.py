@@ -28,6 +28,8 @@ LINES: Final = "application/x-ndjson"
 #: What there is not: the one name of an error that packets do not have.
 NOT_FOUND: Final = "not_found"
 MAX_PARAMETERS: Final = 64  # of one query
+#: What a browser says of a request that no page of another site has caused.
+OWN_SITE: Final = (b"none", b"same-origin")
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}", re.ASCII)  # nothing that could forge a line (S27)
 #: The parameter that is a credential, where such are taken from URLs.
 TOKEN: Final = "token"
@@ -259,6 +261,11 @@ class Request:
     def content_type(self) -> str:
         """Of the body, without parameters, in lower case; "" where it is not said."""
         return self.headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
+
+    @property
+    def is_of_another_site(self) -> bool:
+        """Whether a page has caused it that its browser does not name: by an image, a frame, a link."""
+        return b"origin" not in self.headers and self.headers.get(b"sec-fetch-site", b"none") not in OWN_SITE
 
     async def body(self, max_bytes: int = 0) -> bytes:
         """All of it, within max_http_body_bytes and this. Raises Problem."""

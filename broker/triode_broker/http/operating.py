@@ -20,7 +20,7 @@ from triode_broker.admin.listener import BadCall, Missing, note
 from triode_broker.core.errors import Disconnect
 from triode_broker.core.rights import Rights
 from triode_broker.core.session import Session
-from triode_broker.http.exchange import NOT_FOUND, Answer, Problem, Request
+from triode_broker.http.exchange import NOT_FOUND, OWN_SITE, Answer, Problem, Request
 from triode_broker.http.operations import Asked
 from triode_broker.http.visitor import problem_of_close
 from triode_broker.this_machine import is_this_machine
@@ -30,8 +30,6 @@ _PASSED_ON: Final = (
     *(b"forwarded", b"via", b"x-real-ip"),
     *(b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"),
 )
-#: What a browser says of a request that no page of another site has caused.
-_OWN_SITE: Final = (b"none", b"same-origin")
 _OPEN: Final = "open"  # the method of those whom nobody asked who they are
 #: What they may on this machine: it could be done through the socket too, or by a signal.
 _HERE: Final = Rights({"operate": ("#",)})
@@ -165,4 +163,4 @@ def is_from_here(request: Request) -> bool:
     scheme = "https" if request.arrival.is_encrypted else "http"
     origin = headers.get(b"origin")
     is_own_page = origin is None or origin.decode("latin-1").lower() == f"{scheme}://{host}"
-    return is_this_machine(name) and is_own_page and headers.get(b"sec-fetch-site", b"none") in _OWN_SITE
+    return is_this_machine(name) and is_own_page and headers.get(b"sec-fetch-site", b"none") in OWN_SITE

@@ -57,6 +57,7 @@ class Operation:
     content_type: str = JSON  # what the body has to be; "": there is none
     answer_type: str = JSON
     description: str = ""
+    is_page: bool = False  # for a browser to show: links of other sites may lead to it
 
     @property
     def takes_body(self) -> bool:

@@ -137,6 +137,10 @@ class Serving:
         return Answer(204, headers=headers)
 
     async def _run(self, operation: Operation, request: Request, path: Mapping[str, str]) -> Answer | None:
+        if request.is_of_another_site and not operation.is_page:  # S9: it may join and subscribe without an answer
+            raise Problem(
+                403, ErrorName.FORBIDDEN, "a page of another site asks by a request that says its origin"
+            )
         asked = Asked(request, self._desk, path, check_query(request.query, operation.query), aside=self._aside)
         if operation.takes_body and operation.content_type and request.content_type != operation.content_type:
             message = f"say Content-Type: {operation.content_type}"
