@@ -295,7 +295,7 @@ def test_beyond_the_bound_events_are_lost_and_that_is_told_when_there_is_room() 
 
 def test_an_event_that_is_told_twice_is_there_once() -> None:
     made = world()
-    packet = Publish("$events/lost", id=1, message_id="one", key="k", data=b"1")  # type: ignore[arg-type]
+    packet = Publish("$events/lost", id=1, message_id="one", key="k", data=b"1")  # type: ignore[arg-type]  # bytes do as well
     answers: list[Packet] = []
 
     class Asker:
@@ -556,7 +556,7 @@ def test_what_has_ended_while_the_past_is_read_stays_ended() -> None:
         clock = shard.clock
 
     for _ in range(2):
-        ledger.read(ALL, [Place(), Place()], lambda: made.desk.now_ms)  # type: ignore[list-item]
+        ledger.read(ALL, [Place(), Place()], lambda: made.desk.now_ms)  # type: ignore[list-item]  # enough of a shard
     made.desk.router.follow(ALL, ledger)
     there.disconnected("c-1", 1000)
     while pages:

@@ -71,7 +71,7 @@ async def test_the_end_of_a_nodes_clients_is_told_once_by_the_others(
         topic = await _owned_elsewhere(cluster, "n3")
         await stack.enter_async_context(client.subscribe(topic))
         for kind, count in (("client.connected", 3), ("member.joined", 3), ("topic.occupied", 4)):
-            await sink.until(lambda kind=kind, count=count: len(sink.of(kind)) >= count)  # type: ignore[misc]
+            await sink.until(lambda kind=kind, count=count: len(sink.of(kind)) >= count)  # type: ignore[misc]  # bound now
         await cluster.node("n3").kill()
         await sink.until(lambda: bool(sink.of("client.disconnected")) and bool(sink.of("member.left")))
         await sink.until(lambda: topic in {one["topic"] for one in sink.of("topic.vacated")})
