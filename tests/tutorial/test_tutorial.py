@@ -62,7 +62,7 @@ class Shell:
         mark = uuid.uuid4().hex
         self._process.stdin.write(f"{self.placed(block)}\necho\necho {mark} $?\n")
         self._process.stdin.flush()
-        said = []
+        said: list[str] = []
         for line in self._process.stdout:
             if line.startswith(mark):
                 assert line.split() == [mark, "0"], (block, said)
