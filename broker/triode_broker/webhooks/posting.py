@@ -6,7 +6,8 @@ say; no proxy is taken from the environment; and what arrives is not inflated.
 """
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
 
 import attrs
 import httpx
@@ -28,6 +29,21 @@ class Reply:
     retry_after: str = ""
 
 
+class _Body(httpx.AsyncByteStream):
+    """What is sent. httpx's own is a generator: to be cancelled in the midst of sending leaves it unfinished."""
+
+    def __init__(self, body: bytes) -> None:
+        self._pieces = [body]
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._pieces:
+            raise StopAsyncIteration
+        return self._pieces.pop()
+
+
 class Poster:
     """One endpoint's connection, kept between requests; closed by `aclose`."""
 
@@ -46,7 +62,10 @@ class Poster:
         reply: Reply | None = None
         try:
             with trio.move_on_after(timeout_seconds) as scope:
-                async with self._client.stream("POST", url, content=body, headers=sent) as response:
+                request = self._client.build_request("POST", url, content=body, headers=sent)
+                request.stream = _Body(body)
+                response = await self._client.send(request, stream=True)
+                async with aclosing(response):
                     reply = Reply(response.status_code, response.headers.get("retry-after", ""))
                     size = 0
                     # Too much ends by cancelling, as too slow does (`auth.web`): a generator that is left
