@@ -27,7 +27,7 @@ _REPLIES: dict[str, tuple[str, ...]] = {
     "auth": ("authorized",),
     "subscribe": ("subscribed",),
     "unsubscribe": ("unsubscribed",),
-    "publish": ("published",),
+    "publish": ("published", "traced"),
     "ack": ("acked",),
     "nack": ("acked",),
     "extend": ("acked",),
@@ -46,6 +46,12 @@ _EXTRA_EXAMPLES: dict[str, Document] = {
     "server.authorized": {"type": "authorized", "id": 7, "expires_in_ms": 3600000},
     "server.ping": {"type": "ping", "at": {"m0-q3x7": 18234}},
     "server.notice": {"type": "notice", "draining": True},
+    "server.traced": {
+        "type": "traced",
+        "id": 5,
+        "hops": [{"hop": "stored", "node": "n1", "at_us": 1732281000123456, "level": "memory"}],
+        "end": "complete",
+    },
 }
 _TRANSCRIPT_LINE = re.compile(r"^([CS])\d?: +([\[{].*)$", re.MULTILINE)
 _SHOWN = {"ts": 1732281000123, "message": "for people, not for programs"}  # where a transcript says "$any"

@@ -42,7 +42,6 @@ async def test_server_offers_what_the_table_says(
 
 
 RESERVED: list[tuple[dict[str, Any], str]] = [
-    ({"type": "publish", "topic": "a", "data": 1, "trace": True}, "trace"),
     ({"type": "publish", "topic": "a", "data": 1, "reply_to": "$inbox/x"}, "reply_to"),
     ({"type": "auth", "token": "t"}, "type"),
 ]
