@@ -18,7 +18,7 @@ NO_CONTENT = reply(b"", "204 No Content")
 
 def toml(rows: list[dict[str, Any]]) -> str:
     """As a file has them."""
-    lines = ["[limits]", "vacated_after_ms = 100"]
+    lines = ["[limits]", "vacated_after_ms = 100", "[[topics]]", 'filter = "jobs/#"', 'storage = "disk"']
     for one in rows:
         lines += ["[[webhooks]]", *(f"{name} = {json.dumps(value)}" for name, value in one.items())]
     return "\n".join(lines) + "\n"
@@ -44,6 +44,7 @@ async def test_a_kill_between_delivery_and_answer_is_told_again_with_the_same_id
             client = await stack.enter_async_context(triode.connect(node.url))
             await stack.enter_async_context(client.subscribe("rooms/1", presence={"state": 1}))
             await sink.until(lambda: bool(sink.requests))
+            assert (await client.publish("jobs/1", 1)).level == "disk"  # so are the events, which were before it
             await node.kill()
             first = sink.requests[0].json["events"]
             is_back.append(True)
