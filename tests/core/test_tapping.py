@@ -84,6 +84,11 @@ def test_who_comes_in_later_is_heard_and_who_is_not_meant_is_not_touched() -> No
     assert type(second.session) is Session
     assert type(first.session) is Tapped
     assert type(second.outbox.items) is list
+    taps.open(everybody)
+    taps.close(notes)
+    assert type(second.session) is Tapped  # somebody else listens to it
+    taps.open(notes)
+    taps.close(everybody)
     ping(first)
     assert f"heard {PING}" in notes.lines
     taps.close(notes)
@@ -114,3 +119,16 @@ def test_a_connection_of_many_ears_is_heard_by_those_that_are_left() -> None:
     ping(line)
     assert len(other.lines) == 3
     assert one.lines == ["entered"]
+
+
+def test_an_ear_that_goes_leaves_those_alone_that_it_did_not_want() -> None:
+    desk = Desk()
+    one, other = desk.connect(), desk.connect()
+    first, second = (Notes((line.session.connection_id,)) for line in (one, other))
+    taps = Taps(desk.node)
+    taps.open(first)
+    taps.open(second)
+    taps.close(second)
+    ping(one)
+    ping(other)
+    assert (len(taps), first.lines[1:], second.lines) == (1, [f"heard {PING}", PONG], ["entered"])
