@@ -28,6 +28,7 @@ import trio
 from tests.house.tree import ROOT
 
 MAX_REQUEST_BYTES: Final = 131_072
+_MODULES: Final = os.environ.get("PYTHONPATH")
 PROGRAMS: Final = {"triode": "triode_broker.cli.main:main", "broker_process": "tests.crash.broker_process:run"}
 #: What a process of `triode` imports only when it is needed, and nearly always is.
 AHEAD: Final = ("triode", "triode_broker.server", "triode_broker.logs", "triode_broker.cli.arguments")
@@ -96,8 +97,18 @@ async def start(
     stdin: int | None = None,
     stdout: int | None = None,
     stderr: int | None = None,
-) -> Forked:
-    """Start one of PROGRAMS. Streams: -1 for a pipe, None for none (what is written goes nowhere)."""
+) -> Forked | trio.Process:
+    """Start one of PROGRAMS. Streams: -1 for a pipe, None for none (what is written goes nowhere).
+
+    One that is to find its modules elsewhere is started as an interpreter of its own.
+    """
+    if env.get("PYTHONPATH") != _MODULES:
+        module, _, function = PROGRAMS[program].partition(":")
+        source = f"import sys; from {module} import {function}; sys.exit({function}(sys.argv[1:]))"
+        streams = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
+        wanted: dict[str, Any] = {name: fd or subprocess.DEVNULL for name, fd in streams.items()}
+        command = [sys.executable, "-c", source, *arguments]
+        return await trio.lowlevel.open_process(command, env=env, cwd=cwd, **wanted)
     theirs, ours = _streams((stdin, stdout, stderr))
     heard, status = os.pipe()
     os.set_blocking(heard, False)

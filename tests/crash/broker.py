@@ -54,7 +54,7 @@ class BrokerProcess:
     is_running: bool = False
     reached: list[str] = field(factory=list)  # the points at which it killed itself
     said: deque[str] = field(factory=lambda: deque(maxlen=200))
-    _process: forking.Forked | None = None
+    _process: forking.Forked | trio.Process | None = None
     _was_killed: bool = False  # by us: it did not do it itself
 
     async def run(self, point: str, task_status: trio.TaskStatus[None]) -> None:
@@ -89,7 +89,7 @@ class BrokerProcess:
         if process.returncode != -signal.SIGKILL:
             raise Stuck(f"the broker ended by itself with {process.returncode}")
 
-    async def _listen(self, process: forking.Forked) -> None:
+    async def _listen(self, process: forking.Forked | trio.Process) -> None:
         """Until it has closed its stderr, which is when it is gone."""
         assert process.stderr is not None
         rest = b""

@@ -256,7 +256,7 @@ async def test_server_says_who_has_published_and_where(tmp_path: Path) -> None:
 
 
 async def test_anonymous_has_the_rights_of_the_anonymous(tmp_path: Path) -> None:
-    """SPEC 11.1.5: without a credential, where such are let in."""
+    """SPEC 11.1.2: without a credential, where such are let in."""
     rules = [{"role": "anonymous", "publish": ["a"]}]
     given = {"auth": {"anonymous": True}, "permissions": rules}
     async with running(tmp_path / "data", **given) as found, asking(found) as anyone:

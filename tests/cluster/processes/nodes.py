@@ -45,7 +45,7 @@ class NodeProcess:
     port: int | None = None  # for nodes
     said: list[tuple[float, dict[str, Any]]] = field(factory=list)  # trio's clock, line
     is_running: bool = False
-    _process: forking.Forked | None = None
+    _process: forking.Forked | trio.Process | None = None
 
     async def start(self, *flags: str) -> None:
         """Begin a life; its end comes by itself, by `kill` or with the test."""
@@ -56,7 +56,7 @@ class NodeProcess:
         self.is_running = True
         self.nursery.start_soon(self._live, self._process)
 
-    async def _live(self, process: forking.Forked) -> None:
+    async def _live(self, process: forking.Forked | trio.Process) -> None:
         assert process.stderr is not None
         try:
             rest = b""
