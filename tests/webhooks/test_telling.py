@@ -1,5 +1,6 @@
 """Events of a real broker at a real endpoint: what is told, signed how, again after which answers."""
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -8,9 +9,11 @@ import trio
 import trio.testing
 import triode
 from msgspec.structs import replace
+from triode_broker.cli.webhooks import as_text
 from triode_broker.config import Webhook
 from triode_broker.core.events import TOPICS
 from triode_broker.core.identity import Identity
+from triode_broker.http import operator_answers
 
 from tests.auth.endpoint import reply
 from tests.webhooks.sink import SECRET, Sink, by_key, hooked, is_signed, row, token_of
@@ -116,6 +119,9 @@ async def test_an_endpoint_that_is_gone_is_left_alone_until_a_test_is_taken(
         assert (await node.ask("webhooks.test", name="hook"))["status"] == 410
         (row,) = (await node.ask("webhooks"))["webhooks"]
         assert row["state"] == "gone"
+        assert msgspec.to_builtins(msgspec.convert(row, operator_answers.Webhook)) == row
+        shown = as_text(await node.ask("webhooks"))
+        assert re.search(r"^hook +n1 +gone .*\nhook at n1: answered 410$", shown, re.MULTILINE), shown
         assert "gone" in repr(node.broker.reporting.health()["degraded"])
         assert len(sink.requests) == 2
         is_back.append(True)
