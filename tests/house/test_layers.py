@@ -202,6 +202,10 @@ TABLE = {
     ),
     "triode_broker.server": Row(OURS, (*EVERYWHERE_IN_THE_BROKER, "trio")),
     CLI: Row(OURS, (*EVERYWHERE_IN_THE_BROKER, "trio")),
+    # The extra `cli`.
+    f"{CLI}.top_picture": Row(OURS, (*EVERYWHERE_IN_THE_BROKER, "rich")),
+    f"{CLI}.top_screen": Row(OURS, (*EVERYWHERE_IN_THE_BROKER, "rich")),
+    f"{CLI}.bench_plots": Row(OURS, (*EVERYWHERE_IN_THE_BROKER, "plotille")),
 }
 #: They may import everything, and nobody may import them; but the command line starts the server.
 ROOMS_AT_THE_TOP = {"triode_broker.server": (CLI,), CLI: (), "triode_broker.demo": ("triode_broker.server",)}

@@ -13,6 +13,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,10 +43,10 @@ def ports(config: Config, who_listens: Ask) -> Iterator[Finding]:
         ("admin.listen", config.admin.listen, bool(config.admin.tls.certificate)),
     ):
         if address:
-            yield _port(name, address, config, lambda where, tls=is_tls: who_listens(where, tls))  # type: ignore[misc]
+            yield _port(name, address, config.node, partial(who_listens, address, is_tls))
 
 
-def _port(name: str, address: str, config: Config, who_listens: Callable[[str], str | None]) -> Finding:
+def _port(name: str, address: str, own: str, who_listens: Callable[[], str | None]) -> Finding:
     try:
         for one in listen(address if address.rpartition(":")[2].isdigit() else f"{address}:7401"):
             one.close()
@@ -55,8 +56,8 @@ def _port(name: str, address: str, config: Config, who_listens: Callable[[str], 
             return fail(
                 "ports", what, "an address of this machine, and a port that this user may have (above 1023)"
             )
-        node = who_listens(address)
-        if node == config.node:
+        node = who_listens()
+        if node == own:
             return ok("ports", f"{name} {address}: this node, {node}, listens there already")
         whose = f"another Triode node, {node}," if node else "another program"
         port = address.rpartition(":")[2]

@@ -8,6 +8,7 @@ have seen that elsewhere, and in no program.
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -93,8 +94,7 @@ def _host(url: str) -> str:
 
 
 def _certificate(table: str, tls: Tls, name: str, now: float) -> Iterator[Finding]:
-    from cryptography import x509  # the extra `server` brings it; 40 ms of a start that nobody else needs
-
+    x509 = import_module("cryptography.x509")  # the extra `server` brings it; 40 ms of a start
     about = f"certificate {table}"
     try:
         chain = x509.load_pem_x509_certificates(Path(tls.certificate).read_bytes())
