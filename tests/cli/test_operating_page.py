@@ -41,6 +41,7 @@ async def test_commands_of_the_page_do_what_it_says(tmp_path: Path) -> None:
         running(data, admin=admin, cluster_listen="127.0.0.1:0", durable=["n1"]) as node,
         triode.connect(node.url) as client,
     ):
+        assert node.broker.operating is not None
         (operators,) = node.broker.operating.urls
         places = {
             "/var/lib/triode": str(data),

@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 import trio
+from triode_broker.cli.asking import REQUESTS
 from triode_broker.cli.exit_codes import ExitCode
 from triode_broker.cli.top_rates import Look, picture, quantile
 from triode_broker.cli.top_screen import as_text
+from triode_broker.http import operators
 
 from tests.cli.programs import PATIENCE_SECONDS, BrokerAt, Ended, Triode, run
 
@@ -178,6 +180,11 @@ async def test_the_same_is_asked_over_http(broker: BrokerAt) -> None:
     shown = json.loads(ended.output)
     assert shown["nodes"][0]["node"] == shown["asked"] == "n1"
     assert shown["nodes"][0]["rates"]["published"] == 0
+
+
+def test_requests_are_those_of_the_table() -> None:
+    rows = {(row.method, row.path): getattr(row.call, "call", "") for row in operators.OPERATIONS}
+    assert {name: rows.get(request) for name, request in REQUESTS.items()} == {name: name for name in REQUESTS}
 
 
 async def top(*arguments: str, **how: Any) -> Ended:
