@@ -125,7 +125,7 @@ async def test_presence_is_told_and_taken_part_in(node: Running) -> None:
 
 async def test_reader_that_is_too_slow_catches_up_or_is_closed(tmp_path: Path) -> None:
     """SPEC 12.2.3, G7: the policies of every subscription, and the bound of every outbox."""
-    limits = {"max_outbox_bytes": 20_000, "drain_timeout_ms": 300}
+    limits = {"max_outbox_bytes": 20_000}  # and drain_timeout as it is: a busy machine reads nothing for a while
     big = ["x" * 10_000] * 400
     async with running(tmp_path, limits=limits) as node:
         async with listening(node.url, "news", receive_buffer=4_096, overflow="disconnect") as slow:
