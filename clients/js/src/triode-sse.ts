@@ -199,7 +199,7 @@ class Link {
       this.isPosting_ = false;
       if (this.isClosing_) this.stopping_.abort();
     } catch (error) {
-      this.over_(LOST, String(error));
+      this.failed_(error);
     }
   }
 
@@ -243,8 +243,13 @@ class Link {
       }
       throw Error("the stream has ended");
     } catch (error) {
-      this.over_(LOST, String(error));
+      this.failed_(error);
     }
+  }
+
+  /** What fetch says where nobody answers is no reason for people; the client has a better one. */
+  private failed_(error: unknown): void {
+    this.over_(LOST, error instanceof TypeError ? "" : String(error));
   }
 
   private refused_({ status, headers }: Response): void {
