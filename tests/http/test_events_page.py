@@ -77,7 +77,8 @@ async def test_events_pass_nginx(tmp_path: Path) -> None:
         port = listener.getsockname()[1]
         listener.close()
         (tmp_path / "nginx.conf").write_text(
-            f"daemon off; master_process off; pid {tmp_path}/pid; error_log {tmp_path}/error; events {{}}\nhttp {{ access_log off;\n"
+            "daemon off; master_process off; "
+            + f"pid {tmp_path}/pid; error_log {tmp_path}/error; events {{}}\nhttp {{ access_log off;\n"
             + "".join(f"{kind}_temp_path {tmp_path}/t;" for kind in TEMPORARY)
             + f"upstream triode {{ server {node.url.removeprefix('http://')}; }}\n"
             + f"server {{ listen 127.0.0.1:{port};\n{block('nginx')}}} }}\n"
