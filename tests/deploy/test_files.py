@@ -17,7 +17,7 @@ from tests.deploy.tools import judge, needs
 
 DOCKER = DEPLOY / "docker"
 SYSTEMD = DEPLOY / "systemd"
-NODES = {"TRIODE_N1": "127.0.0.1:20001", "TRIODE_N2": "127.0.0.1:20002", "TRIODE_N3": "127.0.0.1:20003"}
+NODES = {"PROXY_N1": "127.0.0.1:20001", "PROXY_N2": "127.0.0.1:20002", "PROXY_N3": "127.0.0.1:20003"}
 COMPOSED = ["compose.yaml", "compose.nginx.yaml", "compose.caddy.yaml"]
 #: Of systemd's figure for what a unit could do to the machine: 0 to 10, here in tenths.
 MOST_EXPOSED = "25"
@@ -103,6 +103,13 @@ def test_haproxy_takes_its_files_without_a_warning(file: str, tmp_path: Path) ->
     said = judge("haproxy", "-c", "-f", str(DEPLOY / "haproxy" / file), cwd=tmp_path, environ=NODES)
     assert "WARNING" not in said, said
     assert "ALERT" not in said, said
+
+
+@pytest.mark.parametrize("folder", ["haproxy", "nginx", "caddy"])
+def test_variables_of_a_proxy_are_not_the_brokers(folder: str) -> None:
+    """A node refuses to start with a TRIODE_ variable that it does not know, and both may be on one machine."""
+    for file in filter(Path.is_file, (DEPLOY / folder).rglob("*")):
+        assert re.findall(r"TRIODE_[A-Z]\w*", file.read_text()) == []
 
 
 @needs("nginx")

@@ -136,9 +136,9 @@ class Deployed:
     @property
     def environ(self) -> dict[str, str]:
         """What the proxy's file is given."""
-        nodes = {f"TRIODE_{node.name.upper()}": node.environ["TRIODE_LISTEN"] for node in self.nodes}
-        ports = {"TRIODE_BIND": f"127.0.0.1:{self.port}", "TRIODE_INSIDE": f"127.0.0.1:{self.inside}"}
-        return nodes | ports | {"TRIODE_MAXCONN": "1000"}
+        nodes = {f"PROXY_{node.name.upper()}": node.environ["TRIODE_LISTEN"] for node in self.nodes}
+        ports = {"PROXY_BIND": f"127.0.0.1:{self.port}", "PROXY_INSIDE": f"127.0.0.1:{self.inside}"}
+        return nodes | ports | {"PROXY_MAXCONN": "1000"}
 
     async def whole(self) -> None:
         """Every node is ready, complains of nothing, and says the same as all others: when a rollout goes on."""
