@@ -81,7 +81,9 @@ class Operating:
         gate = Operators(secret, self.log, self.now_ms, clock)
         self._tickets = Tickets(self.log, self.now_ms, clock)
         rows = (*api.OPERATIONS, METRICS, *console_operations.pages())
-        self._own_desk = attrs.evolve(self.desk, give_ticket=self._tickets.give)
+        self._own_desk = attrs.evolve(
+            self.desk, give_ticket=self._tickets.give, turn=lambda: self.edge.turns.beside()
+        )
         self.serving = Serving(Table(rows), self._own_desk)
         take: Any = self.serving.take
         below = (api.BELOW, PATH, f"{PATH}/", "/metrics", "/triode.js")
@@ -94,6 +96,7 @@ class Operating:
             log=self.log,
             door=Door(attrs.evolve(self.front, gate=gate)),
             beside=self.beside,
+            tally=self.node.router.statistics,
         )
 
     def _accept(self, outbox: Outbox, arrival: Arrival) -> Session:

@@ -133,6 +133,7 @@ class Broker:
         self.node.departed = self.departures.tell
         self.node.rates.complain = Offenders(self._log.warning, self._steady_ms).tell
         self.desk = Desk(self.node, self._begin_turn, lambda: self.edge.flush(), self._log)
+        self.desk.turn = self.desk.links.turn = lambda: self.edge.turns.beside()
         self.desk.is_open_here = is_open_here(config)
         self.serving = Serving(Table((*api.OPERATIONS, METRICS)), self.desk)
         routes = pages(self.health, self._unready, lambda: self.readiness.has_started)

@@ -28,3 +28,14 @@ def test_edge_without_a_tally_counts_its_turns_alone() -> None:
     turns.count = 2
     assert sum(turns.as_data()["turns"]["counts"]) == 2
     assert sum(turns.as_data()["published"]["counts"]) == 0
+
+
+async def test_what_another_task_does_at_once_is_a_turn_of_its_own() -> None:
+    tally = Nothing()
+    turns = Turns(tally)
+    with turns.beside():
+        tally.published += 3
+        tally.fanned_out += 5
+    tally.published += 7  # of somebody else
+    data = turns.as_data()
+    assert [sum(data[name]["counts"]) for name in ("turns", "published", "fanned_out")] == [1, 3, 5]

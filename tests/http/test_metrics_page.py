@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 import trio
@@ -82,6 +83,21 @@ async def test_page_of_a_busy_broker_is_what_prometheus_reads_and_counters_only_
     assert value(second, "triode_publish_send_seconds_count", listener="clients") == 10
     assert value(second, "triode_engine_state", engine="d0", state="ok") == 1
     assert value(last, "triode_disconnects_total", code="1000", initiator="client") == 1
+
+
+async def test_publishes_by_http_are_counted_as_acknowledged_too(tmp_path: Path) -> None:
+    """One by one, as a batch of more than one window, as a stream."""
+    async with running(tmp_path) as node, httpx.AsyncClient(base_url=node.url.replace("ws", "http", 1)) as client:
+        one = {"topic": "news/one", "data": 1}
+        assert (await client.post("/v1/publish", json=one)).status_code == 200
+        assert (await client.post("/v1/publish/batch", json={"messages": [one] * 100})).status_code == 200
+        headers = {"Content-Type": "application/x-ndjson"}
+        lines = f"{json.dumps(one)}\n" * 3
+        streamed = await client.post("/v1/publish/stream", content=lines, headers=headers)
+        assert len(streamed.text.splitlines()) == 3
+        text = await scrape(node)
+    assert value(text, "triode_messages_published_total") == 104
+    assert value(text, "triode_publish_ack_seconds_count", shard="memory") == 104
 
 
 async def test_openmetrics_is_spoken_where_it_is_asked_for(tmp_path: Path) -> None:

@@ -6,7 +6,11 @@ asked at the two ends of a turn. The surprising decision: only turns that were n
 served is the difference of two counters; all the rest was fast, and that is worked out when somebody asks.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final, Protocol
+
+import trio
 
 from triode_broker.core.histogram import BOUNDS_US, Histogram, bucket_of
 
@@ -52,6 +56,23 @@ class Turns:
         if fanned_out:
             sent.counts[bucket] += fanned_out
             sent.seconds += seconds * fanned_out
+
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """What another task does at once, answers included: a turn of its own. Nothing in it may wait."""
+        tally = self.tally
+        published, fanned_out, began = tally.published, tally.fanned_out, trio.current_time()
+        try:
+            yield
+        finally:
+            seconds = trio.current_time() - began
+            published, fanned_out = tally.published - published, tally.fanned_out - fanned_out
+            self.count += 1
+            self.seconds += seconds
+            self.published += published
+            self.fanned_out += fanned_out
+            if seconds >= SHORT_SECONDS:
+                self.note(seconds, published, fanned_out)
 
     def as_data(self) -> dict[str, Any]:
         """The histograms of all turns, by what they count."""

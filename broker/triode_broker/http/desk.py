@@ -5,6 +5,7 @@ table can be tried without it.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import attrs
@@ -28,10 +29,12 @@ class Desk:
     give_ticket: Callable[[str], str] | None = None  # to a tenant; on the administration listener
     is_open_here: bool = False  # nobody is asked who they are, and nobody but this machine reaches it
     elsewhere: Elsewhere | None = None  # the other nodes, where there are any
+    #: Around what publishes, and waits for nothing: it is counted as a turn of the reactor.
+    turn: Callable[[], AbstractContextManager[None]] = nullcontext
     links: Links = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.links = Links(self.node, self.now_ms, self.flush, self.log)
+        self.links = Links(self.node, self.now_ms, self.flush, self.log, self.turn)
 
     async def visitor(self, request: Request) -> Visitor:
         """The session of whoever sends this, let in: the same for the next requests of its connection.

@@ -7,6 +7,7 @@ tell the difference. So there is nothing that works over the one and not over th
 
 import hmac
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from hashlib import sha256
 from typing import Any, Final, Protocol
 
@@ -142,7 +143,10 @@ class Link:
         if self._early_bytes > links.node.limits.max_before_connect_bytes and not session.is_connected:
             self.close(CloseCode.PROTOCOL)
         else:
-            self._call(session.receive_text, text)
+            with links.turn():
+                self._call(session.receive_text, text)
+                links.flush()
+            return
         links.flush()
 
     async def enter(self) -> None:
@@ -182,6 +186,7 @@ class Links:
     now_ms: Callable[[], int]  # the wall clock; asking begins a turn
     flush: Callable[[], None]  # ends every turn that has entered the core
     log: Any
+    turn: Callable[[], AbstractContextManager[None]] = nullcontext  # as for `Desk`
     by_name: dict[str, Link] = attrs.field(init=False, factory=dict)
 
     def open(self, owner: Owner, session: Session, stream: Stream) -> Link:

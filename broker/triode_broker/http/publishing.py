@@ -4,7 +4,6 @@ Knows the packets and the visitor who sends them. The surprising decision: a mes
 refuses nothing else. It is what a client would see that publishes them one by one over a WebSocket, in this order.
 """
 
-from collections import deque
 from collections.abc import AsyncIterator
 from typing import Annotated, Final
 
@@ -136,11 +135,13 @@ async def publish(asked: Asked) -> Receipt:
     packet = message.packet(_key_of(asked.request))
     _carry(_trace_context(asked.request), packet)
     if not message.trace:
-        question = visitor.ask(packet)
-        asked.desk.flush()
+        with asked.desk.turn():
+            question = visitor.ask(packet)
+            asked.desk.flush()
         return Receipt.of(await question.answer())
-    trace = visitor.trace(packet)
-    asked.desk.flush()
+    with asked.desk.turn():
+        trace = visitor.trace(packet)
+        asked.desk.flush()
     receipt = Receipt.of(await trace.question.answer())
     receipt.hops, receipt.end = await trace.hops()
     return receipt
@@ -172,16 +173,15 @@ async def publish_batch(asked: Asked) -> Answer:
     desk: Desk = asked.desk
     visitor = await desk.visitor(asked.request)
     results: list[bytes] = []
-    waiting: deque[Question] = deque()
     window, context = _window(desk), _trace_context(asked.request)
-    for raw in asked.body.messages:
-        if len(waiting) >= window:
-            desk.flush()
+    messages = asked.body.messages
+    for start in range(0, len(messages), window):
+        if start:
             await trio.lowlevel.checkpoint()  # a long batch is a turn for every window of it
-            results += [await _result(waiting.popleft()) for _ in range(len(waiting))]
-        waiting.append(_ask(visitor, bytes(raw), context))
-    desk.flush()
-    results += [await _result(question) for question in waiting]
+        with desk.turn():
+            questions = [_ask(visitor, bytes(raw), context) for raw in messages[start : start + window]]
+            desk.flush()
+        results += [await _result(question) for question in questions]
     is_whole = not any(result.startswith(_ERROR) for result in results)
     return Answer(200 if is_whole else 207, b'{"results":[%b]}' % b",".join(results))
 
@@ -210,7 +210,8 @@ async def publish_stream(asked: Asked) -> None:
         nursery.start_soon(write)
         async with to_writer:
             async for line in lines:
-                question = line if isinstance(line, Question) else _ask(visitor, line, context)
+                with desk.turn():
+                    question = line if isinstance(line, Question) else _ask(visitor, line, context)
                 await to_writer.send(question)
     stream.end()
 
