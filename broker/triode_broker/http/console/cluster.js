@@ -3,7 +3,7 @@
  *
  * Every node is asked for its own view, and where views differ the picture shows the worse one.
  */
-import { bytes, count, h, s, time } from "./dom.js";
+import { bytes, count, counted, h, s, time } from "./dom.js";
 import { badge, empty, table } from "./parts.js";
 import { banners } from "./overview.js";
 
@@ -80,12 +80,12 @@ function picture(view, chosen, choose) {
       const kind = owners.length > 1 ? "bad" : shard.startsWith("m") ? "memory" : "disk";
       return s("rect", { class: `shard ${kind}`, x: cx - 5, y: cy - 5, width: 10, height: 10, rx: 2.5 }, s("title", null, shard));
     });
-    const label = `${name}: ${one ? `${count(one.sessions)} clients, owns ${own.length} shards` : "has not answered"}`;
+    const label = `${name}: ${one ? `${counted(one.sessions, "client")}, owns ${counted(own.length, "shard")}` : "has not answered"}`;
     return s("g", { key: name, class: `node ${state} ${chosen === name ? "chosen" : ""}`, tabindex: 0, role: "button", "aria-pressed": chosen === name, "aria-label": label, onclick: turn, onkeydown: keys },
       s("circle", { cx: x, cy: y, r: radius }),
       squares,
       s("text", { class: "big", x, y: y + 2 }, one ? count(one.sessions) : "?"),
-      s("text", { class: "small", x, y: y + 16 }, one ? "clients" : "no answer"),
+      s("text", { class: "small", x, y: y + 16 }, one ? (one.sessions === 1 ? "client" : "clients") : "no answer"),
       s("text", { class: "name", x, y: y + radius + 32 }, name.length > 18 ? name.slice(0, 17) + "…" : name));
   };
   return s("svg", { class: "picture", viewBox: `0 ${top} ${width} ${bottom - top}`, role: "group", "aria-label": `${names.length} nodes and their links` },
@@ -131,7 +131,7 @@ export function open(app) {
         picture(view, chosen, choose),
         h("ul", { class: "keys dim" }, h("li", null, h("span", { class: "square memory" }), "shard in memory"), h("li", null, h("span", { class: "square disk" }), "shard on disk"), ["good", "warn", "bad"].map((one) => h("li", null, h("span", { class: `stroke ${one}` }), WORDS[one])))),
       h("h2", null, chosen ? `Links of ${chosen}` : "Links"),
-      table({ label: "Links", columns: links, rows: all.filter(mine), key: ({ a, b }) => `${a}\n${b}`, nothing: empty("No links", "This node is alone. With ", h("code", null, "cluster_listen"), " and ", h("code", null, "cluster_peers"), " in its settings it finds others.") }),
+      table({ label: "Links", columns: links, rows: all.filter(mine), key: ({ a, b }) => `${a}\n${b}`, nothing: empty("No links", "This node is alone. With ", h("code", null, "cluster_listen"), " and ", h("code", null, "seeds"), " in its settings it finds others.") }),
       h("h2", null, chosen ? `Shards of ${chosen}` : "Shards"),
       table({ label: "Shards", columns: shards, rows: view.shards.filter(({ owners }) => !chosen || owners.includes(chosen)), key: ({ shard }) => shard, nothing: empty("No shards here", "This node owns none.") }),
     ];

@@ -79,6 +79,8 @@ const scaled = (value, units) => {
 const known = (write) => (value) => (typeof value === "number" && Number.isFinite(value) ? write(value) : "–");
 /** 12,345 */
 export const count = known((value) => whole.format(value));
+/** 1 attempt, 2 attempts */
+export const counted = (value, one) => `${count(value)} ${one}${value === 1 ? "" : "s"}`;
 /** 12.3k: of rates, where digits would dance. */
 export const brief = known((value) => scaled(value, ["", "k", "M", "G"]));
 /** 1.5 kB */

@@ -1,5 +1,5 @@
 /** Durable subscriptions: how far behind, what is under way, and the letters that nobody could deliver. */
-import { count, date, h, time } from "./dom.js";
+import { count, counted, date, h, time } from "./dom.js";
 import { attempt, badge, confirmed, empty, facts, json, table, written } from "./parts.js";
 
 const SHOWN = 50; // letters
@@ -60,7 +60,7 @@ function one(app, name) {
 
   const letter = (each) =>
     h("li", { key: each.pos, class: "card letter" },
-      h("div", { class: "head" }, h("span", { class: "mono topic" }, each.topic), badge(each.reason || "dead", "bad"), h("span", { class: "dim" }, `${count(each.attempts)} attempts · ${date(each.at_ms)}${each.user ? ` · by ${each.user}` : ""}${each.key ? ` · key ${each.key}` : ""}`)),
+      h("div", { class: "head" }, h("span", { class: "mono topic" }, each.topic), badge(each.reason || "dead", "bad"), h("span", { class: "dim" }, `${counted(each.attempts, "attempt")} · ${date(each.at_ms)}${each.user ? ` · by ${each.user}` : ""}${each.key ? ` · key ${each.key}` : ""}`)),
       json(each.deletes ? "(deletes its key)" : each.b64 ? `(bytes) ${each.b64.slice(0, 400)}` : written(each.data, 2)),
       h("div", { class: "acts" }, h("button", { type: "button", onclick: () => act("Retry", [each.pos]) }, "Retry"), h("button", { type: "button", onclick: () => act("Drop", [each.pos]) }, "Drop")));
 

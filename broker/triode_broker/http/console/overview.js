@@ -1,6 +1,6 @@
 /** How things go: rates, latencies, what is wrong, the busiest topics and the slowest clients. */
 import { chart, decades, spark } from "./chart.js";
-import { brief, bytes, count, h, percent, time } from "./dom.js";
+import { brief, bytes, count, counted, h, percent, time } from "./dom.js";
 import { badge, choice, empty, tile } from "./parts.js";
 import { why } from "./connections.js";
 
@@ -24,7 +24,7 @@ export function open(app) {
     return h("div", { class: "tiles" },
       tile("Publishes/s", brief(last("published")), drawn("published"), `${bytes(last("bytesIn"))}/s in`),
       tile("Deliveries/s", brief(last("delivered")), drawn("delivered"), `${bytes(last("bytesOut"))}/s out`),
-      tile("Connections", count(last("connections")), drawn("connections"), `${count(last("subscriptions"))} subscriptions`),
+      tile("Connections", count(last("connections")), drawn("connections"), counted(last("subscriptions"), "subscription")),
       tile("Publish → ack, p99", time(last("ackP99")), drawn("ackP99"), `median ${time(last("ackP50"))}`),
       tile("CPU", percent(last("cpu")), drawn("cpu"), "busiest node"),
       tile("Loop lag", time(last("lag")), drawn("lag"), "slowest node"));
