@@ -267,6 +267,11 @@ def test_publish_form_publishes_and_traces(visit: Visit, node: Node) -> None:
     expect(visit.page.get_by_role("heading", name="Published")).to_be_visible()
     expect(visit.page.get_by_role("region", name="Hops")).to_contain_text("sent")
     client.close()
+    visit.page.get_by_label("Topic").fill("form/#")  # refused: what became of the one before is no answer to it
+    visit.press("Publish")
+    expect(visit.page.get_by_role("heading", name="Published")).to_have_count(0)
+    expect(visit.page.locator(".notice.bad")).to_be_visible()
+    assert "400" in visit.wrong.pop()  # the browser's own note
 
 
 def test_settings_show_nodes_and_change_how_much_is_logged(visit: Visit, node: Node) -> None:

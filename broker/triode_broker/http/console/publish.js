@@ -36,6 +36,7 @@ export function open(app) {
 
   async function submit(event) {
     event.preventDefault();
+    answer = undefined; // of the one before: it would look like this one's
     const form = new FormData(event.target);
     const value = data(form.get("data"));
     app.redraw();
