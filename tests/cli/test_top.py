@@ -15,6 +15,7 @@ import pytest
 import trio
 from triode_broker.cli.asking import REQUESTS
 from triode_broker.cli.exit_codes import ExitCode
+from triode_broker.cli.top_picture import counted
 from triode_broker.cli.top_rates import Look, picture, quantile
 from triode_broker.cli.top_screen import as_text
 from triode_broker.http import operators
@@ -136,6 +137,10 @@ def test_topics_are_sorted_as_asked(sort: str, order: str) -> None:
     ]
     shown = picture(looked(node(), before), looked(node(uptime_ms=11_000), now), sort, 5)
     assert "".join(one["topic"] for one in shown["topics"]) == order
+
+
+def test_one_is_one_and_not_ones() -> None:
+    assert [counted(number, "node") for number in (0, 1, 2_000)] == ["0 nodes", "1 node", "2,000 nodes"]
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])

@@ -35,9 +35,9 @@ def _head(picture: Picture, note: str) -> Text:
     rates = totals["rates"]
     text = Text(overflow="fold")
     text.append("triode", "bold")
-    text.append(f" asked at {escape(picture['asked'])}: {len(picture['nodes'])} node")
-    text.append("s" if len(picture["nodes"]) != 1 else "")
-    text.append(f", {totals['connections']:,} connections, {totals['subscriptions']:,} subscriptions\n")
+    text.append(f" asked at {escape(picture['asked'])}: {counted(len(picture['nodes']), 'node')}, ")
+    connections = counted(totals["connections"], "connection")
+    text.append(f"{connections}, {counted(totals['subscriptions'], 'subscription')}\n")
     text.append(f"publish {per_second(rates['published'])}  deliver {per_second(rates['delivered'])}")
     text.append(f"  in {size(rates['bytes_in'])}/s  out {size(rates['bytes_out'])}/s")
     text.append(f"  connect {per_second(rates['accepted'])}  errors {per_second(rates['errors'])}")
@@ -189,6 +189,11 @@ def _names(picture: Picture, width: int) -> Table | None:
 def in_tenant(name: str, tenant: str) -> str:
     """A name, and whose it is."""
     return f"{name} ({tenant})" if tenant else name
+
+
+def counted(number: int, one: str) -> str:
+    """1 node, 2 nodes."""
+    return f"{number:,} {one}{'' if number == 1 else 's'}"
 
 
 def per_second(rate: float | None) -> str:
