@@ -52,6 +52,7 @@ async def test_topics_are_listed_by_what_was_published(tmp_path: Path) -> None:
     assert two["topics"][0]["retained_bytes"] > 0
     (job,) = prefixed["topics"]
     assert (job["topic"], job["shard"], job["retained"]) == ("jobs/x", "d0", 1)
+    assert job["retained_bytes"] > 0
     assert others["topics"] == []
 
 

@@ -27,6 +27,7 @@ from triode_broker.core.message_ids import Remembered
 from triode_broker.core.record import Record
 from triode_broker.log.disk.connection import Fault
 from triode_broker.log.disk.reading import Reading
+from triode_broker.log.disk.retention import held_of
 from triode_broker.log.disk.store import Batch, Store
 
 T = TypeVar("T")
@@ -133,9 +134,9 @@ class DiskLog:
         return len(self._store.contents.topics)
 
     def held(self, topic: str) -> tuple[int, int]:
-        """Messages, roughly, and bytes retained of a topic."""
+        """Messages and bytes retained of a topic, as retention counts them: at most so many."""
         known = self._store.contents.topics.get(topic)
-        return (max(known.offset - known.trimmed_offset, 0), known.held_bytes) if known is not None else (0, 0)
+        return held_of(known) if known is not None else (0, 0)
 
     @property
     def damaged_messages(self) -> int:

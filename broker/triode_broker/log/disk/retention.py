@@ -74,14 +74,14 @@ class Retention:
     def is_well_over(self, topic: Topic) -> bool:
         """Whether it is worth a statement in the middle of a commit: a sixteenth is many rows at once."""
         messages, size = topic.rule.retention_messages, topic.rule.retention_bytes
-        held, held_bytes = _held(topic)
+        held, held_bytes = held_of(topic)
         return held > messages + messages // 16 or held_bytes > size + size // 16
 
     def _is_over(self, topic: Topic, now_ms: int) -> bool:
         rule = topic.rule
         if topic.oldest_ts < 0:
             return False
-        held, held_bytes = _held(topic)
+        held, held_bytes = held_of(topic)
         if topic.is_compacted:
             is_marked = topic.tombstone_ts <= now_ms - rule.tombstone_seconds * 1000
             return is_marked or held > rule.retention_messages or held_bytes > rule.retention_bytes
@@ -320,7 +320,7 @@ def _length(digits: str) -> int:
     return len(bytes.fromhex(digits).decode("utf-8", "replace"))
 
 
-def _held(topic: Topic) -> tuple[int, int]:
+def held_of(topic: Topic) -> tuple[int, int]:
     """Messages and bytes; an upper bound where policy has removed some."""
     if topic.is_compacted and topic.held >= 0:
         return topic.held, topic.held_bytes
