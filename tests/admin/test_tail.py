@@ -130,12 +130,24 @@ async def test_it_needs_the_right_and_keeps_a_tenants_operator_in_the_tenant(tmp
             assert (await acme.delete(path)).json() == {"closed": begun.json()["tap"]}
 
 
+async def test_clients_without_a_name_are_followed_as_the_user_that_is_empty(tmp_path: Path) -> None:
+    async with running(tmp_path) as node:
+        tap = (await node.ask("tail.open", user=""))["tap"]
+        tapped = (await node.ask("tail.open", topic="a/+"))["tap"]  # a session, too, of `operator`
+        async with triode.connect(node.url) as client:
+            await client.publish("a/1", 1)
+        found = await events(node, tap, 4)
+        assert kinds(found)[0] == "connected"
+        assert {one["user"] for one in found} == {""}
+        await node.ask("tail.close", tap=tapped)
+
+
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [
         ({}, "follow what?"),
         ({"user": "a", "topic": "b"}, "follow what?"),
-        ({"user": ""}, "user: a text"),
+        ({"user": "x" * 2_000}, "user: a text"),
         ({"topic": 3}, "topic is a filter"),
         ({"topic": "x" * 2_000}, "topic is a filter"),
         ({"topic": "a/#/b"}, "#"),

@@ -160,12 +160,16 @@ class Clients:
         return {"revocations": [as_data(entry) for entry in entries], "kept": self.bouncer.kept}
 
 
-def whom_of(parameters: Mapping[str, Any], *allowed: str) -> Whom:
-    """Raises BadCall. Nobody is named by nothing: "" is what an unset variable of a shell is."""
+def whom_of(parameters: Mapping[str, Any], *allowed: str, also_nameless: bool = False) -> Whom:
+    """Raises BadCall. Nobody is named by nothing: "" is what an unset variable of a shell is.
+
+    `also_nameless`: the user "" is whoever has no name; for calls that only look.
+    """
     given = {name: parameters[name] for name in allowed if parameters.get(name) is not None}
     for name, value in given.items():
-        if not isinstance(value, str) or not 0 < len(value) <= MAX_VALUE_CHARACTERS:
-            raise BadCall(f"{name}: a text of 1 to {MAX_VALUE_CHARACTERS} characters")
+        least = 0 if also_nameless and name == "user" else 1
+        if not isinstance(value, str) or not least <= len(value) <= MAX_VALUE_CHARACTERS:
+            raise BadCall(f"{name}: a text of {least} to {MAX_VALUE_CHARACTERS} characters")
     if "user" in given and "tenant" in allowed:
         given.setdefault("tenant", "")
     return Whom(**given)

@@ -60,7 +60,7 @@ class Spec:
 def spec_of(parameters: Mapping[str, Any]) -> Spec:
     """Raises BadCall."""
     tenant = parameters.get("tenant") or None  # "": of no tenant, or of any where a connection is named
-    whom = whom_of({**parameters, "tenant": tenant}, "user", "tenant", "connection")
+    whom = whom_of({**parameters, "tenant": tenant}, "user", "tenant", "connection", also_nameless=True)
     topic = parameters.get("topic") or ""
     if not isinstance(topic, str) or len(topic) > MAX_FILTER_CHARACTERS:
         raise BadCall(f"topic is a filter of at most {MAX_FILTER_CHARACTERS} characters")

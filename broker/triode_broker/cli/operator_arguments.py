@@ -33,7 +33,7 @@ Asks one node, which asks the others. SHARDS: owned by that node; FILTERS: what 
 NAMES: durable subscriptions and groups at home there. SETTINGS: the digest of what all nodes should have alike.
 LOOP: how late the last turn of its loop began. LAG: by how many places a node is behind a shard's owner, ? where
 it does not reach it. DRIFT: settings, or the version, that differ. The exit code is 1 while anything is degraded,
-a node is not reached, or nodes disagree.
+a node is not reached, or nodes disagree; 3 where the node that is asked is a single one, in no cluster.
 {WHERE}"""
 
 TAIL_EXAMPLES: Final = f"""examples:
@@ -94,7 +94,7 @@ def add_tail(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--topic", metavar="FILTER", help="messages of this filter")
-    which.add_argument("--user", metavar="USER", help="the clients of this user")
+    which.add_argument("--user", metavar="USER", help="the clients of this user; '': those without a name")
     which.add_argument("--connection", metavar="ID", help="one connection")
     add("--tenant", metavar="NAME", help="of this tenant (with --user and --topic without it: the default)")
     add("--payloads", action="store_true", help="show what applications say, too")

@@ -206,7 +206,7 @@ class Chosen(Struct, forbid_unknown_fields=True, omit_defaults=True):
 class Follow(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """What to follow: one of user, connection and topic."""
 
-    user: Text | UnsetType = UNSET
+    user: Annotated[str, Meta(max_length=MAX_TEXT, description="Empty: clients without a name.")] | UnsetType = UNSET
     connection: Text | UnsetType = UNSET
     topic: Annotated[Text, Meta(description="A filter: its messages are followed.")] | UnsetType = UNSET
     tenant: Tenant | UnsetType = UNSET
