@@ -58,6 +58,13 @@ def ready(folder: Path, capfd: pytest.CaptureFixture[str]) -> Path:
     return folder
 
 
+def test_a_secret_in_a_file_says_all_that_it_is_good_for(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["token", "generate-secret", "--file", "a.secret"]) == ExitCode.OK
+    said = capfd.readouterr().err
+    uses = ("[admin] token_file", "[[tokens]] key_file", "[[webhooks]] secret_file", "cluster_secret_file")
+    assert [use for use in uses if use not in said] == []
+
+
 def made(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
     """What `triode token …` prints to stdout."""
     assert main(["token", *arguments]) == ExitCode.OK

@@ -140,7 +140,9 @@ def generate_secret(arguments: argparse.Namespace) -> ExitCode:
         return ExitCode.OK
     _write_new(arguments.file, f"{secret}\n".encode(), 0o600)
     tell(
-        f'{arguments.file} holds it: [[tokens]] algorithm = "{arguments.algorithm}", key_file = "{arguments.file}"'
+        f"{arguments.file} holds it, for what needs a secret: [admin] token_file,"
+        f' [[tokens]] key_file (algorithm = "{arguments.algorithm}"), [[webhooks]] secret_file,'
+        " cluster_secret_file"
     )
     return ExitCode.OK
 
