@@ -291,6 +291,9 @@ async def test_a_full_disk_is_degraded_and_recovers_without_a_restart(tmp_path: 
             for number in range(40):
                 nursery.start_soon(client.publish, "jobs/a", f"{number}" + "x" * 10_000)
             await until(lambda: status(node) == (200, "degraded"))
+            assert node.broker.health()["degraded"] == [
+                f"the store {store.name} is full: publishes to it are refused"
+            ]
             assert (await client.publish("live/a", 1)).level == "memory"
             assert len((await client.history("jobs/a", last=1)).messages) == 1
             db.execute("PRAGMA max_page_count=1000000")

@@ -26,6 +26,7 @@ from triode_broker.securing import Securing
 
 #: What health says of a node by the worst of its stores, best first.
 STATUS: Final = {"ok": "ok", "full": "degraded", "failed": "failed"}
+_TROUBLE: Final = {"full": "is full: publishes to it are refused", "failed": "has failed"}
 
 
 @attrs.define(eq=False)
@@ -72,6 +73,7 @@ class Reporting:
 
     def _degraded(self) -> list[str]:
         reasons = self.joining.cluster.degraded() if self.joining is not None else []
+        reasons += [f"the store {one.name} {_TROUBLE[one.state]}" for one in self.stores if one.state in _TROUBLE]
         reasons += self.revoking.degraded()
         reasons += self.securing.degraded()
         reasons += self.reloading.degraded()
