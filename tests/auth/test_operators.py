@@ -40,6 +40,7 @@ def test_the_secret_lets_in_wherever_it_stands_and_nothing_else_does(gate: Opera
         refused = answer(gate, wrong)
         assert isinstance(refused, Refused)
         assert refused.name == "unauthorized"
+        assert refused.message.endswith("that is not its secret" if wrong else "show its secret")
 
 
 def test_wrong_secrets_wear_their_address_out_and_time_forgives(gate: Operators, clock: Clock) -> None:

@@ -80,7 +80,8 @@ class Operators:
         if shown:
             self._attempts.wrong(address)
         self._refusals.tell("it is not the operators' secret" if shown else "no operators' secret", address)
-        return Refused(ErrorName.UNAUTHORIZED, "this listener is for operators: show its secret")
+        message = "that is not its secret" if shown else "show its secret"
+        return Refused(ErrorName.UNAUTHORIZED, f"this listener is for operators: {message}")
 
 
 class Tickets:
