@@ -42,6 +42,7 @@ async def test_listener_speaks_tls_with_a_certificate_of_its_own(tmp_path: Path,
         assert node.broker.operating is not None
         (url,) = node.broker.operating.urls
         assert (url[:8], node.url[:7]) == ("https://", "http://")
+        assert node.log.told("operators_served") == [{"urls": [url], "console": [f"{url}/console"]}]
         url = url.replace("127.0.0.1", "localhost")
         context = ssl.create_default_context(cafile=files.ca)
         async with httpx.AsyncClient(verify=context, timeout=PATIENCE_SECONDS) as client:

@@ -126,7 +126,7 @@ class Operating:
         self._own_desk.calls = calls
         await nursery.start(self.serving.run)
         await nursery.start(self._serve)
-        self.log.info("operators_served", urls=self.urls)
+        self.log.info("operators_served", urls=self.urls, console=[f"{one}{PATH}" for one in self.urls])
 
     async def _serve(self, task_status: trio.TaskStatus[None]) -> None:
         with self._scope:
