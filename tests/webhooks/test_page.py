@@ -55,9 +55,11 @@ def test_every_kind_is_told_of() -> None:
     assert set(re.findall(r"`(\$events/[a-z-]+)`", TEXT)) == set(TOPICS.values())
 
 
-def test_the_check_in_python_checks() -> None:
+def test_the_check_in_python_checks(tmp_path: Path) -> None:
     names: dict[str, Any] = {}
     exec(block("python"), names)
+    (tmp_path / "secret").write_text(f"{SECRET}\n")
+    assert names["secret_in"](str(tmp_path / "secret")) == SECRET
     for header, body, is_good in CASES:
         assert names["is_from_triode"](header, body, SECRET, NOW) is is_good, header
 
@@ -67,10 +69,11 @@ def test_the_check_in_javascript_checks(tmp_path: Path) -> None:
     assert node is not None
     cases = json.dumps([[header, body.decode(), is_good] for header, body, is_good in CASES])
     script = tmp_path / "check.mjs"
+    (tmp_path / "secret").write_text(f"{SECRET}\n")
     script.write_text(
         block("js")
         + f"for (const [header, body, isGood] of {cases})\n"
-        + f"  if (isFromTriode(header, body, {SECRET!r}, {NOW}) !== isGood) throw new Error(header);\n"
+        + f"  if (isFromTriode(header, body, secretIn({str(tmp_path / 'secret')!r}), {NOW}) !== isGood) throw new Error(header);\n"
     )
     done = subprocess.run([node, script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
