@@ -61,6 +61,12 @@ def test_settings_and_commands_of_the_page_are_some() -> None:
     assert [make_parser().parse_args(shlex.split(command)).command for command in commands] == ["token"]
 
 
+def test_the_page_names_views_as_the_menu_does() -> None:
+    menu = re.findall(r'^  \["(\w+)", "(\w+)", "M', (FILES / "main.js").read_text(), re.MULTILINE)
+    assert re.findall(r"^\| \*(\w+)\* `#/(\w+)` \|", PAGE.read_text(), re.MULTILINE) == [(b, a) for a, b in menu]
+    assert menu
+
+
 def test_links_of_the_page_lead_somewhere() -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)", PAGE.read_text())
     assert links
