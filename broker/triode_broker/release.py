@@ -29,6 +29,11 @@ def commit(here: Path = _HERE) -> str:
     return (_read(here / COMMIT_FILE) or _checked_out(here.parent.parent / ".git"))[:SHOWN_CHARACTERS]
 
 
+def install(extra: str) -> str:
+    """How an extra is had, in a checkout and without one."""
+    return f"pip install '.[{extra}]' in a checkout, 'triode[{extra}]' from a package index"
+
+
 def described() -> str:
     """Both, for people: `0.2.0 (commit 1a2b3c4d5e6f)`."""
     made_from = commit()

@@ -24,6 +24,7 @@ from triode_broker.core.interfaces import Publisher
 from triode_broker.core.node import Node
 from triode_broker.core.tenants import outside
 from triode_broker.log.disk import StoreError
+from triode_broker.release import install
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
@@ -239,7 +240,7 @@ def _make_tracer(settings: Tracing, node: str, exporter: "SpanExporter | None") 
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError as error:
-        raise NoSpans('spans need the extra otel: pip install "triode[otel]"') from error
+        raise NoSpans(f"spans need the extra otel: {install('otel')}") from error
     resource = Resource.create({"service.name": settings.service_name, "service.instance.id": node})
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(exporter or OTLPSpanExporter(endpoint=settings.endpoint)))

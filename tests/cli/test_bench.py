@@ -104,5 +104,8 @@ async def test_a_load_that_cannot_be_made_says_why(broker: BrokerAt) -> None:
     ended = await run("bench", "--durable", "--duration", "0.1", url=broker.url)
     assert ended.code == ExitCode.REFUSED
     assert "durable needs one" in ended.errors
+    assert (
+        ended.errors.count("triode bench: ") == 1
+    )  # of the process that makes the load: by the one that started it
     assert "Traceback" not in ended.errors
     assert (await run("bench", "--rate", "-1", url=broker.url)).code == ExitCode.USAGE

@@ -205,6 +205,10 @@ async def test_without_the_library_it_is_said_what_to_install(
         page([])
     async with running(tmp_path) as node:
         assert await node.refused("metrics") == MISSING
+        async with httpx.AsyncClient(base_url=node.url.replace("ws", "http", 1)) as client:
+            answer = await client.get("/metrics")
+    assert (answer.status_code, answer.json()["error"]["name"]) == (501, "unsupported")
+    assert "pip install '.[metrics]'" in answer.json()["error"]["message"]
 
 
 def test_names_are_those_prometheus_wants() -> None:

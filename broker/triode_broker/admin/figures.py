@@ -14,7 +14,7 @@ import trio
 
 from triode_broker.admin.elsewhere import PREFIX
 from triode_broker.admin.everywhere import AllOthers
-from triode_broker.admin.listener import BadCall, Call
+from triode_broker.admin.listener import BadCall, Call, Unable
 from triode_broker.core.router import Router
 from triode_broker.core.shard import Topic
 from triode_broker.core.tenants import outside, tenant_of
@@ -109,7 +109,7 @@ class WatchingAll:
         try:
             content_type, text = self.page(reports, accept)
         except ValueError as error:
-            raise BadCall(str(error)) from None
+            raise Unable(str(error)) from None
         return {"content_type": content_type, "text": text.decode()}
 
     async def figures(self, parameters: Mapping[str, Any]) -> object:

@@ -54,6 +54,10 @@ class Missing(BadCall):
     """There is nothing of that name."""
 
 
+class Unable(BadCall):
+    """It could be done elsewhere, or with more installed; `str()` says with what."""
+
+
 class BadSocket(Exception):
     """The socket that was asked for cannot be had; `str()` says what to do."""
 

@@ -14,6 +14,7 @@ from triode_broker.cli.administration import node
 from triode_broker.cli.connecting import ssl_context, token
 from triode_broker.cli.exit_codes import ExitCode, Failure
 from triode_broker.cli.urls import is_url
+from triode_broker.release import install
 
 PATIENCE_SECONDS: Final = 30.0
 #: The request of each call (docs/http-operators.md), held against the table of operations by a test.
@@ -89,7 +90,7 @@ def _httpx() -> Any:
     try:
         return import_module("httpx")
     except ModuleNotFoundError:
-        raise Failure(ExitCode.USAGE, "--url needs httpx: pip install 'triode[server]'") from None
+        raise Failure(ExitCode.USAGE, f"--url needs httpx: {install('server')}") from None
 
 
 def asked(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Asked:

@@ -21,6 +21,7 @@ from triode_broker.cli.connecting import url, urls
 from triode_broker.cli.exit_codes import ExitCode, Failure
 from triode_broker.cli.streams import say
 from triode_broker.printable import escape
+from triode_broker.release import install
 
 LEAD_NS: Final = 200_000_000  # from "all are ready" to the start
 BUSY: Final = 0.9  # of a core: then the load is what is measured
@@ -29,7 +30,11 @@ BUSY: Final = 0.9  # of a core: then the load is what is measured
 def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> ExitCode:
     """Measure. Raises Failure."""
     if arguments.as_worker is not None:
-        worker: ExitCode = import_module("triode_broker.cli.bench_worker").run_worker(arguments, environ)
+        try:
+            worker: ExitCode = import_module("triode_broker.cli.bench_worker").run_worker(arguments, environ)
+        except Failure as failure:  # one of many says it, the one who has started them
+            say(msgspec.json.encode({"failure": str(failure)}).decode() + "\n")
+            return failure.code
         return worker
     urls(arguments, environ)
     plots = None if arguments.json == "-" else drawing()
@@ -55,7 +60,7 @@ def drawing() -> Any:
     except ModuleNotFoundError as missing:
         if (missing.name or "").partition(".")[0] not in ("plotille", "rich"):
             raise
-        message = "the plots need plotille and rich: pip install 'triode[cli]' (--json - does without)"
+        message = f"the plots need plotille and rich: {install('cli')} (--json - does without)"
         raise Failure(ExitCode.USAGE, message) from None
 
 
@@ -98,12 +103,12 @@ def _measure(arguments: argparse.Namespace, environ: Mapping[str, str]) -> list[
 def _line(process: "subprocess.Popen[bytes]") -> dict[str, Any]:
     assert process.stdout is not None
     line = process.stdout.readline()
-    if not line:
-        code = process.wait()
-        known = ExitCode(code) if code in list(ExitCode) and code else ExitCode.FAILURE
-        raise Failure(known, "the load could not be made: it has said above why")
-    found: dict[str, Any] = msgspec.json.decode(line)
-    return found
+    found: dict[str, Any] = msgspec.json.decode(line) if line else {}
+    if line and "failure" not in found:
+        return found
+    code = process.wait()
+    known = ExitCode(code) if code in list(ExitCode) and code else ExitCode.FAILURE
+    raise Failure(known, found.get("failure", "the load could not be made: it has said above why"))
 
 
 def as_text(report: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from triode_broker.cli.operator_arguments import SORTS
 from triode_broker.cli.streams import say
 from triode_broker.cli.top_rates import Look, look, picture
 from triode_broker.printable import escape
+from triode_broker.release import install
 
 #: Of text that goes to no terminal, where COLUMNS does not say it.
 PLAIN_WIDTH: Final = 120
@@ -42,7 +43,7 @@ def drawing() -> Any:
     except ModuleNotFoundError as missing:
         if missing.name is None or missing.name.partition(".")[0] != "rich":
             raise
-        raise Failure(ExitCode.USAGE, "triode top needs rich: pip install 'triode[cli]'") from None
+        raise Failure(ExitCode.USAGE, f"triode top needs rich: {install('cli')}") from None
 
 
 def plain_width(environ: Mapping[str, str]) -> int:

@@ -9,10 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from triode_broker.http.metrics_table import METRICS, Metric
+from triode_broker.release import install
 
-MISSING: Final = (
-    "metrics need the extra `metrics`: pip install 'triode[metrics]' where the broker runs (or triode[all])"
-)
+MISSING: Final = f"metrics need the extra `metrics` where the broker runs: {install('metrics')}"
 
 
 class NoMetrics(ValueError):

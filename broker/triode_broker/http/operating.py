@@ -16,7 +16,7 @@ import trio
 from triode_protocol.codec import Refused
 from triode_protocol.errors import ErrorName
 
-from triode_broker.admin.listener import BadCall, Missing, note
+from triode_broker.admin.listener import BadCall, Missing, Unable, note
 from triode_broker.core.errors import Disconnect
 from triode_broker.core.rights import Rights
 from triode_broker.core.session import Session
@@ -86,6 +86,8 @@ class Operating:
                 answer = await call(parameters)
         except Missing as error:
             raise Problem(404, NOT_FOUND, str(error)) from None
+        except Unable as error:
+            raise Problem(501, ErrorName.UNSUPPORTED, str(error)) from None
         except BadCall as error:
             raise Problem(400, ErrorName.MALFORMED, str(error)) from None
         finally:
