@@ -1,6 +1,7 @@
 """Events of a real broker at a real endpoint: what is told, signed how, again after which answers."""
 
 import re
+import time
 from pathlib import Path
 
 import msgspec
@@ -251,3 +252,29 @@ async def test_while_an_endpoint_is_away_memory_is_bounded_and_what_is_lost_is_t
         is_back.append(True)
         await sink.until(lambda: bool(sink.of("events.lost")) and len(sink.taken) >= 1_000)
     assert {event["reason"] for event in sink.of("events.lost")} == {"retention"}
+
+
+@pytest.mark.parametrize(
+    ("state", "lag", "retry_in_ms", "shown"),
+    [
+        ("waiting", 0, 0, "idle"),
+        ("waiting", 3, 0, "waiting"),
+        ("waiting", -1, 0, "waiting"),
+        ("failing", 3, 3_600_000, r"retrying in 3(600|599|59\d) s"),
+        ("failing", 3, -1_000, "failing"),
+    ],
+)
+def test_state_is_shown_as_what_it_means(state: str, lag: int, retry_in_ms: int, shown: str) -> None:
+    counts = dict.fromkeys(("delivered", "failed", "buried", "gaps"), 0)
+    retry_at_ms = time.time_ns() // 1_000_000 + retry_in_ms
+    known = {
+        "name": "hook",
+        "node": "n1",
+        "url": "http://a",
+        "state": state,
+        "lag": lag,
+        "last_error": "",
+        **counts,
+    }
+    text = as_text({"webhooks": [{**known, "retry_at_ms": retry_at_ms}]})
+    assert re.search(rf"^hook +n1 +{shown} ", text, re.MULTILINE), text

@@ -5,6 +5,7 @@ them fails, so that a script can wait for an endpoint.
 """
 
 import argparse
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,13 +33,21 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> ExitCode:
     return ExitCode.OK if is_well else ExitCode.FAILURE
 
 
+def _stand(row: Mapping[str, Any]) -> str:
+    """Its state, for people: whether there is anything to wait for, and when it is tried again."""
+    left_ms = row["retry_at_ms"] - time.time_ns() // 1_000_000
+    if row["state"] == "failing" and left_ms > 0:
+        return f"retrying in {-(-left_ms // 1000)} s"
+    return "idle" if row["state"] == "waiting" and row["lag"] == 0 else str(row["state"])
+
+
 def as_text(answer: Any) -> str:
     """A row for each webhook and node; what went wrong last below."""
     rows = [
         (
             row["name"],
             row["node"],
-            row["state"],
+            _stand(row),
             row["delivered"],
             row["failed"],
             row["buried"],
