@@ -132,9 +132,7 @@ class Broker:
         self.departures = Departures(self._log, self.node.timers)
         self.node.departed = self.departures.tell
         self.node.rates.complain = Offenders(self._log.warning, self._steady_ms).tell
-        self.desk = Desk(self.node, self._begin_turn, lambda: self.edge.flush(), self._log)
-        self.desk.turn = self.desk.links.turn = lambda: self.edge.turns.beside()
-        self.desk.is_open_here = is_open_here(config)
+        self.desk = self._make_desk(is_open_here(config))
         self.serving = Serving(Table((*api.OPERATIONS, METRICS)), self.desk)
         routes = pages(self.health, self._unready, lambda: self.readiness.has_started)
         self.edge = Edge(
@@ -265,6 +263,17 @@ class Broker:
             version=version(),
             log=self._log,
             tls=self.securing.peer_tls(),
+        )
+
+    def _make_desk(self, is_open_here: bool) -> Desk:
+        """What is asked by HTTP is written, and counted, by the edge, which is made later."""
+        return Desk(
+            self.node,
+            self._begin_turn,
+            lambda: self.edge.flush(),
+            self._log,
+            is_open_here=is_open_here,
+            turn=lambda: self.edge.turns.beside(),
         )
 
     def _begin_turn(self) -> int:
