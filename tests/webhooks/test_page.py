@@ -69,11 +69,13 @@ def test_the_check_in_javascript_checks(tmp_path: Path) -> None:
     assert node is not None
     cases = json.dumps([[header, body.decode(), is_good] for header, body, is_good in CASES])
     script = tmp_path / "check.mjs"
-    (tmp_path / "secret").write_text(f"{SECRET}\n")
+    secret = tmp_path / "secret"
+    secret.write_text(f"{SECRET}\n")
     script.write_text(
         block("js")
         + f"for (const [header, body, isGood] of {cases})\n"
-        + f"  if (isFromTriode(header, body, secretIn({str(tmp_path / 'secret')!r}), {NOW}) !== isGood) throw new Error(header);\n"
+        + f"  if (isFromTriode(header, body, secretIn({str(secret)!r}), {NOW}) !== isGood)\n"
+        + "    throw new Error(header);\n"
     )
     done = subprocess.run([node, script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -10,6 +10,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 MAX_TEXT = 1_024
 Text = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)]
+UserOrNone = Annotated[str, Meta(max_length=MAX_TEXT, description="Empty: clients without a name.")]
 Tenant = Annotated[
     str, Meta(max_length=64, pattern=r"^[A-Za-z0-9_.-]*$", description="Of this tenant only. Default: of any.")
 ]
@@ -206,7 +207,7 @@ class Chosen(Struct, forbid_unknown_fields=True, omit_defaults=True):
 class Follow(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """What to follow: one of user, connection and topic."""
 
-    user: Annotated[str, Meta(max_length=MAX_TEXT, description="Empty: clients without a name.")] | UnsetType = UNSET
+    user: UserOrNone | UnsetType = UNSET
     connection: Text | UnsetType = UNSET
     topic: Annotated[Text, Meta(description="A filter: its messages are followed.")] | UnsetType = UNSET
     tenant: Tenant | UnsetType = UNSET
