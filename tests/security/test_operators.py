@@ -35,7 +35,7 @@ def bearer(user: str, *roles: str, **claims: Any) -> dict[str, str]:
 async def ask(client: httpx.AsyncClient, row: Operation, headers: dict[str, str]) -> httpx.Response:
     """An operation with all that it needs."""
     shown = EXAMPLES.get((row.method, row.path), {})
-    path = row.path.format(id="c-1", name="billing")
+    path = row.path.format(id="c-1", name="billing", tap="t-1")
     body = {"json": shown.get("body", {})} if row.takes_body else {}
     return await client.request(row.method, path, params=shown.get("query"), headers=headers, **body)
 

@@ -80,6 +80,9 @@ EXAMPLES: Final[Mapping[tuple[str, str], Mapping[str, Any]]] = {
     ("POST", "/v1/drain"): {"body": {"seconds": 30}, "answer": {"connections": 1200, "seconds": 30.0}},
     ("POST", "/v1/reload"): {"body": {}},
     ("PUT", "/v1/log-level"): {"body": {"level": "debug", "seconds": 300}},
+    ("POST", "/v1/tail"): {"body": {"user": "ada"}},
+    ("GET", "/v1/tail/{tap}"): {"path": {"tap": "t-3f9c"}, "query": {"wait_ms": 1000}},
+    ("DELETE", "/v1/tail/{tap}"): {"path": {"tap": "t-3f9c"}},
     ("POST", "/v1/console/token"): {
         "body": {"tenant": ""},
         "answer": {"token": "mK1v…", "expires_in_ms": 60000},
