@@ -83,8 +83,10 @@ async def test_a_client_that_comes_and_goes_is_told_of(tmp_path: Path) -> None:
 async def test_a_client_of_another_node_is_followed_as_well(tmp_path: Path) -> None:
     async with pair(tmp_path) as (one, two):
         async with triode.connect(two.url) as client:
-            (connection,) = (await one.ask("connections"))["connections"]
-            tap = (await one.ask("tail.open", connection=connection["connection"]))["tap"]
+            with trio.fail_after(PATIENCE_SECONDS):
+                while not (listed := (await one.ask("connections"))["connections"]):  # until the nodes are linked
+                    await trio.lowlevel.checkpoint()
+            tap = (await one.ask("tail.open", connection=listed[0]["connection"]))["tap"]
             await client.publish("a", 1)
             found = await events(one, tap, 3)
         assert {one["node"] for one in found} == {"n2"}
