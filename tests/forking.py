@@ -119,7 +119,8 @@ async def start(
         for fd in (*theirs, status):
             os.close(fd)
     process = Forked(heard, ours)
-    await process.has_begun()
+    with trio.CancelScope(shield=True):  # a moment: else nobody could end it
+        await process.has_begun()
     return process
 
 
