@@ -1,5 +1,7 @@
 """HTTP to providers and callouts, over a real network stack: certificates are asked for, bounds hold."""
 
+import gc
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,6 +25,15 @@ async def web() -> AsyncIterator[Web]:
     web = Web(4)
     yield web
     await web.aclose()
+
+
+async def test_a_question_that_nobody_reads_leaves_nothing_for_the_garbage_collector(web: Web) -> None:
+    """A warning is an error here; in a broker it would be a raw line in the log (S27)."""
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        asked = ASK | {"body": bytes(32_000_000), "timeout_seconds": 0.2}
+        with pytest.raises(NoReply, match="no answer within"):
+            await web.ask(f"http://127.0.0.1:{deaf.getsockname()[1]}/", **asked)
+    gc.collect()
 
 
 @asynccontextmanager

@@ -93,7 +93,8 @@ TABLE = {
     f"{AUTH}.authority": broker(*AUTH_FACES, "triode_broker.posture", AUTH, libraries=("trio",)),
     f"{AUTH}.callout": broker(*AUTH_FACES, AUTH, libraries=("trio",)),
     f"{AUTH}.jwks": broker(*AUTH_FACES, AUTH, libraries=("trio",)),
-    f"{AUTH}.web": broker(AUTH, libraries=("trio", "httpx")),
+    "triode_broker.outbound": broker(libraries=("httpx",)),
+    f"{AUTH}.web": broker(AUTH, "triode_broker.outbound", libraries=("trio", "httpx")),
     CLUSTER: broker(CORE, CLUSTER, SECRETS, libraries=("trio", "trio_websocket")),
     # A broker only in words: it plays scripts for clients of any make, so it knows the protocol and no broker.
     CONFORMANCE: Row(("triode_protocol", CONFORMANCE), ("attrs", "msgspec", "trio", "trio_websocket")),
@@ -102,7 +103,9 @@ TABLE = {
     ),
     # A client in the process, and HTTP to endpoints.
     "triode_broker.webhooks": broker(CORE, "triode_broker.webhooks", libraries=("trio",)),
-    "triode_broker.webhooks.posting": broker("triode_broker.webhooks", libraries=("trio", "httpx")),
+    "triode_broker.webhooks.posting": broker(
+        "triode_broker.outbound", "triode_broker.webhooks", libraries=("trio", "httpx")
+    ),
     "triode_broker.hooking": broker(
         f"{ADMIN}.listener",
         f"{AUTH}.static_keys",

@@ -1,29 +1,22 @@
 """HTTP to an identity provider or a callout: one request, one bounded answer in bounded time.
 
-Knows httpx, nothing of what is asked. The surprising decisions: no redirect is followed, because the address is
-the configuration's to say; no proxy is taken from the environment; and what arrives is not inflated.
+Knows httpx, nothing of what is asked. The surprising decision: what arrives is not inflated.
 """
 
-import ssl
 from collections.abc import Mapping
 
 import httpx
 import trio
 
 from triode_broker.auth.asking import NoReply, Reply
+from triode_broker.outbound import Outbound
 
 
 class Web:
     """Connections that are kept between requests; closed by `aclose`."""
 
     def __init__(self, max_connections: int) -> None:
-        self._client = httpx.AsyncClient(
-            verify=ssl.create_default_context(),  # the system's authorities, or those of SSL_CERT_FILE
-            trust_env=False,
-            follow_redirects=False,
-            timeout=None,  # one for all stands in `ask`
-            limits=httpx.Limits(max_connections=max_connections, keepalive_expiry=30),
-        )
+        self._outbound = Outbound(max_connections)
 
     async def ask(
         self, url: str, *, body: bytes | None, headers: Mapping[str, str], max_bytes: int, timeout_seconds: float
@@ -33,9 +26,7 @@ class Web:
         body_read = bytearray()
         try:
             with trio.move_on_after(timeout_seconds) as scope:
-                async with self._client.stream(
-                    "GET" if body is None else "POST", url, content=body, headers=sent
-                ) as response:
+                async with await self._outbound.send(url, body, sent) as response:
                     # Too much ends by cancelling, as too slow does: a generator that is left unfinished, of which
                     # there are four here, one inside the other, would be closed by the garbage collector.
                     async for piece in response.aiter_raw():
@@ -52,4 +43,4 @@ class Web:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._client.aclose()
+        await self._outbound.aclose()

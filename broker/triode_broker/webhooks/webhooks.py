@@ -1,13 +1,15 @@
 """All webhooks of a node: begun, changed and ended as the settings say, and what operators may ask of them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 from triode_broker.config import Webhook
 from triode_broker.core.node import Node
-from triode_broker.webhooks.telling import Telling
+
+if TYPE_CHECKING:
+    from triode_broker.webhooks.telling import Telling
 
 #: A row, and what signs its requests.
 Row = tuple[Webhook, tuple[bytes, ...]]
@@ -37,6 +39,8 @@ class Webhooks:
                 telling.stop()
         for name, (row, secrets) in wanted.items():
             if name not in self.by_name:
+                from triode_broker.webhooks.telling import Telling  # with httpx, 0.1 s of a start
+
                 telling = Telling(self._node, row, secrets, self._log, self._now_ms, self._flush)
                 self.by_name[name] = (row, secrets), telling
                 self._nursery.start_soon(telling.run)
