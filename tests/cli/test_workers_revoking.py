@@ -22,6 +22,13 @@ async def up(lines: Lines) -> str:
             return str(event["urls"][0])
 
 
+async def reach_each_other(data: str) -> None:
+    """Workers serve as soon as they can, which may be before their links are open."""
+    with trio.fail_after(PATIENCE_SECONDS):
+        while json.loads((await run("connections", "--data", data, "--json")).output)["unanswered"]:
+            pass
+
+
 async def at_every_worker(nursery: trio.Nursery, url: str, token: str) -> dict[str, RawClient]:
     """A client at each."""
     found: dict[str, RawClient] = {}
@@ -52,6 +59,7 @@ async def test_what_one_process_is_told_holds_in_all_and_after_a_restart(tmp_pat
     async with serve(tmp_path, *arguments) as program, trio.open_nursery() as nursery:
         url = await up(program.errors())
         clients = await at_every_worker(nursery, url, lost)
+        await reach_each_other(data)
         answer = json.loads((await run("revoke", "--token", "t1", "--data", data, "--json")).output)
         assert (answer["closed"], answer["unanswered"]) == (WORKERS, [])
         assert set(answer["kept"].values()) == {"disk"}
