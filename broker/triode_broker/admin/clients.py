@@ -14,6 +14,7 @@ import trio
 from triode_protocol.errors import CloseCode
 
 from triode_broker.admin.listener import BadCall, Call, Missing
+from triode_broker.admin.parameters import count_in, flag_in
 from triode_broker.core.node import Node
 from triode_broker.core.revocations import MAX_VALUE_CHARACTERS, Key, Kind, Revocation, TooMany
 from triode_broker.core.session import Session
@@ -90,9 +91,7 @@ class Clients:
     async def connections(self, parameters: Mapping[str, Any]) -> object:
         """Who is connected: those behind `after` in order of their ids, and whether there are more."""
         whom = whom_of(parameters, *_WHOM)
-        limit, after = parameters.get("limit", DEFAULT_LISTED), parameters.get("after", "")
-        if type(limit) is not int or not 0 < limit <= MAX_LISTED:
-            raise BadCall(f"limit is from 1 to {MAX_LISTED}")
+        limit, after = count_in(parameters, "limit", DEFAULT_LISTED, MAX_LISTED), parameters.get("after", "")
         if not isinstance(after, str):
             raise BadCall("after is the id of a connection")
         found = await self._find(whom, after)
@@ -117,14 +116,14 @@ class Clients:
         whom = whom_of(parameters, *_WHOM)
         if whom == Whom():
             raise BadCall("kick whom? user, tenant, token, key, connection or address")
-        code = CloseCode.SENT_AWAY if flag(parameters, "come_back") else CloseCode.KICKED
+        code = CloseCode.SENT_AWAY if flag_in(parameters, "come_back") else CloseCode.KICKED
         return {"closed": await self.bouncer.kick(whom.is_meant, code)}
 
     async def revoke(self, parameters: Mapping[str, Any]) -> object:
         """Withdraw a credential, or those of a user, and send away who came in with it."""
         kind, value, tenant = target_of(parameters)
         now_ms = self.now_ms()
-        also_new = flag(parameters, "also_new")
+        also_new = flag_in(parameters, "also_new")
         if also_new and kind != "user":
             raise BadCall("also_new is of a user: there is no newer one of a token or a key")
         until_ms = self._until_ms(parameters.get("seconds"), kind, now_ms)
@@ -186,14 +185,6 @@ def target_of(parameters: Mapping[str, Any]) -> tuple[Kind, str, str]:
     if kind != "user" and whom.tenant is not None:
         raise BadCall("tenant goes with a user: tokens and keys are found by themselves")
     return kind, value, whom.tenant or ""
-
-
-def flag(parameters: Mapping[str, Any], name: str) -> bool:
-    """Yes or no. Raises BadCall."""
-    value = parameters.get(name, False)
-    if not isinstance(value, bool):
-        raise BadCall(f"{name}: true or false")
-    return value
 
 
 def shown(session: Session, node: str) -> dict[str, object]:

@@ -18,6 +18,7 @@ from triode_protocol.packets import ABSENT, Message, Publish
 
 from triode_broker.admin.asking import Receipt, ask
 from triode_broker.admin.listener import BadCall, Missing
+from triode_broker.admin.parameters import count_in
 from triode_broker.core import dead_letters
 from triode_broker.core.dead_letters import HEADER, topic_of
 from triode_broker.core.interfaces import PAGE_RECORDS, Page
@@ -27,6 +28,7 @@ from triode_broker.core.tenants import inside, is_tenant, name_inside, name_outs
 
 PAGE_BYTES = 1_048_576
 MAX_LISTED = 10_000  # letters in one answer
+DEFAULT_LISTED = 100
 MAX_LISTED_BYTES = 16_777_216
 MAX_COUNTED = 10_000  # of one name
 MAX_AT_ONCE = 64  # published between two waits for the disk
@@ -50,11 +52,8 @@ class DeadLetters:
         name = parameters.get("name", "")
         if not name:
             return await self._names(tenant_in(parameters))
-        limit, max_bytes = parameters.get("limit", 100), parameters.get("max_bytes", MAX_LISTED_BYTES)
-        if type(limit) is not int or not 0 < limit <= MAX_LISTED:
-            raise BadCall(f"limit is from 1 to {MAX_LISTED}")
-        if type(max_bytes) is not int or not 0 < max_bytes <= MAX_LISTED_BYTES:
-            raise BadCall(f"max_bytes is from 1 to {MAX_LISTED_BYTES}")
+        limit = count_in(parameters, "limit", DEFAULT_LISTED, MAX_LISTED)
+        max_bytes = count_in(parameters, "max_bytes", MAX_LISTED_BYTES, MAX_LISTED_BYTES)
         after = parameters.get("after", 0)
         if type(after) is not int or after < 0:
             raise BadCall("after is the position of a letter")

@@ -43,6 +43,20 @@ class Alone:
         return {}, []
 
 
+async def ask_everywhere(
+    node: str,
+    own: Call,
+    others: AllOthers,
+    call: str,
+    parameters: Mapping[str, Any],
+    seconds: float = PATIENCE_SECONDS,
+) -> tuple[dict[str, Any], list[str]]:
+    """What this node, whose own call is given, and all others answer, by node, and which have not."""
+    answer = await own(parameters)
+    answers, unanswered = await others.ask_all(PREFIX + call, parameters, seconds)
+    return {node: answer, **answers}, unanswered
+
+
 class Everywhere:
     """The calls about clients."""
 
@@ -76,12 +90,10 @@ class Everywhere:
 
     async def subscriptions(self, parameters: Mapping[str, Any]) -> object:
         """Of all nodes, in order of their connections."""
-        own: Any = await self._subscribed.subscriptions(parameters)
-        answers, unanswered = await self._others.ask_all(PREFIX + "subscriptions", parameters)
-        all_answers = [own, *answers.values()]
-        found = sorted((one for answer in all_answers for one in answer["subscriptions"]), key=place)
+        answers, unanswered = await self._ask("subscriptions", parameters)
+        found = sorted((one for answer in answers.values() for one in answer["subscriptions"]), key=place)
         limit = limit_of(parameters)
-        more = len(found) > limit or any(answer["more"] for answer in all_answers)
+        more = len(found) > limit or any(answer["more"] for answer in answers.values())
         return {"subscriptions": found[:limit], "more": more, "unanswered": unanswered}
 
     async def kick(self, parameters: Mapping[str, Any]) -> object:
@@ -90,9 +102,8 @@ class Everywhere:
         return {"closed": sum(answer["closed"] for answer in answers.values()), "unanswered": unanswered}
 
     async def _ask(self, call: str, parameters: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-        own: Any = await self._own.calls()[call](parameters)
-        answers, unanswered = await self._others.ask_all(PREFIX + call, parameters)
-        return {self._node: own, **answers}, unanswered
+        own = self._own.calls() | self._subscribed.calls()
+        return await ask_everywhere(self._node, own[call], self._others, call, parameters)
 
     async def revoke(self, parameters: Mapping[str, Any]) -> object:
         """Here, and then everywhere."""

@@ -13,8 +13,9 @@ import attrs
 import trio
 
 from triode_broker.admin.elsewhere import PREFIX
-from triode_broker.admin.everywhere import AllOthers
-from triode_broker.admin.listener import BadCall, Call, Unable
+from triode_broker.admin.everywhere import AllOthers, ask_everywhere
+from triode_broker.admin.listener import Call, Unable
+from triode_broker.admin.parameters import count_in, text_in
 from triode_broker.core.router import Router
 from triode_broker.core.shard import Topic
 from triode_broker.core.tenants import outside, tenant_of
@@ -46,11 +47,11 @@ class Watching:
 
     async def slow(self, parameters: Mapping[str, Any]) -> object:
         """Connections for which something waits, the most of it first."""
-        return {"connections": self.slowest(limit_in(parameters))}
+        return {"connections": self.slowest(_limit(parameters))}
 
     async def topics(self, parameters: Mapping[str, Any]) -> object:
         """The busiest topics of shards that are here, by messages published in their logs' lives."""
-        limit, prefix, tenant = limit_in(parameters), text_in(parameters, "prefix"), parameters.get("tenant")
+        limit, prefix, tenant = _limit(parameters), text_in(parameters, "prefix"), parameters.get("tenant")
         if tenant is not None:
             tenant = text_in(parameters, "tenant")
         best: list[tuple[int, str, Topic]] = []
@@ -119,7 +120,7 @@ class WatchingAll:
 
     async def topics(self, parameters: Mapping[str, Any]) -> object:
         """Each topic from its owner; subscribers of all nodes are not added up."""
-        limit = limit_in(parameters)
+        limit = _limit(parameters)
         answers, unanswered = await self._ask("topics", parameters)
         found = [one for answer in answers.values() for one in answer["topics"]]
         best = heapq.nlargest(limit, found, key=lambda one: (one["published"], one["topic"]))
@@ -128,7 +129,7 @@ class WatchingAll:
 
     async def slow(self, parameters: Mapping[str, Any]) -> object:
         """Of all nodes."""
-        limit = limit_in(parameters)
+        limit = _limit(parameters)
         answers, unanswered = await self._ask("slow", parameters)
         found = [{**one, "node": node} for node, answer in answers.items() for one in answer["connections"]]
         return {
@@ -137,26 +138,13 @@ class WatchingAll:
         }
 
     async def _ask(self, call: str, parameters: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-        own: Any = await self.own.calls()[call](parameters)
-        answers, unanswered = await self.others.ask_all(PREFIX + call, parameters, PATIENCE_SECONDS)
-        return {self.own.node: own, **answers}, unanswered
+        own = self.own.calls()[call]
+        return await ask_everywhere(self.own.node, own, self.others, call, parameters, PATIENCE_SECONDS)
 
 
 def _busy(found: tuple[int, str, Topic]) -> tuple[int, str]:
     return found[0], found[1]
 
 
-def limit_in(parameters: Mapping[str, Any]) -> int:
-    """How many. Raises BadCall."""
-    limit = parameters.get("limit", DEFAULT_LISTED)
-    if type(limit) is not int or not 0 < limit <= MAX_LISTED:
-        raise BadCall(f"limit is from 1 to {MAX_LISTED}")
-    return limit
-
-
-def text_in(parameters: Mapping[str, Any], name: str) -> str:
-    """Raises BadCall."""
-    text = parameters.get(name, "")
-    if not isinstance(text, str) or len(text) > 1_024:
-        raise BadCall(f"{name} is a text of at most 1024 characters")
-    return text
+def _limit(parameters: Mapping[str, Any]) -> int:
+    return count_in(parameters, "limit", DEFAULT_LISTED, MAX_LISTED)

@@ -9,7 +9,8 @@ from typing import Any
 
 from triode_broker.admin.elsewhere import PREFIX
 from triode_broker.admin.everywhere import AllOthers
-from triode_broker.admin.listener import BadCall, Call
+from triode_broker.admin.listener import Call
+from triode_broker.admin.parameters import flag_in
 
 
 class Operating:
@@ -43,9 +44,7 @@ class Operating:
         return await self._ask("log_level", self._log_level, parameters)
 
     async def _ask(self, name: str, call: Call, parameters: Mapping[str, Any]) -> object:
-        is_for_all = parameters.get("cluster", False)
-        if not isinstance(is_for_all, bool):
-            raise BadCall("cluster: true or false")
+        is_for_all = flag_in(parameters, "cluster")
         rest = {key: value for key, value in parameters.items() if key != "cluster"}
         answers, unanswered = {self._node: await call(rest)}, list[str]()
         if is_for_all:

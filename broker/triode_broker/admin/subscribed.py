@@ -15,6 +15,7 @@ from triode_protocol.topics import BadTopic, check_filter, check_topic, matches
 
 from triode_broker.admin.clients import DEFAULT_LISTED, LOOKED_AT_PER_TURN, MAX_LISTED, Whom, whom_of
 from triode_broker.admin.listener import BadCall, Call
+from triode_broker.admin.parameters import count_in, text_in
 from triode_broker.core.node import Node
 from triode_broker.core.opened import Opened, opened
 from triode_broker.core.session import Session
@@ -74,10 +75,10 @@ class Subscribed:
 
     def _wanted(self, parameters: Mapping[str, Any]) -> Wanted:
         whom = whom_of(parameters, "user", "tenant", "connection")
-        kind = text_of(parameters, "kind")
+        kind = text_in(parameters, "kind")
         if kind not in ("", *KINDS):
             raise BadCall(f"kind is one of {', '.join(KINDS)}")
-        topic, filter = text_of(parameters, "topic"), text_of(parameters, "filter")
+        topic, filter = text_in(parameters, "topic"), text_in(parameters, "filter")
         limits = self.node.limits
         for text, check in ((topic, check_topic), (filter, check_filter)):
             try:
@@ -85,8 +86,8 @@ class Subscribed:
                     check(text, limits.max_topic_levels, limits.max_topic_bytes)
             except BadTopic as error:
                 raise BadCall(f"{text!r}: {error}") from None
-        name = text_of(parameters, "name")
-        return Wanted(whom, topic, filter, kind, name, _after(text_of(parameters, "after")))
+        name = text_in(parameters, "name")
+        return Wanted(whom, topic, filter, kind, name, _after(text_in(parameters, "after")))
 
     def _rows(self, session: Session, wanted: Wanted) -> Iterator[Row]:
         identity = session.identity
@@ -109,20 +110,7 @@ def place(row: Row) -> tuple[str, int]:
 
 def limit_of(parameters: Mapping[str, Any]) -> int:
     """How many are asked for. Raises BadCall."""
-    limit = parameters.get("limit", DEFAULT_LISTED)
-    if type(limit) is not int or not 0 < limit <= MAX_LISTED:
-        raise BadCall(f"limit is from 1 to {MAX_LISTED}")
-    return limit
-
-
-def text_of(parameters: Mapping[str, Any], name: str) -> str:
-    """A text, "" where there is none. Raises BadCall."""
-    text = parameters.get(name)
-    if text is None:
-        return ""
-    if not isinstance(text, str):
-        raise BadCall(f"{name} is a text")
-    return text
+    return count_in(parameters, "limit", DEFAULT_LISTED, MAX_LISTED)
 
 
 def _after(text: str) -> tuple[str, int]:

@@ -15,10 +15,11 @@ import trio
 from triode_protocol.codec import Refused, encode
 from triode_protocol.packets import ClientInfo, Connect, Subscribe
 
-from triode_broker.admin.clients import Whom, flag, whom_of
+from triode_broker.admin.clients import Whom, whom_of
 from triode_broker.admin.elsewhere import PREFIX
 from triode_broker.admin.everywhere import AllOthers
 from triode_broker.admin.listener import BadCall, Call, Missing
+from triode_broker.admin.parameters import flag_in
 from triode_broker.admin.spoken import packets, payload_of
 from triode_broker.core.errors import Disconnect
 from triode_broker.core.identity import Arrival, Identity
@@ -66,7 +67,7 @@ def spec_of(parameters: Mapping[str, Any]) -> Spec:
         raise BadCall(f"topic is a filter of at most {MAX_FILTER_CHARACTERS} characters")
     if sum((bool(topic), whom.user is not None, whom.connection is not None)) != 1:
         raise BadCall("follow what? one of user, connection and topic")
-    return Spec(whom, topic, flag(parameters, "payloads"))
+    return Spec(whom, topic, flag_in(parameters, "payloads"))
 
 
 class Tap:
