@@ -179,22 +179,15 @@ class Crowd:
         turn_while(self._loop, lambda: any(one.count < published for one in self._everyone))
 
 
-class Pairs:
-    """Publishers, each with a topic and its one subscriber, who lets it publish again what it has received."""
+class _Rounds:
+    """Publishers that publish again what was received of theirs; of each, `window` are out."""
 
-    def __init__(self, loop: Loop, address: Address, tongue: Tongue, pairs: int, size: int, window: int) -> None:
+    def __init__(self, loop: Loop, window: int, publishers: int, mark: bytes) -> None:
         self.latencies: list[int] = []
+        self.due = 0
         self._loop, self._window = loop, window
         self._is_open = False
-        self.due = 0
-        topics = [f"bench/pair/{index}" for index in range(pairs)]
-        text = payload(size)
-        self._frames = [tongue.publish(topic, text) for topic in topics]
-        self._publishers = open_all(loop, address, [tongue.publisher(address, topic) for topic in topics])
-        connections = open_all(loop, address, [tongue.subscriber(address, topic) for topic in topics])
-        self._listeners = [_Counting(END, self._again(index)) for index in range(pairs)]
-        for publisher, connection, counting in zip(self._publishers, connections, self._listeners, strict=True):
-            publisher.take, connection.take = _deaf, counting.take
+        self._listeners = [_Counting(mark, self._again(index)) for index in range(publishers)]
 
     @property
     def received(self) -> int:
@@ -203,65 +196,59 @@ class Pairs:
     def _again(self, index: int) -> Callable[[int], None]:
         def heard(found: int) -> None:
             if self._is_open:
+                self.due += found
                 self._publish(index, found)
 
         return heard
 
     def _publish(self, index: int, count: int) -> None:
-        self.due += count
-        self._publishers[index].send(self._frames[index] * count)
+        raise NotImplementedError
 
     def pump(self, seconds: float) -> None:
         self._is_open = True
-        for index in range(len(self._publishers)):
+        for index in range(len(self._listeners)):
+            self.due += self._window
             self._publish(index, self._window)
         turn_for(self._loop, seconds)
         self._is_open = False
         turn_while(self._loop, lambda: self.received < self.due)
 
 
-class Acked:
+class Pairs(_Rounds):
+    """Publishers, each with a topic and its one subscriber, who lets it publish again what it has received."""
+
+    def __init__(self, loop: Loop, address: Address, tongue: Tongue, pairs: int, size: int, window: int) -> None:
+        super().__init__(loop, window, pairs, END)
+        topics = [f"bench/pair/{index}" for index in range(pairs)]
+        text = payload(size)
+        self._frames = [tongue.publish(topic, text) for topic in topics]
+        self._publishers = open_all(loop, address, [tongue.publisher(address, topic) for topic in topics])
+        connections = open_all(loop, address, [tongue.subscriber(address, topic) for topic in topics])
+        for publisher, connection, counting in zip(self._publishers, connections, self._listeners, strict=True):
+            publisher.take, connection.take = _deaf, counting.take
+
+    def _publish(self, index: int, count: int) -> None:
+        self._publishers[index].send(self._frames[index] * count)
+
+
+class Acked(_Rounds):
     """Publishers that wait for acknowledgements, each with a topic; nobody subscribes."""
 
     def __init__(
         self, loop: Loop, address: Address, tongue: Tongue, publishers: int, size: int, window: int
     ) -> None:
         assert tongue.acked is not None
-        self.latencies: list[int] = []
-        self._loop, self._window = loop, window
-        self._is_open = False
-        self.due = 0
+        super().__init__(loop, window, publishers, tongue.ack)
         topics = [f"bench/acked/{index}" for index in range(publishers)]
         numbers = range(FIRST_NUMBER, FIRST_NUMBER + window)
         self._frames = [[tongue.acked(topic, payload(size), number) for number in numbers] for topic in topics]
         self._next = [0] * publishers
         self._publishers = open_all(loop, address, [tongue.publisher(address, topic) for topic in topics])
-        self._counts = [_Counting(tongue.ack, self._again(index)) for index in range(publishers)]
-        for publisher, counting in zip(self._publishers, self._counts, strict=True):
+        for publisher, counting in zip(self._publishers, self._listeners, strict=True):
             publisher.take = counting.take
-
-    @property
-    def received(self) -> int:
-        return sum(one.count for one in self._counts)
-
-    def _again(self, index: int) -> Callable[[int], None]:
-        def heard(found: int) -> None:
-            if self._is_open:
-                self._publish(index, found)
-
-        return heard
 
     def _publish(self, index: int, count: int) -> None:
         """Numbers go round: acknowledgements come in the order of the publishes."""
         frames, at = self._frames[index], self._next[index]
         self._next[index] = (at + count) % len(frames)
-        self.due += count
         self._publishers[index].send(b"".join([frames[(at + one) % len(frames)] for one in range(count)]))
-
-    def pump(self, seconds: float) -> None:
-        self._is_open = True
-        for index in range(len(self._publishers)):
-            self._publish(index, self._window)
-        turn_for(self._loop, seconds)
-        self._is_open = False
-        turn_while(self._loop, lambda: self.received < self.due)

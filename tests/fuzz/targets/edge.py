@@ -5,7 +5,6 @@ behind, and that whoever behaves does not notice.
 """
 
 import random
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,6 +14,7 @@ from triode_broker.edge.door import Door
 
 from tests.edge.rig import BINARY, CLOSE, HANDSHAKE, PING, PONG, TEXT, Rig, close_payload, frame, text
 from tests.fuzz.running import Run, Target
+from tests.fuzz.targets.sending import leave, send_in_pieces
 
 LIMITS = Limits(max_frame_bytes=70_000, max_outbox_bytes=30_000, max_fragments=50, max_control_frames=50)
 HEADS = [
@@ -90,24 +90,14 @@ def hostile(rig: Rig, data: bytes, chance: random.Random) -> str:
     """One connection, from its first byte to its end; what it was answered: the status, and how it was closed."""
     before = rig.edge.statistics().closes
     client = rig.client(b"", send_buffer=chance.choice((0, 4096)))
-    sizes = chance.choice(((1,), (7, 100), (10_000,), (100_000,)))
     heard = b""
-    while data and not client.is_closed:
-        size = chance.choice(sizes) if len(data) < 5_000 else 100_000
-        piece, data = data[:size], data[size:]
-        try:
-            client.send(piece)
-        except OSError:
-            break
-        if chance.random() < 0.3:
-            heard = heard or client.receive()[:200]
-    match chance.randrange(3):
-        case 0:
-            client.socket.shutdown(socket.SHUT_WR)
-        case 1:
-            client.socket.close()
-        case _:
-            rig.after(0.25)
+
+    def read() -> None:
+        nonlocal heard
+        heard = heard or client.receive()[:200]
+
+    send_in_pieces(client, data, chance, 5_000, read)
+    leave(rig, client, chance)
     rig.turn()
     closes = rig.edge.statistics().closes
     return f"{heard.split(b' ')[1:2]} {[code for code in closes if closes[code] != before.get(code)]}"

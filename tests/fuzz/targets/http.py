@@ -6,7 +6,6 @@ notice.
 """
 
 import random
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,6 +17,7 @@ from triode_protocol.codec import Refused
 from tests.edge.rig import HANDSHAKE, Rig, text
 from tests.edge.service import asks, chunks
 from tests.fuzz.running import Run, Target
+from tests.fuzz.targets.sending import leave, send_in_pieces
 
 LIMITS = Limits(max_http_body_bytes=20_000, max_outbox_bytes=30_000)
 BODY = b'{"topic":"a/b","data":{"n":[1,2,3]}}'
@@ -126,26 +126,16 @@ def begin(chance: random.Random) -> Iterator[Run]:
 def hostile(rig: Rig, clumsy: Clumsy, data: bytes, chance: random.Random) -> str:
     """One connection, from its first byte to its end; the statuses that it was answered."""
     client = rig.client(b"", send_buffer=chance.choice((0, 4096)))
-    sizes = chance.choice(((1,), (7, 100), (10_000,), (100_000,)))
     heard = b""
-    while data and not client.is_closed:
-        size = chance.choice(sizes) if len(data) < 2_000 else 100_000
-        piece, data = data[:size], data[size:]
-        try:
-            client.send(piece)
-        except OSError:
-            break
-        if chance.random() < 0.3:
-            clumsy.work()
-            rig.edge.flush()
-            heard += client.receive()[:200]
-    match chance.randrange(3):
-        case 0:
-            client.socket.shutdown(socket.SHUT_WR)
-        case 1:
-            client.socket.close()
-        case _:
-            rig.after(0.25)
+
+    def work() -> None:
+        nonlocal heard
+        clumsy.work()
+        rig.edge.flush()
+        heard += client.receive()[:200]
+
+    send_in_pieces(client, data, chance, 2_000, work)
+    leave(rig, client, chance)
     clumsy.work()
     rig.edge.flush()
     rig.turn()
