@@ -5,7 +5,6 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate  # type: ignore[import-untyped]  # has no types
 import pytest
 import yaml
 from triode_broker.cli.settings import load as load_settings
@@ -29,6 +28,9 @@ def one(documents: list[Document], kind: str, name: str) -> Any:
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
 def test_every_manifest_is_valid(overlay: Path) -> None:
+    # With all of jsonschema's formats: a second and a half, which whoever only collects tests need not pay.
+    import kubernetes_validate  # type: ignore[import-untyped]  # has no types
+
     for document in build(overlay):
         for version in VERSIONS:
             kubernetes_validate.validate(document, version, strict=True)

@@ -51,8 +51,10 @@ def text(said: str) -> bytes:
 
 
 def mask(payload: bytes, key: bytes) -> bytes:
-    """XOR, byte by byte."""
-    return bytes(byte ^ key[place % 4] for place, byte in enumerate(payload))
+    """XOR with the key, again and again."""
+    size = len(payload)
+    keys = (key * (size // 4 + 1))[:size]
+    return (int.from_bytes(payload) ^ int.from_bytes(keys)).to_bytes(size)
 
 
 def close_payload(code: int, reason: str = "") -> bytes:

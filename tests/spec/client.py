@@ -11,7 +11,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 import trio
-from jsonschema import Draft202012Validator
+from jsonschema_rs import Draft202012Validator
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 Packet = dict[str, Any]
