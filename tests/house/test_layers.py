@@ -7,6 +7,7 @@ library is open to a row unless it is `pure`: then only modules without I/O, clo
 import ast
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from attrs import frozen
@@ -233,7 +234,7 @@ def test_server_and_cli_are_imported_by_nobody() -> None:
     found = [
         f"{module} imports {imported}"
         for module, path in modules()
-        for imported in imports(syntax(path), module, path)
+        for imported in imported_by(module, path)
         for room, friends in ROOMS_AT_THE_TOP.items()
         if is_below(imported, room) and not any(is_below(module, friend) for friend in (room, *friends))
     ]
@@ -245,7 +246,7 @@ def test_the_command_line_imports_no_server_dependency() -> None:
         f"{module} imports {imported}"
         for module, path in modules()
         if is_below(module, CLI)
-        for imported in imports(syntax(path), module, path)
+        for imported in imported_by(module, path)
         if any(is_below(imported, room) for room in SERVER_ONLY)
     ]
     assert not found, "\n".join(found)
@@ -287,7 +288,7 @@ def test_interfaces_have_at_most_six_methods() -> None:
 def problems(module: str, path: Path) -> Iterator[str]:
     """What a module imports and may not."""
     rule = TABLE[row(module)]
-    for imported in imports(syntax(path), module, path):
+    for imported in imported_by(module, path):
         top = imported.partition(".")[0]
         if top in OURS:
             is_allowed = any(is_below(imported, prefix) for prefix in rule.ours)
@@ -299,6 +300,7 @@ def problems(module: str, path: Path) -> Iterator[str]:
             yield f"{module} must not import {imported} (row {row(module)})"
 
 
+@cache
 def row(module: str) -> str:
     """The row that counts for a module."""
     return max((key for key in TABLE if is_below(module, key)), key=len)
@@ -319,3 +321,9 @@ def imports(tree: ast.Module, module: str, path: Path) -> Iterator[str]:
             above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
             start = ".".join([*above, *([node.module] if node.module else [])])
             yield from (f"{start}.{alias.name}" for alias in node.names)
+
+
+@cache
+def imported_by(module: str, path: Path) -> tuple[str, ...]:
+    """The same of a module of the tree."""
+    return tuple(imports(syntax(path), module, path))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.house.test_layers import TABLE, imports, is_below, row
-from tests.house.test_style import LOOSE_ENDS, bindings, called, is_log_call, words
+from tests.house.test_style import LOOSE_ENDS, bindings, by_kind, called, is_log_call, words
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_log_calls_are_told_from_others() -> None:
 
 def test_defaults_are_seen_wherever_a_name_gets_one() -> None:
     code = "ping_ms = 5\ndef f(a, max_headers=1, *, data: str = '') -> None: ...\nclass A:\n    listen: str = 'x'"
-    names = [name for _, name, _ in bindings(ast.parse(code))]
+    names = [name for _, name, _ in bindings(by_kind(ast.parse(code)))]
     assert sorted(names) == ["data", "listen", "max_headers", "ping_ms"]
 
 

@@ -5,7 +5,11 @@ Each rule returns its findings as `file:line what`, so that a failure reads like
 
 import ast
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -31,16 +35,121 @@ LOG_METHODS = frozenset({"debug", "info", "warning", "error", "exception", "crit
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 python = files(".py")
-shipped = [path for _, path in modules()]
+shipped = {path: module for module, path in modules()}
+#: Of a file, by their class.
+Nodes = defaultdict[type[ast.AST], list[Any]]
+Rule = Callable[[Path, Nodes], Iterator[str]]
+NUMBERS = {
+    field.name
+    for record in (Config, Limits, TopicRule)
+    for field in msgspec.structs.fields(record)
+    if field.name.endswith(("_bytes", "_ms", "_seconds")) or field.name.startswith("max_")
+}
+
+
+def long_functions(path: Path, nodes: Nodes) -> Iterator[str]:
+    for kind in FUNCTIONS:
+        for node in nodes[kind]:
+            if length(node) > MAX_FUNCTION_LINES:
+                yield f"{name(path)}:{node.lineno} {node.name} has {length(node)} lines"
+
+
+def modules_without_a_word(path: Path, nodes: Nodes) -> Iterator[str]:
+    (module,) = nodes[ast.Module]
+    if source(path).strip() and ast.get_docstring(module) is None:
+        yield f"{name(path)}: no docstring"
+
+
+def names_that_say_nothing(path: Path, nodes: Nodes) -> Iterator[str]:
+    if words(path.stem) & BANNED_WORDS or words(path.parent.name) & BANNED_WORDS:
+        yield f"{name(path)}: the module's name"
+    for node in chain.from_iterable(nodes[kind] for kind in (*FUNCTIONS, ast.ClassDef)):
+        if words(node.name) & BANNED_WORDS:
+            yield f"{name(path)}:{node.lineno} {node.name}"
+        if isinstance(node, ast.ClassDef) and "handler" in words(node.name):
+            yield f"{name(path)}:{node.lineno} {node.name}: handler is no name for a class"
+
+
+def sleeps(path: Path, nodes: Nodes) -> Iterator[str]:
+    if is_test(path):
+        for node in nodes[ast.Call]:
+            if called(node) in {"sleep", "sleep_until"}:
+                yield f"{name(path)}:{node.lineno}"
+
+
+def mocks(path: Path, nodes: Nodes) -> Iterator[str]:
+    if is_test(path):
+        for node in (
+            *(node for node in nodes[ast.ImportFrom] if node.module in {"unittest", "unittest.mock", "mock"}),
+            *(node for node in nodes[ast.Import] if any("mock" in alias.name for alias in node.names)),
+            *(node for node in nodes[ast.arg] if node.arg == "mocker"),
+        ):
+            yield f"{name(path)}:{node.lineno}"
+
+
+def swallowed_exceptions(path: Path, nodes: Nodes) -> Iterator[str]:
+    if path in shipped:
+        for node in nodes[ast.ExceptHandler]:
+            if (node.type is None or called(node.type) in {"Exception", "BaseException"}) and all(
+                isinstance(inner, ast.Pass) for inner in node.body
+            ):
+                yield f"{name(path)}:{node.lineno}"
+
+
+def log_events_that_vary(path: Path, nodes: Nodes) -> Iterator[str]:
+    if path in shipped:
+        for node in nodes[ast.Call]:
+            if is_log_call(node.func) and not (
+                len(node.args) == 1
+                and isinstance(node.args[0], ast.Constant)
+                and isinstance(node.args[0].value, str)
+            ):
+                yield f"{name(path)}:{node.lineno}"
+
+
+def limits_outside_of_config(path: Path, nodes: Nodes) -> Iterator[str]:
+    module = shipped.get(path, "")
+    if module.startswith("triode_broker.") and not module.startswith("triode_broker.config"):
+        for line, target, value in bindings(nodes):
+            if target.lower().lstrip("_") in NUMBERS and isinstance(value, ast.Constant):
+                yield f"{name(path)}:{line} {target}"
+
+
+RULES = (
+    long_functions,
+    modules_without_a_word,
+    names_that_say_nothing,
+    sleeps,
+    mocks,
+    swallowed_exceptions,
+    log_events_that_vary,
+    limits_outside_of_config,
+)
+
+
+@cache
+def findings() -> dict[Rule, list[str]]:
+    """What each rule finds: each file is parsed once and shown to all. Its tree is not kept, because a million
+    nodes would be walked by the garbage collector in whatever is tested later.
+    """
+    found: dict[Rule, list[str]] = {rule: [] for rule in RULES}
+    for path in python:
+        nodes = by_kind(syntax(path))
+        for rule in RULES:
+            found[rule] += rule(path, nodes)
+    return found
+
+
+def by_kind(tree: ast.Module) -> Nodes:
+    """All nodes of a tree."""
+    nodes: Nodes = defaultdict(list)
+    for node in ast.walk(tree):
+        nodes[type(node)].append(node)
+    return nodes
 
 
 def test_functions_have_at_most_60_lines() -> None:
-    report(
-        f"{name(path)}:{node.lineno} {node.name} has {length(node)} lines"
-        for path in python
-        for node in ast.walk(syntax(path))
-        if isinstance(node, FUNCTIONS) and length(node) > MAX_FUNCTION_LINES
-    )
+    report(findings()[long_functions])
 
 
 def test_files_have_at_most_500_lines_and_tests_800() -> None:
@@ -52,47 +161,19 @@ def test_files_have_at_most_500_lines_and_tests_800() -> None:
 
 
 def test_modules_open_with_what_they_are_for() -> None:
-    report(
-        f"{name(path)}: no docstring"
-        for path in python
-        if source(path).strip() and ast.get_docstring(syntax(path)) is None
-    )
+    report(findings()[modules_without_a_word])
 
 
 def test_names_are_none_of_the_words_that_say_nothing() -> None:
-    def found() -> Iterator[str]:
-        for path in python:
-            if words(path.stem) & BANNED_WORDS or words(path.parent.name) & BANNED_WORDS:
-                yield f"{name(path)}: the module's name"
-            for node in ast.walk(syntax(path)):
-                if isinstance(node, (*FUNCTIONS, ast.ClassDef)) and words(node.name) & BANNED_WORDS:
-                    yield f"{name(path)}:{node.lineno} {node.name}"
-                if isinstance(node, ast.ClassDef) and "handler" in words(node.name):
-                    yield f"{name(path)}:{node.lineno} {node.name}: handler is no name for a class"
-
-    report(found())
+    report(findings()[names_that_say_nothing])
 
 
 def test_tests_do_not_sleep() -> None:
-    report(
-        f"{name(path)}:{node.lineno}"
-        for path in python
-        if is_test(path)
-        for node in ast.walk(syntax(path))
-        if isinstance(node, ast.Call) and called(node) in {"sleep", "sleep_until"}
-    )
+    report(findings()[sleeps])
 
 
 def test_tests_do_not_mock() -> None:
-    report(
-        f"{name(path)}:{node.lineno}"
-        for path in python
-        if is_test(path)
-        for node in ast.walk(syntax(path))
-        if (isinstance(node, ast.ImportFrom) and node.module in {"unittest", "unittest.mock", "mock"})
-        or (isinstance(node, ast.Import) and any("mock" in alias.name for alias in node.names))
-        or (isinstance(node, ast.arg) and node.arg == "mocker")
-    )
+    report(findings()[mocks])
 
 
 def test_tree_has_no_loose_ends() -> None:
@@ -123,43 +204,16 @@ def test_ignores_have_a_code_and_a_reason() -> None:
 
 
 def test_exceptions_are_not_swallowed() -> None:
-    report(
-        f"{name(path)}:{node.lineno}"
-        for path in shipped
-        for node in ast.walk(syntax(path))
-        if isinstance(node, ast.ExceptHandler)
-        and (node.type is None or called(node.type) in {"Exception", "BaseException"})
-        and all(isinstance(inner, ast.Pass) for inner in node.body)
-    )
+    report(findings()[swallowed_exceptions])
 
 
 def test_log_events_are_constant_and_their_values_named() -> None:
     """S27: what came from outside can only be a value."""
-    report(
-        f"{name(path)}:{node.lineno}"
-        for path in shipped
-        for node in ast.walk(syntax(path))
-        if isinstance(node, ast.Call) and is_log_call(node.func)
-        if not (
-            len(node.args) == 1 and isinstance(node.args[0], ast.Constant) and isinstance(node.args[0].value, str)
-        )
-    )
+    report(findings()[log_events_that_vary])
 
 
 def test_limits_have_their_defaults_in_config_only() -> None:
-    limits = {one.name for record in (Config, Limits, TopicRule) for one in msgspec.structs.fields(record)}
-    numbers = {
-        limit for limit in limits if limit.endswith(("_bytes", "_ms", "_seconds")) or limit.startswith("max_")
-    }
-
-    def found() -> Iterator[str]:
-        for module, path in modules():
-            if module.startswith("triode_broker.") and not module.startswith("triode_broker.config"):
-                for line, target, value in bindings(syntax(path)):
-                    if target.lower().lstrip("_") in numbers and isinstance(value, ast.Constant):
-                        yield f"{name(path)}:{line} {target}"
-
-    report(found())
+    report(findings()[limits_outside_of_config])
 
 
 def test_lock_files_name_no_registry() -> None:
@@ -185,7 +239,7 @@ def test_text_names_no_place_of_this_machine() -> None:
     )
 
 
-def report(found: Iterator[str]) -> None:
+def report(found: Iterable[str]) -> None:
     """Fail with one line per finding."""
     lines = list(found)
     assert not lines, "\n" + "\n".join(lines)
@@ -216,18 +270,17 @@ def is_log_call(function: ast.expr) -> bool:
     return called(function.value).lstrip("_") in {"log", "logger"}
 
 
-def bindings(tree: ast.Module) -> Iterator[tuple[int, str, ast.expr | None]]:
+def bindings(nodes: Nodes) -> Iterator[tuple[int, str, ast.expr | None]]:
     """Every name that is given a value when it is made: assignments and defaults of parameters."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Assign):
-            yield from ((node.lineno, called(target), node.value) for target in node.targets)
-        elif isinstance(node, ast.AnnAssign):
-            yield node.lineno, called(node.target), node.value
-        elif isinstance(node, ast.arguments):
-            positional = [*node.posonlyargs, *node.args]
-            given = positional[len(positional) - len(node.defaults) :]
-            for argument, default in [
-                *zip(given, node.defaults, strict=True),
-                *zip(node.kwonlyargs, node.kw_defaults, strict=True),
-            ]:
-                yield argument.lineno, argument.arg, default
+    for node in nodes[ast.Assign]:
+        yield from ((node.lineno, called(target), node.value) for target in node.targets)
+    for node in nodes[ast.AnnAssign]:
+        yield node.lineno, called(node.target), node.value
+    for node in nodes[ast.arguments]:
+        positional = [*node.posonlyargs, *node.args]
+        given = positional[len(positional) - len(node.defaults) :]
+        for argument, default in [
+            *zip(given, node.defaults, strict=True),
+            *zip(node.kwonlyargs, node.kw_defaults, strict=True),
+        ]:
+            yield argument.lineno, argument.arg, default
