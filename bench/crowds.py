@@ -6,6 +6,7 @@ window, which begins and ends at rest; the order of messages is for `python -m b
 """
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -179,7 +180,7 @@ class Crowd:
         turn_while(self._loop, lambda: any(one.count < published for one in self._everyone))
 
 
-class _Rounds:
+class _Rounds(ABC):
     """Publishers that publish again what was received of theirs; of each, `window` are out."""
 
     def __init__(self, loop: Loop, window: int, publishers: int, mark: bytes) -> None:
@@ -201,8 +202,9 @@ class _Rounds:
 
         return heard
 
+    @abstractmethod
     def _publish(self, index: int, count: int) -> None:
-        raise NotImplementedError
+        """So many more, by that publisher."""
 
     def pump(self, seconds: float) -> None:
         self._is_open = True

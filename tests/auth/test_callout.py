@@ -190,7 +190,7 @@ async def test_who_hangs_is_given_up(nursery: trio.Nursery) -> None:
     endpoint, door = await begin(nursery, lambda _: None, callout_timeout_ms=30)
     refused = await hear_refusal(door, "opaque")
     assert (refused.name, refused.message) == ("unavailable", "credentials cannot be checked now")
-    assert len(endpoint.seen) == 1
+    assert len(endpoint.seen) <= 1, "not asked again; on a busy machine the time may be over before it is reached"
     (line,) = door.log.of("callout_failed")
     assert line["reason"] == "no answer within 0.03 s"
 
