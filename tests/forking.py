@@ -17,6 +17,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
@@ -29,22 +30,24 @@ from tests.house.tree import ROOT
 
 MAX_REQUEST_BYTES: Final = 131_072
 _MODULES: Final = os.environ.get("PYTHONPATH")
-PROGRAMS: Final = {"triode": "triode_broker.cli.main:main", "broker_process": "tests.crash.broker_process:run"}
+PROGRAMS: Final = {
+    "triode": "triode_broker.cli.main:main",
+    "broker_process": "tests.crash.broker_process:run",
+    "attackers": "tests.security.attackers:main",
+}
 #: What a process of `triode` imports only when it is needed, and nearly always is.
 AHEAD: Final = ("triode", "triode_broker.server", "triode_broker.logs", "triode_broker.cli.arguments")
 OPERATORS: Final = ("cluster", "connections", "drain", "tail", "top", "top_screen", "check")
 COMMANDS: Final = ("serve", "pub", "sub", "subs", "dead", "presence", *OPERATORS)
 
 
-class Forked:
-    """A process, as far as tests use `trio.Process`; streams are there that were asked for as pipes."""
+class _Told:
+    """What is known of a process, wherever it is waited for."""
 
-    def __init__(self, status: int, streams: Sequence[int | None]) -> None:
+    def __init__(self, status: int) -> None:
         self._status = status
         self._said = b""
         self.pid = 0
-        stdin, stdout, stderr = (trio.lowlevel.FdStream(fd) if fd is not None else None for fd in streams)
-        self.stdin, self.stdout, self.stderr = stdin, stdout, stderr
 
     def __del__(self) -> None:
         os.close(self._status)
@@ -65,18 +68,13 @@ class Forked:
         self._said += piece
         return piece != b""
 
-    async def wait(self) -> int:
-        """How it ended, once it has."""
-        while (code := self.returncode) is None:
-            await trio.lowlevel.wait_readable(self._status)
-        return code
-
-    async def has_begun(self) -> None:
-        """Until it is there."""
-        while b"\n" not in self._said:
-            await trio.lowlevel.wait_readable(self._status)
+    def _has_begun(self) -> bool:
+        if b"\n" not in self._said:
             assert self._hear(), "who forks is gone"
+        if b"\n" not in self._said:
+            return False
         self.pid = int(self._said.partition(b"\n")[0])
+        return True
 
     def send_signal(self, number: int) -> None:
         """Nothing, where it has ended."""
@@ -89,6 +87,60 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
+class Forked(_Told):
+    """A process, as far as tests use `trio.Process`; streams are there that were asked for as pipes."""
+
+    def __init__(self, status: int, streams: Sequence[int | None]) -> None:
+        super().__init__(status)
+        stdin, stdout, stderr = (trio.lowlevel.FdStream(fd) if fd is not None else None for fd in streams)
+        self.stdin, self.stdout, self.stderr = stdin, stdout, stderr
+
+    async def wait(self) -> int:
+        """How it ended, once it has."""
+        while (code := self.returncode) is None:
+            await trio.lowlevel.wait_readable(self._status)
+        return code
+
+    async def has_begun(self) -> None:
+        """Until it is there."""
+        while not self._has_begun():
+            await trio.lowlevel.wait_readable(self._status)
+
+
+class Beside(_Told):
+    """The same as far as tests use `subprocess.Popen`, for those without an event loop; streams are of text."""
+
+    def __init__(self, status: int, streams: Sequence[int | None]) -> None:
+        super().__init__(status)
+        stdin, stdout, stderr = streams
+        self.stdin = os.fdopen(stdin, "w", encoding="utf-8") if stdin is not None else None
+        self.stdout = os.fdopen(stdout, encoding="utf-8") if stdout is not None else None
+        self.stderr = os.fdopen(stderr, encoding="utf-8") if stderr is not None else None
+
+    def poll(self) -> int | None:
+        """How it ended; None while it runs."""
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """How it ended, once it has. Raises subprocess.TimeoutExpired."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (code := self.returncode) is None:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0.0)
+            select.select([self._status], [], [], left)
+        return code
+
+    def has_begun(self) -> None:
+        """Until it is there."""
+        while not self._has_begun():
+            select.select([self._status], [], [])
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+
 async def start(
     program: str,
     *arguments: str,
@@ -98,7 +150,7 @@ async def start(
     stdout: int | None = None,
     stderr: int | None = None,
 ) -> Forked | trio.Process:
-    """Start one of PROGRAMS. Streams: -1 for a pipe, None for none (what is written goes nowhere).
+    """Start one of PROGRAMS. Streams: -1 for a pipe, None for none (what is written goes nowhere), or a file.
 
     One that is to find its modules elsewhere is started as an interpreter of its own.
     """
@@ -109,7 +161,36 @@ async def start(
         wanted: dict[str, Any] = {name: fd or subprocess.DEVNULL for name, fd in streams.items()}
         command = [sys.executable, "-c", source, *arguments]
         return await trio.lowlevel.open_process(command, env=env, cwd=cwd, **wanted)
-    theirs, ours = _streams((stdin, stdout, stderr))
+    process = Forked(*_ask(program, arguments, env, cwd, (stdin, stdout, stderr)))
+    with trio.CancelScope(shield=True):  # a moment: else nobody could end it
+        await process.has_begun()
+    return process
+
+
+def begin(
+    program: str,
+    *arguments: str,
+    env: Mapping[str, str],
+    cwd: str | Path | None = None,
+    stdin: int | None = None,
+    stdout: int | None = None,
+    stderr: int | None = None,
+) -> Beside:
+    """Start one of PROGRAMS where no event loop runs; it finds its modules where this process does."""
+    process = Beside(*_ask(program, arguments, env, cwd, (stdin, stdout, stderr)))
+    process.has_begun()
+    return process
+
+
+def _ask(
+    program: str,
+    arguments: Sequence[str],
+    env: Mapping[str, str],
+    cwd: str | Path | None,
+    wanted: Sequence[int | None],
+) -> tuple[int, list[int | None]]:
+    """Where it will be told how it ended, and our ends of its streams."""
+    theirs, ours = _streams(wanted)
     heard, status = os.pipe()
     os.set_blocking(heard, False)
     request = {"program": program, "arguments": arguments, "env": dict(env), "cwd": str(cwd or Path.cwd())}
@@ -118,10 +199,7 @@ async def start(
     finally:
         for fd in (*theirs, status):
             os.close(fd)
-    process = Forked(heard, ours)
-    with trio.CancelScope(shield=True):  # a moment: else nobody could end it
-        await process.has_begun()
-    return process
+    return heard, ours
 
 
 def _streams(wanted: Sequence[int | None]) -> tuple[list[int], list[int | None]]:
@@ -131,6 +209,10 @@ def _streams(wanted: Sequence[int | None]) -> tuple[list[int], list[int | None]]
     for number, what in enumerate(wanted):
         if what is None:
             theirs.append(os.open(os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY))
+            ours.append(None)
+            continue
+        if what != subprocess.PIPE:
+            theirs.append(os.dup(what))
             ours.append(None)
             continue
         reading, writing = os.pipe()

@@ -10,7 +10,7 @@ import random
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import trio
@@ -374,15 +374,16 @@ async def _dial(host: str, port: int, seed: int, receive_buffer: int) -> Line | 
     return Line(trio.SocketStream(socket), seed)
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> int:
     """Play one attack, say how it went, and hold what is held until stdin is closed."""
-    name, place, *more = sys.argv[1:]
+    name, place, *more = arguments
     attack = ATTACKS[name]
     host, port = place.split(":")
     _tell("begun")
     ends, _held = trio.run(storm, attack, host, int(port), int(more[0]) if more else attack.rounds)
     _tell(json.dumps(ends))
     sys.stdin.read()
+    return 0
 
 
 def _tell(line: str) -> None:
@@ -391,4 +392,4 @@ def _tell(line: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

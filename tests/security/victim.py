@@ -13,9 +13,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import PIPE
 from threading import Condition, Event, Thread
 from typing import Any, Final
 from urllib.error import URLError
@@ -24,6 +25,7 @@ from urllib.request import urlopen
 from attrs import define, field
 from triode_broker.edge.frames import extent
 
+from tests import forking
 from tests.edge.rig import HANDSHAKE, text
 
 TRIODE: Final = str(Path(sys.executable).with_name("triode"))
@@ -209,14 +211,18 @@ def flood(victim: Victim, count: int, *, size: int = 1_000) -> None:
 class Attacking:
     """One attack under way, in a process of its own."""
 
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
+    def __init__(self, process: forking.Beside) -> None:
         self._process = process
 
     @property
     def is_done(self) -> bool:
         """Whether its connections have done what they can."""
+        return self.is_done_within(0)
+
+    def is_done_within(self, seconds: float) -> bool:
+        """The same, or so in a moment: for those who need not be busy until then."""
         assert self._process.stdout
-        return bool(select.select([self._process.stdout], [], [], 0)[0])
+        return bool(select.select([self._process.stdout], [], [], seconds)[0])
 
     def ends(self) -> dict[str, int]:
         """How they ended."""
@@ -228,16 +234,9 @@ class Attacking:
 @contextmanager
 def attacked(victim: Victim, name: str, rounds: int = 0) -> Iterator[Attacking]:
     """The attack begins, and is over behind the block."""
-    command: Sequence[str] = [
-        sys.executable,
-        "-m",
-        "tests.security.attackers",
-        name,
-        f"{victim.host}:{victim.port}",
-    ]
-    process = subprocess.Popen(
-        [*command, *([str(rounds)] if rounds else [])], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    more = [str(rounds)] if rounds else []
+    place = f"{victim.host}:{victim.port}"
+    process = forking.begin("attackers", name, place, *more, env=os.environ, stdin=PIPE, stdout=PIPE)
     assert process.stdin
     assert process.stdout
     try:
