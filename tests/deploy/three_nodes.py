@@ -12,7 +12,6 @@ import random
 import shutil
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -22,6 +21,7 @@ import trio
 from attrs import define
 from triode_broker.cli.main import main
 
+from tests import forking
 from tests.cluster.processes.ways import passes
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -35,7 +35,6 @@ QUICK = {
     "TRIODE_LIMITS_DRAIN_WINDOW_MS": "1000",
     "TRIODE_LIMITS_DRAIN_RECONNECT_MS": "200",
 }
-_COMMAND = "import sys; from triode_broker.cli.main import main; sys.exit(main())"
 
 
 def free_port() -> int:
@@ -71,15 +70,16 @@ class DeployedNode:
     name: str
     directory: Path
     environ: dict[str, str]
-    _process: trio.Process | None = None
+    _process: forking.Forked | trio.Process | None = None
 
     async def start(self) -> None:
         """Begin a life."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("TRIODE_")}
-        command = [sys.executable, "-c", _COMMAND, "serve", "--config", "triode.toml"]
+        command = ["serve", "--config", "triode.toml"]
+        environ = clean | self.environ
         with self._log.open("ab") as log:
-            self._process = await trio.lowlevel.open_process(
-                command, stdin=None, stderr=log, cwd=self.directory, env=clean | self.environ
+            self._process = await forking.start(
+                "triode", *command, stderr=log.fileno(), cwd=self.directory, env=environ
             )
 
     async def end(self, number: signal.Signals = signal.SIGTERM) -> int:
