@@ -8,7 +8,6 @@ import json
 import os
 import re
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -22,7 +21,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from tests.browser.processes import TRIODE
+from tests import forking
 from tests.edge.rig import HANDSHAKE, text
 
 PATIENCE_SECONDS: Final = 30.0  # a bound, not a measure
@@ -85,8 +84,8 @@ class Node:
             )
         )
         clean = {key: value for key, value in os.environ.items() if not key.startswith("TRIODE_")}
-        command = [TRIODE, "serve", "--config", str(config), "--log-format", "json"]
-        self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=clean)
+        command = ["serve", "--config", str(config), "--log-format", "json"]
+        self._process = forking.begin("triode", *command, env=clean, stderr=-1)
         self._lines: list[dict[str, Any]] = []
         self._came = Condition()
         self._reader = Thread(target=self._read)

@@ -1,6 +1,7 @@
 """The broker and the command line as processes of their own, as users run them.
 
-Nothing here looks inside: what is known of a process is what it prints and its exit code.
+Nothing here looks inside: what is known of a process is what it prints and its exit code. They are forked
+(tests/forking.py), because there are many of them.
 """
 
 import json
@@ -16,8 +17,11 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.request import urlopen
 
+from tests import forking
+
 TRIODE: Final = str(Path(sys.executable).with_name("triode"))
 END_SECONDS: Final = 20.0  # a bound, not a measure
+STDERR: Final = 2  # of this process: what went wrong is shown with the test
 
 
 class Broker:
@@ -33,7 +37,7 @@ class Broker:
         topics = '[[topics]]\nfilter = "disk/#"\nstorage = "disk"\n'
         self._config.write_text(f"data = '{log.with_suffix('.data')}'\n[limits]\n{settings}{topics}")
         self._listen = "127.0.0.1:0"
-        self._process: subprocess.Popen[str] | None = None
+        self._process: forking.Beside | None = None
         self.url = ""
 
     @property
@@ -48,13 +52,13 @@ class Broker:
 
     def start(self) -> None:
         """Start it and wait until it says that it is up."""
-        command = [TRIODE, "serve", "--demo"]
+        command = ["serve", "--demo"]
         command += (
             [] if "TRIODE_CONFIG" in os.environ else ["--config", str(self._config)]
         )  # a test's own goes first
         command += ["--listen", self._listen, "--log-format", "json"]
         with self._log.open("a") as log:
-            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+            self._process = forking.begin("triode", *command, env=os.environ, stdout=-1, stderr=log.fileno())
         assert self._process.stdout
         for line in self._process.stdout:
             if found := re.search(r"open +(http://(\S+:\d+))/", line):
@@ -109,8 +113,9 @@ class Broker:
 def follow(file: Path, broker: Broker, topic: str) -> Iterator[None]:
     """`tail -f FILE | triode pub TOPIC -`, from the file's first line on, until the end of the block."""
     tail = subprocess.Popen(["tail", "-n", "+1", "-f", str(file)], stdout=subprocess.PIPE)
-    pub = subprocess.Popen([TRIODE, "pub", topic, "-", "--url", broker.socket_url], stdin=tail.stdout)
     assert tail.stdout
+    command = ["pub", topic, "-", "--url", broker.socket_url]
+    pub = forking.begin("triode", *command, env=os.environ, stdin=tail.stdout.fileno(), stderr=STDERR)
     tail.stdout.close()
     try:
         yield
@@ -125,10 +130,22 @@ def follow(file: Path, broker: Broker, topic: str) -> Iterator[None]:
 
 def publish_lines(broker: Broker, topic: str, lines: Sequence[str]) -> None:
     """`triode pub TOPIC -`: every line is acknowledged by the broker when this returns."""
-    command = [TRIODE, "pub", topic, "-", "--url", broker.socket_url]
-    subprocess.run(command, input="".join(f"{line}\n" for line in lines), text=True, check=True)
+    command = ["pub", topic, "-", "--url", broker.socket_url]
+    pub = forking.begin("triode", *command, env=os.environ, stdin=-1, stderr=STDERR)
+    try:
+        assert pub.stdin
+        with pub.stdin as stdin:
+            stdin.writelines(f"{line}\n" for line in lines)
+        assert pub.wait(END_SECONDS) == 0
+    finally:
+        pub.kill()
 
 
 def publish_json(broker: Broker, topic: str, text: str) -> None:
     """`triode pub TOPIC TEXT --json`."""
-    subprocess.run([TRIODE, "pub", topic, text, "--json", "--url", broker.socket_url], check=True)
+    command = ["pub", topic, text, "--json", "--url", broker.socket_url]
+    pub = forking.begin("triode", *command, env=os.environ, stderr=STDERR)
+    try:
+        assert pub.wait(END_SECONDS) == 0
+    finally:
+        pub.kill()
