@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from triode_broker.http import api
+from triode_broker.admin import clients, dead, figures, tail
+from triode_broker.http import api, operator_records
 from triode_broker.http.checking import check_query
 from triode_broker.http.examples import EXAMPLES
 from triode_broker.http.openapi import document, operation_id, operations_table
@@ -79,3 +80,19 @@ def test_table_for_the_docs_has_every_operation() -> None:
     table = operations_table(api.OPERATIONS)
     assert table.count("\n") == len(api.OPERATIONS) + 2
     assert "| GET | `/v1/durable/{name}` | One of them | `operate`: `subs/show` |" in table
+
+
+@pytest.mark.parametrize(
+    ("described", "meant"),
+    [
+        (operator_records.ConnectionsQuery().limit, clients.DEFAULT_LISTED),
+        (operator_records.SubscriptionsQuery().limit, clients.DEFAULT_LISTED),
+        (operator_records.LettersQuery().limit, dead.DEFAULT_LISTED),
+        (operator_records.TopicsQuery().limit, figures.DEFAULT_LISTED),
+        (operator_records.SlowQuery().limit, figures.DEFAULT_LISTED),
+        (operator_records.FollowQuery().wait_ms, tail.DEFAULT_WAIT_MS),
+    ],
+)
+def test_what_is_not_said_means_what_the_description_says(described: int, meant: int) -> None:
+    """Parameters that are left out do not reach the calls, which have defaults of their own."""
+    assert described == meant

@@ -36,6 +36,7 @@ MAX_ANSWER_BYTES: Final = 262_144
 MAX_TAPS: Final = 8  # of a node, at a time
 IDLE_MS: Final = 30_000
 MAX_WAIT_MS: Final = 10_000
+DEFAULT_WAIT_MS: Final = 5_000
 #: Where others are asked too: as long as all of them wait for something to happen on one of them.
 WAIT_FOR_OTHERS_MS: Final = 300
 PATIENCE_SECONDS: Final = 5.0
@@ -407,7 +408,7 @@ def _joined(tap: Tap, answers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _wait_ms(parameters: Mapping[str, Any], most: int) -> int:
-    wait_ms = parameters.get("wait_ms", most)
+    wait_ms = parameters.get("wait_ms", DEFAULT_WAIT_MS)
     if type(wait_ms) is not int or not 0 <= wait_ms <= MAX_WAIT_MS:
         raise BadCall(f"wait_ms is from 0 to {MAX_WAIT_MS}")
     return min(wait_ms, most)
