@@ -109,7 +109,10 @@ async def test_receipts_that_are_done_let_others_run_now_and_then(face: Face) ->
 
 @on_its_loop
 async def test_without_waiting_the_client_queues_and_refuses_when_full(face: Face) -> None:
+    refused = Signal()
+
     async def scene(line: Line) -> None:
+        await refused.wait()
         await line.accept()
         assert [(await line.published())["data"] for _ in range(2)] == [0, 1]
         await line.goodbye()
@@ -121,6 +124,7 @@ async def test_without_waiting_the_client_queues_and_refuses_when_full(face: Fac
             await client.publish("a", 2)
         with pytest.raises(triode.QueueFull):
             await client.send("a", 2)
+        refused.set()
         for receipt in receipts:
             await receipt.wait()
 
