@@ -60,7 +60,10 @@ async def test_for_programs_it_says_so_in_json(tmp_path: Path) -> None:
     async with Triode(*durable(tmp_path)) as program:
         await started(program.errors())
         ended = await drain(tmp_path, "--json")
-        assert json.loads(ended.output) == {"connections": 0, "seconds": 1.0}
+        said = json.loads(ended.output)
+        assert said.keys() == {"connections", "seconds"}
+        assert said["connections"] == 0
+        assert 0 < said["seconds"] <= 1.0, "what is left of drain_alone_ms"
         assert await program.code() == ExitCode.OK
 
 

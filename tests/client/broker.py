@@ -53,9 +53,13 @@ class Line:
     async def subscribed(self, **said: Any) -> dict[str, Any]:
         """Hear `subscribe` and answer it: live at position 0 unless said otherwise."""
         asked = await self.hear("subscribe")
+        await self.confirm(asked, **said)
+        return asked
+
+    async def confirm(self, asked: dict[str, Any], **said: Any) -> None:
+        """Answer a `subscribe` that was heard."""
         packet = {"type": "subscribed", "id": asked["id"], "sub": asked["sub"], "after": {LOG: 0}, "live": True}
         await self.say({**packet, **said})
-        return asked
 
     async def published(self, pos: int = 1) -> dict[str, Any]:
         """Hear `publish` and acknowledge it."""
