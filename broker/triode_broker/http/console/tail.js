@@ -49,9 +49,17 @@ export function open(app) {
     if (!filter) return;
     stop();
     client = new Triode(location.origin, { name: "console", token: tokens(app.tenant) });
-    client.on("state", (change) => {
-      state = change.state;
+    const own = client;
+    let line = "connecting";
+    let isSubscribed = false; // "connected" promises that what is published from then on comes
+    const show = () => {
+      if (client !== own) return;
+      state = line === "connected" && !isSubscribed ? "connecting" : line;
       app.redraw();
+    };
+    client.on("state", (change) => {
+      line = change.state;
+      show();
     });
     client.on("complaint", ({ message }) => notice(message, "warn"));
     subscription = client.subscribe(filter, { from: get("from") || "new", overflow: "gap" });
@@ -62,7 +70,7 @@ export function open(app) {
       notice(`${filter}: ${error.message}`, "bad");
       stop();
     });
-    subscription.ready.catch(() => {});
+    subscription.ready.then(() => ((isSubscribed = true), show()), () => {});
     app.redraw();
   }
 
