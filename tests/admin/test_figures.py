@@ -62,7 +62,8 @@ async def test_a_limit_that_is_none_is_told(call: str, tmp_path: Path) -> None:
         for limit in (0, 1001, "5", True, None):
             assert "limit" in await node.refused(call, limit=limit)
         if call == "topics":
-            assert "prefix" in await node.refused(call, prefix=7)
+            for prefix in (7, None, "x" * 1_025):
+                assert "prefix is a text of at most 1024" in await node.refused(call, prefix=prefix)
 
 
 async def test_nobody_is_slow_while_nothing_waits(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from triode_broker.admin.clients import DEFAULT_LISTED, Clients
+from triode_broker.admin.clients import Clients
 from triode_broker.admin.elsewhere import PREFIX
 from triode_broker.admin.listener import BadCall, Call, Missing
 from triode_broker.admin.subscribed import Subscribed, limit_of, place
@@ -84,7 +84,7 @@ class Everywhere:
             (one for answer in answers.values() for one in answer["connections"]),
             key=lambda one: one["connection"],
         )
-        limit = parameters.get("limit", DEFAULT_LISTED)
+        limit = limit_of(parameters)
         more = len(found) > limit or any(answer["more"] for answer in answers.values())
         return {"connections": found[:limit], "more": more, "unanswered": unanswered}
 

@@ -21,6 +21,7 @@ from triode_broker.core.shard import Topic
 from triode_broker.core.tenants import outside, tenant_of
 
 MAX_LISTED: Final = 1_000
+MAX_TEXT_CHARACTERS: Final = 1_024
 DEFAULT_LISTED: Final = 20
 LOOKED_AT_PER_TURN: Final = 5_000
 #: For other nodes: who watches would rather see a node missing than wait.
@@ -51,9 +52,9 @@ class Watching:
 
     async def topics(self, parameters: Mapping[str, Any]) -> object:
         """The busiest topics of shards that are here, by messages published in their logs' lives."""
-        limit, prefix, tenant = _limit(parameters), text_in(parameters, "prefix"), parameters.get("tenant")
+        limit, prefix, tenant = _limit(parameters), _text(parameters, "prefix"), parameters.get("tenant")
         if tenant is not None:
-            tenant = text_in(parameters, "tenant")
+            tenant = _text(parameters, "tenant")
         best: list[tuple[int, str, Topic]] = []
         everything = list(self.router.topics().values())
         known = len(everything) if tenant is None else 0  # S23: how many others have is not for a tenant
@@ -102,7 +103,7 @@ class WatchingAll:
 
     async def metrics(self, parameters: Mapping[str, Any]) -> object:
         """The page of metrics of this host, as text: of all its processes, since they share a port."""
-        accept = text_in(parameters, "accept")
+        accept = _text(parameters, "accept")
         reports = [self.own.report()]
         if self.siblings:
             answers, _ = await self.others.ask_all(PREFIX + "figures", {}, PATIENCE_SECONDS)
@@ -148,3 +149,7 @@ def _busy(found: tuple[int, str, Topic]) -> tuple[int, str]:
 
 def _limit(parameters: Mapping[str, Any]) -> int:
     return count_in(parameters, "limit", DEFAULT_LISTED, MAX_LISTED)
+
+
+def _text(parameters: Mapping[str, Any], name: str) -> str:
+    return text_in(parameters, name, MAX_TEXT_CHARACTERS)

@@ -1,6 +1,7 @@
 """Parameters of administration calls that many of them have: whole numbers, texts, yes or no.
 
-Each raises BadCall with a sentence that says what is allowed. How long a text may be is the listener's to bound.
+Each raises BadCall with a sentence that says what is allowed. Without `most`, how long a text
+may be is the listener's to bound.
 """
 
 from collections.abc import Mapping
@@ -17,13 +18,11 @@ def count_in(parameters: Mapping[str, Any], name: str, default: int, most: int) 
     return value
 
 
-def text_in(parameters: Mapping[str, Any], name: str) -> str:
-    """A text, "" where there is none. Raises BadCall."""
-    text = parameters.get(name)
-    if text is None:
-        return ""
-    if not isinstance(text, str):
-        raise BadCall(f"{name} is a text")
+def text_in(parameters: Mapping[str, Any], name: str, most: int | None = None) -> str:
+    """A text of so many characters, "" where there is none. Raises BadCall."""
+    text = parameters.get(name, "")
+    if not isinstance(text, str) or (most is not None and len(text) > most):
+        raise BadCall(f"{name} is a text" if most is None else f"{name} is a text of at most {most} characters")
     return text
 
 

@@ -75,6 +75,7 @@ class Subscribed:
 
     def _wanted(self, parameters: Mapping[str, Any]) -> Wanted:
         whom = whom_of(parameters, "user", "tenant", "connection")
+        parameters = {name: value for name, value in parameters.items() if value is not None}
         kind = text_in(parameters, "kind")
         if kind not in ("", *KINDS):
             raise BadCall(f"kind is one of {', '.join(KINDS)}")

@@ -50,15 +50,15 @@ export function open(app) {
     stop();
     client = new Triode(location.origin, { name: "console", token: tokens(app.tenant) });
     const own = client;
-    let line = "connecting";
+    let reached = "connecting";
     let isSubscribed = false; // "connected" promises that what is published from then on comes
     const show = () => {
       if (client !== own) return;
-      state = line === "connected" && !isSubscribed ? "connecting" : line;
+      state = reached === "connected" && !isSubscribed ? "connecting" : reached;
       app.redraw();
     };
     client.on("state", (change) => {
-      line = change.state;
+      reached = change.state;
       show();
     });
     client.on("complaint", ({ message }) => notice(message, "warn"));
