@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Required, TypedDict, Unpack
 
 import trio
 
@@ -141,59 +141,54 @@ class Beside(_Told):
         self.send_signal(signal.SIGTERM)
 
 
-async def start(
-    program: str,
-    *arguments: str,
-    env: Mapping[str, str],
-    cwd: str | Path | None = None,
-    stdin: int | None = None,
-    stdout: int | None = None,
-    stderr: int | None = None,
-) -> Forked | trio.Process:
-    """Start one of PROGRAMS. Streams: -1 for a pipe, None for none (what is written goes nowhere), or a file.
+class How(TypedDict, total=False):
+    """Streams: -1 for a pipe, None for none (what is written goes nowhere), or a file."""
+
+    env: Required[Mapping[str, str]]
+    cwd: str | Path | None
+    stdin: int | None
+    stdout: int | None
+    stderr: int | None
+
+
+async def start(program: str, *arguments: str, **how: Unpack[How]) -> Forked | trio.Process:
+    """Start one of PROGRAMS.
 
     One that is to find its modules elsewhere is started as an interpreter of its own.
     """
-    if env.get("PYTHONPATH") != _MODULES:
+    if how["env"].get("PYTHONPATH") != _MODULES:
         module, _, function = PROGRAMS[program].partition(":")
         source = f"import sys; from {module} import {function}; sys.exit({function}(sys.argv[1:]))"
-        streams = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
-        wanted: dict[str, Any] = {name: fd or subprocess.DEVNULL for name, fd in streams.items()}
+        names = ("stdin", "stdout", "stderr")
+        wanted: dict[str, Any] = {
+            name: fd or subprocess.DEVNULL for name, fd in zip(names, _wanted(how), strict=True)
+        }
         command = [sys.executable, "-c", source, *arguments]
-        return await trio.lowlevel.open_process(command, env=env, cwd=cwd, **wanted)
-    process = Forked(*_ask(program, arguments, env, cwd, (stdin, stdout, stderr)))
+        return await trio.lowlevel.open_process(command, env=how["env"], cwd=how.get("cwd"), **wanted)
+    process = Forked(*_ask(program, arguments, how))
     with trio.CancelScope(shield=True):  # a moment: else nobody could end it
         await process.has_begun()
     return process
 
 
-def begin(
-    program: str,
-    *arguments: str,
-    env: Mapping[str, str],
-    cwd: str | Path | None = None,
-    stdin: int | None = None,
-    stdout: int | None = None,
-    stderr: int | None = None,
-) -> Beside:
+def begin(program: str, *arguments: str, **how: Unpack[How]) -> Beside:
     """Start one of PROGRAMS where no event loop runs; it finds its modules where this process does."""
-    process = Beside(*_ask(program, arguments, env, cwd, (stdin, stdout, stderr)))
+    process = Beside(*_ask(program, arguments, how))
     process.has_begun()
     return process
 
 
-def _ask(
-    program: str,
-    arguments: Sequence[str],
-    env: Mapping[str, str],
-    cwd: str | Path | None,
-    wanted: Sequence[int | None],
-) -> tuple[int, list[int | None]]:
+def _wanted(how: How) -> tuple[int | None, int | None, int | None]:
+    return how.get("stdin"), how.get("stdout"), how.get("stderr")
+
+
+def _ask(program: str, arguments: Sequence[str], how: How) -> tuple[int, list[int | None]]:
     """Where it will be told how it ended, and our ends of its streams."""
-    theirs, ours = _streams(wanted)
+    theirs, ours = _streams(_wanted(how))
     heard, status = os.pipe()
     os.set_blocking(heard, False)
-    request = {"program": program, "arguments": arguments, "env": dict(env), "cwd": str(cwd or Path.cwd())}
+    cwd = str(how.get("cwd") or Path.cwd())
+    request = {"program": program, "arguments": arguments, "env": dict(how["env"]), "cwd": cwd}
     try:
         socket.send_fds(_parent(), [json.dumps(request).encode()], [*theirs, status])
     finally:

@@ -187,12 +187,12 @@ async def test_only_a_whole_answer_with_200_counts(nursery: trio.Nursery, answer
 
 
 async def test_who_hangs_is_given_up(nursery: trio.Nursery) -> None:
-    endpoint, door = await begin(nursery, lambda _: None, callout_timeout_ms=30)
+    endpoint, door = await begin(nursery, lambda _: None, callout_timeout_ms=1_000)
     refused = await hear_refusal(door, "opaque")
     assert (refused.name, refused.message) == ("unavailable", "credentials cannot be checked now")
-    assert len(endpoint.seen) <= 1, "not asked again; on a busy machine the time may be over before it is reached"
+    assert len(endpoint.seen) == 1
     (line,) = door.log.of("callout_failed")
-    assert line["reason"] == "no answer within 0.03 s"
+    assert line["reason"] == "no answer within 1 s"
 
 
 async def test_who_fails_is_left_alone_and_probed_once(nursery: trio.Nursery, autojump_clock: MockClock) -> None:

@@ -130,22 +130,21 @@ def follow(file: Path, broker: Broker, topic: str) -> Iterator[None]:
 
 def publish_lines(broker: Broker, topic: str, lines: Sequence[str]) -> None:
     """`triode pub TOPIC -`: every line is acknowledged by the broker when this returns."""
-    command = ["pub", topic, "-", "--url", broker.socket_url]
+    _publish(broker, topic, "-", lines=lines)
+
+
+def publish_json(broker: Broker, topic: str, text: str) -> None:
+    """`triode pub TOPIC TEXT --json`."""
+    _publish(broker, topic, text, "--json")
+
+
+def _publish(broker: Broker, *arguments: str, lines: Sequence[str] = ()) -> None:
+    command = ["pub", *arguments, "--url", broker.socket_url]
     pub = forking.begin("triode", *command, env=os.environ, stdin=-1, stderr=STDERR)
     try:
         assert pub.stdin
         with pub.stdin as stdin:
             stdin.writelines(f"{line}\n" for line in lines)
-        assert pub.wait(END_SECONDS) == 0
-    finally:
-        pub.kill()
-
-
-def publish_json(broker: Broker, topic: str, text: str) -> None:
-    """`triode pub TOPIC TEXT --json`."""
-    command = ["pub", topic, text, "--json", "--url", broker.socket_url]
-    pub = forking.begin("triode", *command, env=os.environ, stderr=STDERR)
-    try:
         assert pub.wait(END_SECONDS) == 0
     finally:
         pub.kill()
